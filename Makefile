@@ -1,0 +1,68 @@
+# `make demo` and `make test` do everything on a fresh Debian machine; each step runs once.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := host,lab,terraform,provider,tasks
+
+.PHONY: help demo root test lint types unit integration molecule e2e install develop screenshots clean
+
+help: ## What can be made
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: root install ## From a fresh machine to a trained model on 9 lab hosts
+	@$(BIN)/edgefl demo
+
+root:
+	@[ "$$(id -u)" = 0 ] || { printf '%s\n' '✖ the lab needs root: it boots Debian hosts in namespaces of this machine' \
+	  '  without root: make install, then `module: static` with devices that you have (docs/real-devices.md)' \
+	  '  next: sudo make demo' >&2; exit 13; }
+
+test: develop lint types unit integration molecule e2e ## Everything that must hold
+
+lint: develop ## Style of code, playbooks and Terraform
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	ANSIBLE_HOME=$(CURDIR)/$(VENV)/ansible PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/ansible-lint -q
+
+types: develop ## Strict types
+	$(BIN)/mypy
+
+unit: develop ## Pure parts; under a minute in all
+	$(BIN)/pytest tests --ignore=tests/integration --ignore=tests/e2e -m "not slow and not e2e" -n 2
+
+integration: develop ## Real parts on this machine
+	@tools/test-packages
+	$(BIN)/pytest tests --ignore=tests/integration --ignore=tests/e2e -m "slow and not e2e"
+	$(BIN)/pytest tests/integration -m "not e2e"
+
+molecule: develop ## Roles on lab hosts
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --scenario-name isolation
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --scenario-name device
+
+e2e: develop ## The whole chain on the lab; the last word
+	$(BIN)/pytest tests/integration tests/e2e -m e2e
+
+screenshots: develop ## The README's picture, from the demo's last run
+	$(BIN)/edgefl rounds --site sites/demo --record sites/demo/.edgefl/run.ndjson
+	$(BIN)/python tools/screenshots.py sites/demo/.edgefl/run.ndjson docs/console.svg
+
+install: $(VENV)/.installed ## The virtual environment
+develop: $(VENV)/.developed ## The virtual environment with the tools for working on edgefl
+
+$(VENV)/bin/python:
+	@tools/system-packages
+	$(PYTHON) -m venv $(VENV)
+
+# torch goes first and alone: asked for as a dependency, pip may slide to a newer release, a CUDA build of gigabytes.
+$(VENV)/.installed: pyproject.toml requirements.lock | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS)]'
+	@touch $@
+
+$(VENV)/.developed: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS),dev]'
+	@touch $@
+
+clean: ## Remove what was made here
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,5 @@
+"""`python -m edgefl`."""
+
+from edgefl.cli.main import main
+
+main()

@@ -1,0 +1,60 @@
+"""`edgefl check`: everything that is wrong with a site, before anything is touched."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from edgefl.errors import ExitCode
+
+if TYPE_CHECKING:
+    from edgefl.cli.output import Output
+
+SUMMARY = "validate site.yaml and the task, touching nothing"
+SITE = True
+_EPILOG = """\
+examples:
+  edgefl check                        the site here
+  edgefl check --site clinic --json   every finding with file, line and the nearest right thing
+  edgefl check --schema               the JSON schema of site.yaml, for editors
+
+exit codes: 0 valid · 10 site.yaml is wrong · 11 the task is wrong
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's own arguments and examples."""
+    parser.epilog = _EPILOG
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema of site.yaml and stop")
+
+
+async def run(args: argparse.Namespace, out: Output) -> ExitCode:
+    """Load the site with the files it names, then look at the task without importing it."""
+    from edgefl.site import load, schema, site_hash
+
+    if args.schema:
+        from rich.syntax import Syntax
+
+        out.result(schema.schema(), Syntax(schema.text(), "json", background_color="default"))
+        return ExitCode.OK
+    site = load(args.site, with_files=True)
+
+    from edgefl.federation.task import check_task
+
+    check_task(site.task.module, site.root)
+    privacy = f"ε {site.privacy.epsilon_per_run:g} of {site.privacy.epsilon_limit:g}" if site.privacy.mode != "none" else "off"
+    out.result(
+        {
+            "site": site.name,
+            "hash": site_hash(site),
+            "module": site.infrastructure.module,
+            "devices": [device.name for device in site.devices],
+            "quorum": site.quorum,
+            "task": site.task.module,
+            "rounds": site.run.rounds,
+            "rule": site.aggregation.rule,
+        },
+        f"[green]✔[/] {site.name} is valid: {len(site.devices)} devices on {site.infrastructure.module}, quorum {site.quorum}, "
+        f"{site.run.rounds} rounds of {site.task.module}, {site.aggregation.rule}, privacy {privacy}",
+    )
+    return ExitCode.OK

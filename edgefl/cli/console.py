@@ -1,0 +1,94 @@
+"""`edgefl console`: watch and steer a federation from a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefl.errors import EdgeflError, ExitCode
+
+if TYPE_CHECKING:
+    from edgefl.cli.output import Output
+    from edgefl.console.app import Console
+
+SUMMARY = "watch and steer the federation, live"
+SITE = True
+_EPILOG = """\
+examples:
+  edgefl console                          the site here
+  edgefl console --readonly               watch only: no key changes anything
+  edgefl console --replay run-4.ndjson    a recorded run, offline
+  edgefl console --replay run-4.ndjson --speed 20
+
+keys: 1 2 views · enter evidence · esc back · / filter · s S sort · p pause · r run · x stop · ctrl+p palette · ? help · q quit
+NO_COLOR is honoured; a light terminal is recognised by COLORFGBG, or say --theme edgefl-light
+"""
+
+
+class NoTerminal(EdgeflError):
+    """The console draws on a terminal, and there is none."""
+
+    exit_code = ExitCode.USAGE
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's own arguments and examples."""
+    parser.epilog = _EPILOG
+    parser.add_argument("--readonly", action="store_true", help="offer no action")
+    parser.add_argument("--theme", default="", metavar="NAME", help="edgefl-dark, edgefl-light, or any that ctrl+p offers")
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="show a recorded run instead of the site's monitor")
+    parser.add_argument("--speed", type=float, default=0.0, metavar="X", help="replay at X times its own pace (default: its end)")
+
+
+async def run(args: argparse.Namespace, out: Output) -> ExitCode:
+    """Show the console until the operator leaves it."""
+    if out.as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise NoTerminal("the console needs a terminal", hint="edgefl status --json")
+    if args.replay is not None:
+        return await _replay(args)
+    return await _watch(args)
+
+
+async def _replay(args: argparse.Namespace) -> ExitCode:
+    from edgefl.console.app import Console
+    from edgefl.console.feed import ReplayFeed
+    from edgefl.events.replay import header_of
+
+    header_of(args.replay)  # a file that is no recording is refused before the screen changes
+    return await _show(Console(ReplayFeed(args.replay, speed=args.speed), theme=_theme(args.theme)))
+
+
+async def _watch(args: argparse.Namespace) -> ExitCode:
+    from edgefl.console.app import Console
+    from edgefl.console.feed import MonitorFeed
+    from edgefl.monitor.client import MonitorClient
+    from edgefl.operations.state import inventory_of
+    from edgefl.site import load
+
+    theme = _theme(args.theme)
+    site = load(args.site)
+    async with MonitorClient.open(site.state, inventory_of(site)) as monitor:
+        return await _show(Console(MonitorFeed(monitor), controls=None if args.readonly else monitor, theme=theme))
+
+
+async def _show(console: Console) -> ExitCode:
+    await console.run_async()
+    if console.crash is not None:
+        raise console.crash
+    return ExitCode.OK
+
+
+def _theme(name: str) -> str:
+    """The name when there is such a theme; empty for the terminal's own preference."""
+    from textual.theme import BUILTIN_THEMES
+
+    from edgefl.console.theme import DARK, LIGHT
+
+    known = [DARK.name, LIGHT.name, *BUILTIN_THEMES]
+    if name and name not in known:
+        error = EdgeflError(f"there is no theme {name!r}", hint=f"one of {', '.join(known)}")
+        error.exit_code = ExitCode.USAGE
+        raise error
+    return name

@@ -1,0 +1,54 @@
+"""`edgefl down`: undo `up`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from edgefl.errors import EdgeflError, ExitCode
+
+if TYPE_CHECKING:
+    from edgefl.cli.output import Output
+
+SUMMARY = "take the site down; lab hosts vanish, adopted hosts lose what edgefl put there"
+SITE = True
+_EPILOG = """\
+The operator's authority, proofs and fetched models stay in .edgefl/. A lab host's ledger and journal go with its disk; on adopted
+hosts both stay.
+
+examples:
+  edgefl down
+  edgefl down --yes --json    without a question, for CI
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's own arguments and examples."""
+    parser.epilog = _EPILOG
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+async def run(args: argparse.Namespace, out: Output) -> ExitCode:
+    """Ask once, then take it down."""
+    from edgefl.operations.down import down
+    from edgefl.site import load
+
+    site = load(args.site)
+    lab = site.infrastructure.module == "lab"
+    what = (
+        f"erase {site.name}'s {len(site.hosts)} lab hosts"
+        if lab
+        else f"remove edgefl from {len(site.hosts)} hosts of {site.name}"
+    )
+    if not args.yes and not _confirmed(what, interactive=not args.json and sys.stdin.isatty()):
+        return ExitCode.CANCELLED
+    await out.stream(down(site))
+    out.result({"site": site.name, "down": True})
+    return ExitCode.OK
+
+
+def _confirmed(what: str, *, interactive: bool) -> bool:
+    if not interactive:
+        raise EdgeflError(f"down would {what}, and there is nobody to ask", hint="edgefl down --yes")
+    return input(f"This will {what}. Go on? [y/N] ").strip().lower() in ("y", "yes")

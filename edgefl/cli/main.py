@@ -1,0 +1,117 @@
+"""The `edgefl` command: finds the file that holds a command, lets it run, and turns errors into lines and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import traceback
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from edgefl import __version__
+from edgefl.cli.output import Output
+from edgefl.errors import Cancelled, EdgeflError, ExitCode
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "site": ("init", "check", "plan", "up", "down"),
+    "training": ("run", "stop", "rounds"),
+    "watch": ("console", "status", "devices", "logs"),
+    "trust": ("verify", "doctor"),
+    "lab": ("lab", "demo"),
+}
+"""Every command, in the order of a site's life; each is a module of edgefl.cli."""
+
+_EPILOG = """\
+examples:
+  edgefl init clinic && cd clinic    write a commented site.yaml
+  edgefl up                          provision every host, prove their isolation
+  edgefl run                         train
+  edgefl console                     watch and steer
+
+exit codes: 0 done · 2 usage · 10 site.yaml · 21 a host does not answer · 40 not isolated · 52 run failed · 130 stopped
+            docs/exit-codes.md has them all
+"""
+
+
+class Command(Protocol):
+    """What a file of edgefl/cli offers. `SITE = True` gives it `--site`."""
+
+    SUMMARY: str
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Add the command's own arguments and examples."""
+
+    async def run(self, args: argparse.Namespace, out: Output) -> ExitCode:
+        """Do it."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv))
+
+
+def run(argv: list[str]) -> int:
+    """Run one command; its exit code."""
+    args = _parser(argv).parse_args(argv)
+    if not args.command:
+        _parser([]).print_help()
+        return ExitCode.USAGE
+    out = Output(as_json=args.json)
+    try:
+        return int(asyncio.run(_command(args.command).run(args, out)))
+    except EdgeflError as error:
+        out.error(error)
+        return int(error.exit_code)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        out.error(Cancelled("stopped; nothing is lost", hint=f"the same command goes on from here: edgefl {' '.join(argv)}"))
+        return ExitCode.CANCELLED
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader left; the interpreter must not complain about it
+        return ExitCode.OK
+    except Exception as error:  # the last boundary: a user never sees a traceback
+        if os.environ.get("EDGEFL_DEBUG"):
+            raise
+        out.error(_unexpected(error, args))
+        return ExitCode.FAILED
+
+
+def _parser(argv: list[str]) -> argparse.ArgumentParser:
+    """The parser; only the command that was asked for is imported, since every import costs start-up time."""
+    shape = argparse.RawDescriptionHelpFormatter
+    description = "Private, Byzantine-robust federated training on a fleet of edge devices."
+    parser = argparse.ArgumentParser("edgefl", description=description, epilog=_EPILOG, formatter_class=shape)
+    parser.add_argument("--version", action="version", version=f"edgefl {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    names = [name for group in GROUPS.values() for name in group]
+    asked = next((word for word in argv if word in names), None)
+    for name in [asked] if asked else names:
+        command = _command(name)
+        child = commands.add_parser(name, help=command.SUMMARY, description=command.SUMMARY, formatter_class=shape)
+        if getattr(command, "SITE", False):
+            child.add_argument("--site", type=Path, default=Path(), metavar="DIR", help="directory of site.yaml (default: here)")
+        command.configure(child)
+        child.add_argument("--json", action="store_true", help="one JSON object a line; the last one is the result")
+    return parser
+
+
+def _command(name: str) -> Command:
+    module: Command = import_module(f"edgefl.cli.{name}")
+    return module
+
+
+def _unexpected(error: Exception, args: argparse.Namespace) -> EdgeflError:
+    """What to show for an error that nobody foresaw: its kind, and the file that holds the rest."""
+    state: Path = getattr(args, "site", Path()) / ".edgefl"
+    directory = state if state.is_dir() else Path.home()
+    report = directory / "edgefl-crash.txt"
+    try:
+        report.write_text("".join(traceback.format_exception(error)))
+        report.chmod(0o600)
+    except OSError:
+        return EdgeflError(f"unexpected {type(error).__name__}: {error}", hint="run it again with EDGEFL_DEBUG=1")
+    return EdgeflError(f"unexpected {type(error).__name__}: {error}", hint=f"the details are in {report}")

@@ -1,0 +1,142 @@
+"""How a command speaks: live lines on a terminal, plain lines in CI, one JSON object a line with --json."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgefl.errors import EdgeflError
+from edgefl.progress import Failed, Finished, Progress, Started, Step, Warned
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.status import Status
+
+_PIPE_COLUMNS = 180
+
+
+class Output:
+    """Where progress, results and errors go. Results are for stdout, errors for stderr; with --json all is stdout's."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.is_terminal = sys.stdout.isatty() and not as_json
+        self._began: dict[str, float] = {}
+        self._status: Status | None = None
+
+    def progress(self, event: Progress) -> None:
+        """Show one event of an operation."""
+        if self.as_json:
+            self._write_json(event.as_dict())
+            return
+        if isinstance(event, Started) and not event.subject:
+            self._began[event.stage] = time.monotonic()
+        line = self._line(event)
+        if line:
+            self._console.print(line, highlight=False, soft_wrap=True)
+        if self.is_terminal:
+            self._show_current(event)
+
+    async def stream(self, events: AsyncIterator[Progress]) -> list[Progress]:
+        """Show every event of an operation as it comes, and return them all."""
+        seen: list[Progress] = []
+        try:
+            async for event in events:
+                self.progress(event)
+                seen.append(event)
+        finally:
+            self.quiet()
+        return seen
+
+    def result(self, mapping: Mapping[str, Any], text: str | RenderableType = "") -> None:
+        """Show what a command found: `mapping` with --json, else `text`."""
+        self.quiet()
+        if self.as_json:
+            self._write_json(mapping)
+        elif text:
+            self._console.print(text, highlight=False, soft_wrap=isinstance(text, str))
+
+    def error(self, error: EdgeflError) -> None:
+        """Show what went wrong, where, why, and what to do next."""
+        self.quiet()
+        if self.as_json:
+            self._write_json(error.as_dict())
+            return
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console(stderr=True, highlight=False)
+        first, *rest = error.lines()
+        console.print(Text(first, "bold red"), soft_wrap=True)
+        for line in rest:
+            console.print(Text(line, "bold" if line.startswith("  next:") else "dim"), soft_wrap=True)
+
+    def quiet(self) -> None:
+        """End the live line, so that whatever is printed next stands alone."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    @property
+    def _console(self) -> Console:
+        console: Console | None = getattr(self, "_rich", None)
+        if console is None:
+            from rich.console import Console
+
+            # A file or a pipe has no width of its own; a table cut to 80 columns there would lose what it says.
+            console = self._rich = Console(highlight=False, width=None if self.is_terminal else _PIPE_COLUMNS)
+        return console
+
+    def _line(self, event: Progress) -> str:
+        from rich.markup import escape
+
+        subject = f" [cyan]{escape(event.subject)}[/]" if event.subject else ""
+        what = escape(event.what)
+        match event:
+            case Started(subject=""):
+                return f"[bold]▸ {event.stage}[/] {what}"
+            case Finished(subject=""):
+                seconds = event.seconds or time.monotonic() - self._began.get(event.stage, time.monotonic())
+                return f"[green]✔[/] [bold]{event.stage}[/] {what} [dim]{seconds:.1f} s[/]"
+            case Finished():
+                return f"  [green]✔[/]{subject} {what}"
+            case Failed():
+                shown = f"  [red]✖[/]{subject} {what}" + (f": {escape(event.why)}" if event.why else "")
+                return shown + (f"\n    next: {escape(event.hint)}" if event.hint else "")
+            case Warned():
+                return f"  [yellow]![/]{subject} {what}" + (f"\n    next: {escape(event.hint)}" if event.hint else "")
+            case Step(changed=True):
+                return f"  [yellow]~[/]{subject} {what}"
+        return ""
+
+    def _show_current(self, event: Progress) -> None:
+        from rich.markup import escape
+
+        text = f"{event.stage} {event.subject} [dim]{escape(event.what)}[/]"
+        if isinstance(event, Finished) and not event.subject:
+            self.quiet()
+        elif self._status is None:
+            self._status = self._console.status(text)
+            self._status.start()
+        else:
+            self._status.update(text)
+
+    @staticmethod
+    def _write_json(mapping: Mapping[str, Any]) -> None:
+        print(json.dumps(mapping, default=_plain, ensure_ascii=False), flush=True)  # noqa: T201  # stdout is what --json is for
+
+
+def _plain(value: object) -> object:
+    match value:
+        case datetime() | date():
+            return value.isoformat()
+        case Path():
+            return str(value)
+        case set() | frozenset() | tuple():
+            return list(value)
+    return str(value)

@@ -1,0 +1,41 @@
+"""`edgefl plan`: what `up` would do."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from edgefl.errors import ExitCode
+from edgefl.progress import Finished, Step
+
+if TYPE_CHECKING:
+    from edgefl.cli.output import Output
+
+SUMMARY = "show what up would change, and change nothing"
+SITE = True
+_EPILOG = """\
+Infrastructure (Terraform), certificates, and configuration (Ansible's check mode with diff) as one plan.
+
+examples:
+  edgefl plan
+  edgefl plan --json | jq 'select(.changed)'
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's own arguments and examples."""
+    parser.epilog = _EPILOG
+
+
+async def run(args: argparse.Namespace, out: Output) -> ExitCode:
+    """Show the plan, stage by stage."""
+    from edgefl.operations.plan import plan
+    from edgefl.site import load
+
+    site = load(args.site, with_files=True)
+    seen = await out.stream(plan(site))
+    changes = [event for event in seen if isinstance(event, Step) and event.changed]
+    changed = bool(changes) or any(isinstance(event, Finished) and event.changed for event in seen)
+    text = f"\n{len(changes)} changes\n  next: edgefl up" if changed else f"\n[green]✔[/] {site.name} is as site.yaml says"
+    out.result({"site": site.name, "changed": changed, "changes": len(changes)}, text)
+    return ExitCode.OK

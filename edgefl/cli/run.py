@@ -1,0 +1,45 @@
+"""`edgefl run`: train, and follow it to the end."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from edgefl.errors import ExitCode
+
+if TYPE_CHECKING:
+    from edgefl.cli.output import Output
+
+SUMMARY = "train, and follow the run to its end"
+SITE = True
+_EPILOG = """\
+A run that is already going is followed. Ctrl-C stops following, not the run: `edgefl stop` ends it.
+
+examples:
+  edgefl run
+  edgefl run --rounds 3
+  edgefl run --json | jq 'select(.type == "finished") | .detail'
+
+exit codes: 0 done · 50 too few devices · 52 the run failed · 60 the coordinator does not answer
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's own arguments and examples."""
+    parser.epilog = _EPILOG
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of this run (default: the site's)")
+    parser.add_argument(
+        "--deadline", type=float, metavar="S", help="seconds that a round's replies are awaited (default: the site's)"
+    )
+
+
+async def run(args: argparse.Namespace, out: Output) -> ExitCode:
+    """Start or follow, then say where the result lies."""
+    from edgefl.operations.run import run as train
+    from edgefl.site import load
+
+    given = {"rounds": args.rounds, "deadline_s": args.deadline}
+    seen = await out.stream(train(load(args.site), {name: value for name, value in given.items() if value is not None}))
+    result = dict(seen[-1].detail)
+    out.result(result, f"  model: {result['local_model'] or 'none'}\n  next: edgefl rounds")
+    return ExitCode.OK

@@ -1,0 +1,1 @@
+"""The operator console: one Textual app on the monitor's stream of events."""

@@ -1,0 +1,220 @@
+"""The console: a masthead, a tab bar, the stage with its views, and the keys that act everywhere.
+
+Events arrive in a worker; the screen is painted at most ten times a second, and only where something changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import ClassVar
+
+from textual import work
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.timer import Timer
+from textual.widgets import Footer
+
+from edgefl.console.controls import Controls
+from edgefl.console.feed import Feed
+from edgefl.console.live import Frame, Live
+from edgefl.console.screens.confirm import Confirm
+from edgefl.console.screens.help import Help, told
+from edgefl.console.theme import DARK, LIGHT, preferred
+from edgefl.console.views import VIEWS
+from edgefl.console.views.view import View
+from edgefl.console.widgets.masthead import Masthead
+from edgefl.console.widgets.stage import Stage
+from edgefl.console.widgets.tabbar import TabBar
+from edgefl.errors import EdgeflError
+
+PAINT_S = 0.1
+"""Shortest time between two paints."""
+TICK_S = 1.0
+"""How often ages and staleness are brought up to date when nothing arrives."""
+KEYS = {"slash": "/", "question_mark": "?", "escape": "esc", "pagedown": "pgdn", "pageup": "pgup"}
+
+
+class Console(App[None]):
+    """The operator's console on one feed.
+
+    controls: what it may do; None makes it read-only.
+    """
+
+    TITLE = "edgefl"
+    CSS_PATH = Path(__file__).with_name("console.tcss")
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(str(number), f"view({number - 1})", view.NAME, show=False, tooltip=f"{view.NAME}")
+            for number, view in enumerate(VIEWS, 1)
+        ),
+        Binding("r", "run", "Run"),
+        Binding("x", "stop", "Stop"),
+        Binding("p", "pause", "Pause"),
+        Binding("escape", "back", "Back"),
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("q", "quit", "Quit"),
+    ]
+
+    def __init__(
+        self,
+        feed: Feed,
+        *,
+        controls: Controls | None = None,
+        theme: str = "",
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        super().__init__()
+        self._live = Live(feed, self._told, wall=wall, clock=clock)
+        self._controls = controls
+        self._masthead = Masthead()
+        self._tabs = TabBar([view.NAME for view in VIEWS])
+        self.stage = Stage(VIEWS)
+        self._painted = 0.0
+        self._due: Timer | None = None
+        self._could: frozenset[str] = frozenset()
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        self.theme = theme or preferred()
+
+    def compose(self) -> ComposeResult:
+        """Masthead, tab bar, stage, footer: 2 + 1 + rest + 1 lines."""
+        yield self._masthead
+        yield self._tabs
+        yield self.stage
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Start listening."""
+        self.set_interval(TICK_S, self.paint)
+        self.paint()
+        self._listen()
+
+    @property
+    def frame(self) -> Frame:
+        """What is to be seen now."""
+        return self._live.frame()
+
+    @work(exclusive=True, group="feed")
+    async def _listen(self) -> None:
+        await self._live.follow()
+
+    def _told(self) -> None:
+        """Something may look different: paint soon, once for all that arrives until then."""
+        if self._due is None:
+            wait_s = max(0.001, self._painted + PAINT_S - monotonic())
+            self._due = self.set_timer(wait_s, self._paint_due)
+
+    def _paint_due(self) -> None:
+        self._due = None
+        self.paint()
+
+    def paint(self) -> None:
+        """Bring the screen up to the present frame."""
+        self._painted = monotonic()
+        frame = self.frame
+        self._masthead.show(frame)
+        self._tabs.show(self.stage.active, self.stage.trail, frame.problem)
+        self.stage.show(frame)
+        if self._could != (can := self._abilities(frame)):
+            self._could = can
+            self.refresh_bindings()
+
+    @property
+    def crash(self) -> Exception | None:
+        """The error of edgefl's own that ended the console; None when the operator did."""
+        return self._exception
+
+    def _fatal_error(self) -> None:
+        """Textual would print the traceback: instead the caller raises `crash` and shows it as any other error."""
+        self._close_messages_no_wait()
+
+    # Moving about
+
+    async def action_view(self, index: int) -> None:
+        """Change to a view."""
+        await self.stage.choose(index, self.frame)
+        self._moved()
+
+    async def action_back(self) -> None:
+        """Close the page on top; never quits."""
+        await self.stage.back(self.frame)
+        self._moved()
+
+    async def on_view_open(self, message: View.Open) -> None:
+        """A row was opened."""
+        await self.stage.open(message.page, self.frame)
+        self._moved()
+
+    async def on_tab_bar_chosen(self, message: TabBar.Chosen) -> None:
+        """A tab was clicked."""
+        await self.action_view(message.index)
+
+    def _moved(self) -> None:
+        self._tabs.show(self.stage.active, self.stage.trail, self.frame.problem)
+        self.refresh_bindings()
+
+    def action_pause(self) -> None:
+        """Freeze the picture, or let it catch up with what arrived meanwhile."""
+        self._live.pause()
+        self.paint()
+
+    def action_help(self) -> None:
+        """The keys of what is on the screen."""
+        top = self.stage.top
+        self.push_screen(Help(top.title, top.WHAT, told(self.screen.active_bindings, KEYS)))
+
+    # Acting
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Hide what cannot be done now."""
+        if action == "back":
+            return bool(self.stage.trail)
+        return action not in {"run", "stop"} or action in self._could
+
+    def _abilities(self, frame: Frame) -> frozenset[str]:
+        """What can be done to the federation as the frame shows it; nothing without controls."""
+        if self._controls is None or frame.is_paused:
+            return frozenset()
+        run = frame.state.run
+        return frozenset({"stop" if run is not None and run.status == "running" else "run"})
+
+    def action_run(self) -> None:
+        """Ask, then start the site's run."""
+        if self._controls is not None:
+            what = (
+                f"Start the run that {self.frame.state.site or 'the site'}'s site.yaml describes, on every device that is there."
+            )
+            self._ask(Confirm("Start a run", what, "Start"), self._controls.start_run, "the run starts")
+
+    def action_stop(self) -> None:
+        """Ask, then stop the run that is going on."""
+        run = self.frame.state.run
+        if self._controls is not None and run is not None:
+            what = (
+                f"Stop run {run.id} of {self.frame.state.site}. The model of its last finished round stays; spent ε stays spent."
+            )
+            stop = partial(self._controls.stop_run, run.id)
+            self._ask(Confirm("Stop the run", what, "Stop"), stop, f"run {run.id} is being stopped")
+
+    def _ask(self, question: Confirm, act: Callable[[], Awaitable[object]], done: str) -> None:
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._do(act, done)
+
+        self.push_screen(question, answered)
+
+    @work(group="actions")
+    async def _do(self, act: Callable[[], Awaitable[object]], done: str) -> None:
+        try:
+            await act()
+        except EdgeflError as error:
+            next_ = f"\nnext: {error.hint}" if error.hint else ""
+            self.notify(error.what + next_, severity="error", markup=False)
+        else:
+            self.notify(done, markup=False)

@@ -1,0 +1,1 @@
+"""What views open: one thing, with its evidence."""

@@ -1,0 +1,157 @@
+"""One device: what it is, what it may still spend, what was found about it, and its last rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from textual.widget import Widget
+
+from edgefl.console import figures
+from edgefl.console.ink import EMPTY, Ink, Tone, ink, join
+from edgefl.console.live import Frame
+from edgefl.console.pages.updates import EVIDENCE, ROUND, Part
+from edgefl.console.views.view import GridView
+from edgefl.console.widgets.grid import Grid
+from edgefl.console.widgets.masthead import certificate_tone, epsilon_tone
+from edgefl.console.widgets.sheet import Sheet
+from edgefl.console.widgets.states import state_ink
+from edgefl.monitor.device import DeviceRow, Flag
+
+_DOT = ink(" · ", Tone.MUTED)
+_FLAGS_SHOWN = 3
+
+
+class DevicePage(GridView):
+    """A device, live."""
+
+    WHAT = "One device: facts, budget, certificate, isolation, flags with their evidence, and its part in each round."
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            Grid[Part]((ROUND, *EVIDENCE), lambda part: str(part.round), empty="no rounds of this device in this run")
+        )
+        self._sheet = Sheet()
+        self._name_of_device = name
+
+    @property
+    def title(self) -> str:
+        """The device's name."""
+        return self._name_of_device
+
+    def above(self) -> Iterable[Widget]:
+        """The facts."""
+        yield self._sheet
+
+    def show(self, frame: Frame) -> None:
+        """Bring the page up to this frame."""
+        row = frame.state.devices.get(self._name_of_device)
+        if row is None:
+            self._sheet.show([ink(" this device is not in the federation (any more)", Tone.WARN)])
+            return
+        self._sheet.show([ink(" ") + line for line in (*facts(row, frame), *flags(row), EMPTY)])
+        rounds = reversed(frame.state.rounds)
+        self.grid.show([Part(done.number, done.updates[row.name]) for done in rounds if row.name in done.updates])
+
+    def on_grid_opened(self, message: Grid.Opened) -> None:
+        """Enter: the round, with every device's update beside this one's."""
+        from edgefl.console.pages.round import RoundPage  # the two pages lead to each other
+
+        self.post_message(self.Open(RoundPage(int(message.key))))
+
+
+def facts(row: DeviceRow, frame: Frame) -> list[Ink]:
+    """State, hardware, trust and budget, a line each."""
+    return [
+        join([state_ink(row.state), ink(row.detail, Tone.MUTED)], ink("  ")),
+        _labelled("host", [row.address, row.architecture, _cores(row), _memory(row), row.release]),
+        (*_label("identity"), *join([_certificate(row, frame), _isolation(row)], _DOT)),
+        (*_label("work"), *join([_seen(row, frame), *_work(row)], _DOT)),
+        (*_label("privacy"), *_privacy(row)),
+    ]
+
+
+def flags(row: DeviceRow) -> list[Ink]:
+    """The last flags, the newest first, each with its evidence on one line."""
+    return [flag_line(flag) for flag in reversed(row.flags[-_FLAGS_SHOWN:])]
+
+
+def flag_line(flag: Flag) -> Ink:
+    """`⚑ round 4  guard 5.21 > 2.50  ·╌·│╌◆  why`."""
+    return (
+        *_label("⚑ flag", Tone.BAD),
+        *ink(f"round {flag.round}", Tone.STRONG),
+        *ink(f"  {flag.rule} {figures.number(flag.score)} over {figures.number(flag.threshold)}  "),
+        *figures.strip(flag.score, flag.threshold, flag.peers, 24),
+        *ink(f"  {flag.reason}", Tone.MUTED),
+    )
+
+
+def _label(text: str, tone: Tone = Tone.MUTED) -> Ink:
+    return ink(f"{text:<10}", tone)
+
+
+def _labelled(label: str, values: list[str]) -> Ink:
+    known = [ink(value) for value in values if value]
+    return (*_label(label), *(join(known, _DOT) or ink(figures.NOTHING, Tone.MUTED)))
+
+
+def _cores(row: DeviceRow) -> str:
+    return "" if not row.cores else "1 core" if row.cores == 1 else f"{row.cores:g} cores"
+
+
+def _memory(row: DeviceRow) -> str:
+    return f"{row.memory_mb} MiB" if row.memory_mb else ""
+
+
+def _certificate(row: DeviceRow, frame: Frame) -> Ink:
+    certificate = row.certificate
+    if certificate is None:
+        return ink("no certificate", Tone.WARN)
+    if certificate.revoked:
+        return ink(f"certificate revoked: {certificate.revoked}", Tone.BAD)
+    left = (certificate.not_after - frame.now).total_seconds()
+    life = (certificate.not_after - certificate.not_before).total_seconds()
+    text = f"certificate ends in {figures.age(left)}" if left > 0 else "certificate expired"
+    return (*ink(text, certificate_tone(left, life)), *ink(f" (serial {certificate.serial[:12]})", Tone.MUTED))
+
+
+def _isolation(row: DeviceRow) -> Ink:
+    proof = row.isolation
+    if proof is None:
+        return ink("isolation not proven", Tone.WARN)
+    if proof.holds:
+        return (*ink("isolation ✓", Tone.GOOD), *ink(f" {proof.probes} probes", Tone.MUTED))
+    found = [f"open: {name}" for name in proof.open_forbidden] + [f"closed: {name}" for name in proof.closed_required]
+    return ink(f"isolation ✖ {', '.join(found)}", Tone.BAD)
+
+
+def _seen(row: DeviceRow, frame: Frame) -> Ink:
+    seen = frame.age_s(row.seen)
+    return ink("never seen", Tone.MUTED) if seen is None else ink(f"seen {figures.age(seen)} ago")
+
+
+def _work(row: DeviceRow) -> list[Ink]:
+    if not row.updates:
+        return [ink("no update yet", Tone.MUTED)]
+    return [
+        ink(f"{row.updates} updates"),
+        ink(f"{row.rejected} invalid", Tone.BAD) if row.rejected else EMPTY,
+        ink(f"{row.dropped} dropped", Tone.WARN) if row.dropped else EMPTY,
+        ink(f"↑ {figures.size(row.bytes_up)} ↓ {figures.size(row.bytes_down)}"),
+        ink(f"trust {figures.number(row.reputation)}"),
+    ]
+
+
+def _privacy(row: DeviceRow) -> Ink:
+    epsilon = row.epsilon
+    if epsilon.limit is None:
+        return ink("no privacy report yet", Tone.MUTED)
+    parts = [
+        (*figures.bar(epsilon.share, 12, epsilon_tone(epsilon.share)), *ink(f" ε {epsilon.spent:.2f} / {epsilon.limit:.1f}")),
+        ink(f"this run {epsilon.run_spent:.2f}"),
+        ink(f"δ {epsilon.delta:g}") if epsilon.delta is not None else EMPTY,
+        ink(f"σ {epsilon.sigma:.2f}") if epsilon.sigma is not None else EMPTY,
+        ink(f"{epsilon.rounds_left} rounds left") if epsilon.rounds_left is not None else EMPTY,
+        ink(f"refused: {epsilon.refused}", Tone.BAD) if epsilon.refused else EMPTY,
+    ]
+    return join(parts, _DOT)

@@ -1,0 +1,9 @@
+"""The views, one file each, in the order of the tab bar. A new view is a file and a line here."""
+
+from __future__ import annotations
+
+from edgefl.console.views.fleet import Fleet
+from edgefl.console.views.rounds import Rounds
+from edgefl.console.views.view import View
+
+VIEWS: tuple[type[View], ...] = (Fleet, Rounds)

@@ -1,0 +1,154 @@
+"""The fleet: a row per device, what it does, how well, and what it has left to spend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgefl.console import figures
+from edgefl.console.ink import Ink, Tone, ink
+from edgefl.console.live import Frame
+from edgefl.console.pages.device import DevicePage
+from edgefl.console.views.view import GridView
+from edgefl.console.widgets.columns import Column
+from edgefl.console.widgets.grid import Grid
+from edgefl.console.widgets.masthead import certificate_tone, epsilon_tone
+from edgefl.console.widgets.states import STATES, state_ink
+from edgefl.monitor.device import DeviceRow
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A device at a moment: ages change while the device does not."""
+
+    device: DeviceRow
+    seen_s: float | None
+    certificate_s: float | None
+
+
+class Fleet(GridView):
+    """All devices, live."""
+
+    NAME = "Fleet"
+    WHAT = "Every device: state, last update, privacy budget, trust, certificate, link and load. Enter opens the device."
+
+    def __init__(self) -> None:
+        super().__init__(Grid[Line](COLUMNS, lambda line: line.device.name, empty="no devices yet: `edgefl up` brings them in"))
+
+    def show(self, frame: Frame) -> None:
+        """Bring the rows up to this frame."""
+        self.grid.show([line(row, frame) for row in frame.state.devices.values() if row.state != "removed"])
+
+    def on_grid_opened(self, message: Grid.Opened) -> None:
+        """Enter: the device's page."""
+        self.post_message(self.Open(DevicePage(message.key)))
+
+
+def line(row: DeviceRow, frame: Frame) -> Line:
+    """The device as this frame's moment sees it."""
+    left = (row.certificate.not_after - frame.now).total_seconds() if row.certificate else None
+    return Line(row, frame.age_s(row.seen), left)
+
+
+def epsilon_ink(row: DeviceRow, cells: int) -> Ink:
+    """`━━━━───── 3.0 / 8.0`; the bar takes what the figures leave."""
+    epsilon = row.epsilon
+    if epsilon.limit is None:
+        return ink(figures.NOTHING, Tone.MUTED)
+    tone = epsilon_tone(epsilon.share)
+    text = f" {epsilon.spent:.1f} / {epsilon.limit:.1f}" if cells >= 16 else f" {epsilon.spent:.1f}/{epsilon.limit:.1f}"
+    return (*figures.bar(epsilon.share, cells - len(text), tone), *ink(text))
+
+
+def _certificate(shown: Line, _: int) -> Ink:
+    certificate = shown.device.certificate
+    if certificate is None or shown.certificate_s is None:
+        return ink(figures.NOTHING, Tone.MUTED)
+    if certificate.revoked:
+        return ink("revoked", Tone.BAD)
+    if shown.certificate_s <= 0:
+        return ink("expired", Tone.BAD)
+    life = (certificate.not_after - certificate.not_before).total_seconds()
+    return ink(figures.age(shown.certificate_s), certificate_tone(shown.certificate_s, life))
+
+
+def _trust(shown: Line, _: int) -> Ink:
+    trust = shown.device.reputation
+    if not shown.device.updates:
+        return ink(figures.NOTHING, Tone.MUTED)
+    return ink(figures.number(trust), Tone.PLAIN if trust >= 0.7 else Tone.WARN if trust >= 0.4 else Tone.BAD)
+
+
+def _link(row: DeviceRow) -> str:
+    return _known(f"{figures.size(row.update_bytes_up)}/{figures.size(row.update_bytes_down)}", row.updates)
+
+
+def _plain(text: str) -> Ink:
+    return ink(text, Tone.MUTED if text == figures.NOTHING else Tone.PLAIN)
+
+
+def _column(
+    key: str, title: str, cells: int, text: Callable[[DeviceRow], str], order: str, *, importance: int = 0
+) -> Column[Line]:
+    """A number of a device, the largest first when it sorts."""
+    return Column(
+        key,
+        title,
+        cells,
+        lambda shown, _: _plain(text(shown.device)),
+        lambda shown: getattr(shown.device, order),
+        importance,
+        descending=True,
+    )
+
+
+def _known(value: str, known: object) -> str:
+    return value if known else figures.NOTHING
+
+
+_DEVICE: Column[Line] = Column(
+    "device", "DEVICE", 8, lambda it, _: ink(it.device.name, Tone.STRONG), lambda it: it.device.name, right=False, whole=True
+)
+_ARCHITECTURE: Column[Line] = Column(
+    "arch",
+    "ARCH",
+    8,
+    lambda it, _: _plain(it.device.architecture or figures.NOTHING),
+    lambda it: it.device.architecture or None,
+    importance=4,
+    right=False,
+)
+_STATE: Column[Line] = Column(
+    "state",
+    "STATE",
+    13,
+    lambda it, _: state_ink(it.device.state),
+    lambda it: list(STATES).index(it.device.state),
+    right=False,
+    descending=True,
+)
+_EPSILON: Column[Line] = Column(
+    "epsilon",
+    "ε SPENT/LIMIT",
+    13,
+    lambda it, cells: epsilon_ink(it.device, cells),
+    lambda it: it.device.epsilon.share,
+    right=False,
+    most=24,
+    descending=True,
+)
+COLUMNS: tuple[Column[Line], ...] = (
+    _DEVICE,
+    _ARCHITECTURE,
+    _STATE,
+    _column("round", "ROUND", 5, lambda row: _known(str(row.round), row.updates), "round"),
+    _column("acc", "ACC", 4, lambda row: figures.number(row.accuracy), "accuracy"),
+    _column("loss", "LOSS", 5, lambda row: figures.number(row.loss), "loss", importance=1),
+    _column("samples", "SAMPLES", 7, lambda row: figures.count(row.samples), "samples", importance=5),
+    _EPSILON,
+    Column("trust", "TRUST", 5, _trust, lambda it: it.device.reputation if it.device.updates else None, importance=2),
+    Column("cert", "CERT", 7, _certificate, lambda it: it.certificate_s, importance=3),
+    _column("link", "LINK ↑/↓", 9, _link, "update_bytes_up", importance=7),
+    _column("cpu", "CPU", 4, lambda row: figures.percent(row.cpu), "cpu", importance=6),
+    Column("seen", "SEEN", 4, lambda it, _: _plain(figures.age(it.seen_s)), lambda it: it.seen_s, descending=True),
+)

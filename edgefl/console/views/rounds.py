@@ -1,0 +1,133 @@
+"""The rounds: whether the model learns, what each round cost, and who was left out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from textual.containers import Horizontal
+from textual.widget import Widget
+
+from edgefl.console import figures, summary
+from edgefl.console.ink import Ink, Tone, ink
+from edgefl.console.live import Frame
+from edgefl.console.pages.round import RoundPage
+from edgefl.console.views.view import GridView
+from edgefl.console.widgets.columns import Column
+from edgefl.console.widgets.grid import Grid
+from edgefl.console.widgets.plot import Plot
+from edgefl.monitor.round import RoundRow
+from edgefl.monitor.state import FederationState
+
+
+class Rounds(GridView):
+    """Accuracy and loss over rounds with the devices' band, and the table of rounds, the newest first."""
+
+    NAME = "Rounds"
+    WHAT = "Accuracy and loss over rounds, and what each round took. Enter opens the round: every update and its score."
+
+    def __init__(self) -> None:
+        super().__init__(
+            Grid[RoundRow](COLUMNS, lambda row: str(row.number), empty="no rounds yet: `edgefl run` starts training")
+        )
+        self._accuracy = Plot("accuracy", floor=0.0, ceiling=1.0)
+        self._loss = Plot("loss", floor=0.0)
+        self._drawn: tuple[RoundRow, ...] | None = None
+
+    def above(self) -> Iterable[Widget]:
+        """Two plots, side by side."""
+        yield Horizontal(self._accuracy, self._loss, id="plots")
+
+    def show(self, frame: Frame) -> None:
+        """Bring plots and table up to this frame."""
+        state = frame.state
+        if self._drawn is not state.rounds:
+            self._drawn = state.rounds
+            self._accuracy.show(
+                summary.series(state.rounds, lambda row: row.accuracy, lambda update: update.accuracy), _latest(state, "accuracy")
+            )
+            self._loss.show(
+                summary.series(state.rounds, lambda row: row.loss, lambda update: update.loss), _latest(state, "loss")
+            )
+            self.grid.show(state.rounds[::-1])
+
+    def on_grid_opened(self, message: Grid.Opened) -> None:
+        """Enter: the round's page."""
+        self.post_message(self.Open(RoundPage(int(message.key))))
+
+
+def _latest(state: FederationState, name: str) -> Ink:
+    values = summary.history(state, lambda row: getattr(row, name))
+    if not values:
+        return ink("no value yet", Tone.MUTED)
+    line = ink(figures.number(values[-1], 3), Tone.ACCENT)
+    if len(values) > 1:
+        line = (*line, *ink(f"  {values[-1] - values[-2]:+.3f}", Tone.MUTED))
+    return line
+
+
+def _state(row: RoundRow, _: int) -> Ink:
+    sign, tone = {"running": ("●", Tone.ACCENT), "finished": ("✓", Tone.MUTED), "skipped": ("!", Tone.WARN)}[row.state]
+    return ink(f"{sign} {row.state}", tone)
+
+
+def _devices(row: RoundRow, _: int) -> Ink:
+    here = len(row.participants) if row.state != "running" else sum(update.samples is not None for update in row.updates.values())
+    return ink(f"{here}/{len(row.devices)}")
+
+
+def _names(field: Callable[[RoundRow], Sequence[str]], tone: Tone, sign: str = "") -> Callable[[RoundRow, int], Ink]:
+    """A count, with the names behind it where the column is wide enough."""
+
+    def draw(row: RoundRow, cells: int) -> Ink:
+        names = field(row)
+        if not names:
+            return ink("·", Tone.MUTED)
+        short = f"{sign}{len(names)}"
+        full = f"{short} {', '.join(names)}"
+        return ink(full if len(full) <= cells else short, tone)
+
+    return draw
+
+
+def _stage(*stages: str) -> Callable[[RoundRow], float | None]:
+    def spent(row: RoundRow) -> float | None:
+        known = [row.seconds[stage] for stage in stages if stage in row.seconds]
+        return sum(known) if known else None
+
+    return spent
+
+
+def _stage_column(key: str, title: str, importance: int, *stages: str) -> Column[RoundRow]:
+    spent = _stage(*stages)
+    return Column(key, title, 6, lambda row, _: _muted(figures.seconds(spent(row))), spent, importance, descending=True)
+
+
+def _muted(text: str) -> Ink:
+    return ink(text, Tone.MUTED if text == figures.NOTHING else Tone.PLAIN)
+
+
+def _who(key: str, title: str, of: Callable[[RoundRow], Sequence[str]], tone: Tone, sign: str = "") -> Column[RoundRow]:
+    return Column(key, title, 4, _names(of, tone, sign), lambda row: len(of(row)), right=False, most=14, descending=True)
+
+
+def _bytes(key: str, title: str, of: Callable[[RoundRow], int], importance: int) -> Column[RoundRow]:
+    return Column(key, title, 4, lambda row, _: _muted(figures.size(of(row))), of, importance, descending=True)
+
+
+COLUMNS: tuple[Column[RoundRow], ...] = (
+    Column("round", "ROUND", 5, lambda row, _: ink(str(row.number), Tone.STRONG), lambda row: row.number, descending=True),
+    Column("state", "STATE", 10, _state, lambda row: row.state, importance=7, right=False),
+    Column("acc", "ACC", 5, lambda row, _: _muted(figures.number(row.accuracy, 3)), lambda row: row.accuracy, descending=True),
+    Column("loss", "LOSS", 5, lambda row, _: _muted(figures.number(row.loss)), lambda row: row.loss),
+    Column("devices", "DEVICES", 7, _devices, lambda row: len(row.participants)),
+    _who("dropped", "DROP", lambda row: row.dropped, Tone.WARN),
+    _who("rejected", "REJ", lambda row: row.rejected, Tone.BAD),
+    _who("flagged", "FLAG", lambda row: row.flagged, Tone.BAD, "⚑ "),
+    Column("time", "TIME", 6, lambda row, _: _muted(figures.seconds(row.wall_s)), lambda row: row.wall_s, descending=True),
+    _stage_column("train", "TRAIN", 1, "start", "train"),
+    _stage_column("transfer", "TRANSFER", 4, "send", "upload"),
+    _stage_column("aggregate", "AGGREGATE", 5, "score", "aggregate"),
+    _stage_column("evaluate", "EVAL", 6, "evaluate"),
+    _bytes("up", "UP", lambda row: row.bytes_up, 2),
+    _bytes("down", "DOWN", lambda row: row.bytes_down, 3),
+)

@@ -1,0 +1,99 @@
+"""What a view or a page is, and what those with a grid have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.message import Message
+from textual.widget import Widget
+
+from edgefl.console.live import Frame
+from edgefl.console.query import Query
+from edgefl.console.widgets.filterline import FilterLine
+from edgefl.console.widgets.grid import Grid
+
+
+class View(Vertical, can_focus=False):
+    """A part of the console that fills the stage: one of the tab bar's views, or a page opened from one.
+
+    It is given frames while it is on the screen, and draws nothing of its own accord.
+    """
+
+    NAME: ClassVar[str] = ""
+    """Its title in the tab bar, and for `:` in lower case."""
+    WHAT: ClassVar[str] = ""
+    """One sentence for the help."""
+
+    class Open(Message):
+        """Asks for a page to be opened over this view."""
+
+        def __init__(self, page: View) -> None:
+            super().__init__()
+            self.page = page
+
+    @property
+    def title(self) -> str:
+        """What the tab bar calls it."""
+        return self.NAME
+
+    def show(self, frame: Frame) -> None:
+        """Bring what is on the screen up to this frame."""
+        raise NotImplementedError
+
+    def take_focus(self) -> None:
+        """Give the keyboard to the part that it belongs to."""
+        self.focus()
+
+
+class GridView(View):
+    """A view around one grid: its sorting and its filter."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "Filter"),
+        Binding("s", "sort", "Sort"),
+        Binding("S", "reverse", "Reverse", show=False),
+    ]
+
+    def __init__(self, grid: Grid[Any]) -> None:
+        super().__init__()
+        self.grid = grid
+        self._filter_line = FilterLine()
+
+    def take_focus(self) -> None:
+        """The rows have the keyboard."""
+        self.grid.focus()
+
+    def action_filter(self) -> None:
+        """Type a filter."""
+        self._filter_line.open()
+
+    def action_sort(self) -> None:
+        """Order by the next column."""
+        self.grid.next_sorting()
+
+    def action_reverse(self) -> None:
+        """Reverse the order."""
+        self.grid.reverse()
+
+    def on_filter_line_changed(self, message: FilterLine.Changed) -> None:
+        """The filter acts while it is typed."""
+        self.grid.filter = Query(message.value)
+        self._filter_line.tell(len(self.grid.rows), self.grid.total)
+
+    def on_filter_line_left(self) -> None:
+        """The keyboard goes back to the rows."""
+        self.grid.focus()
+
+    def compose(self) -> ComposeResult:
+        """The parts above, the grid, and the filter's line when it is open."""
+        yield from self.above()
+        yield self.grid
+        yield self._filter_line
+
+    def above(self) -> Iterable[Widget]:
+        """What stands above the grid."""
+        return ()

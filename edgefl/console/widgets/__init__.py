@@ -1,0 +1,1 @@
+"""What views are made of: header, tab bar, grid, plot, filter line."""

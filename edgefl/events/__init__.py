@@ -1,0 +1,1 @@
+"""The typed events of a federation and the journal that keeps them."""

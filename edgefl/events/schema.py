@@ -1,0 +1,297 @@
+"""The typed, versioned events of a federation: the interface between what runs and everything that shows it.
+
+An event's `data` holds only JSON values. A field may be added with a default; any other change is a new `version`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter
+
+Reason = Literal["not_finite", "shape", "keys", "samples", "metrics", "undecodable"]
+Verdict = Literal["accept", "down-weight", "reject"]
+
+
+class Body(BaseModel):
+    """What one kind of event says. `run` and `round` stand in the envelope, not here.
+
+    A number that is not finite (the score of an absurd update) travels as the string `Infinity`, `-Infinity` or `NaN`:
+    JSON has none, and evidence must neither be lost nor stop a round.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="strings")
+    version: ClassVar[int] = 1
+
+
+class RunStarted(Body):
+    """A run began on the coordinator."""
+
+    type: Literal["run_started"] = "run_started"
+    site: str
+    site_hash: str
+    task: str
+    rounds: int
+    devices: list[str]
+    quorum: int
+    rule: str
+    privacy: dict[str, Any] = Field(default_factory=dict)
+    first_round: int = 1
+
+
+class RoundStarted(Body):
+    """The global model was sent to these devices."""
+
+    type: Literal["round_started"] = "round_started"
+    devices: list[str]
+    deadline_s: float
+
+
+class UpdateReceived(Body):
+    """A device's reply arrived."""
+
+    type: Literal["update_received"] = "update_received"
+    device: str
+    samples: int
+    bytes_up: int
+    bytes_down: int
+    train_s: float
+    transfer_s: float
+    start_s: float = 0.0
+    loss: float | None = None
+    accuracy: float | None = None
+    cpu_s: float = 0.0
+
+
+class UpdateRejected(Body):
+    """A reply that cannot be an update: never aggregated, never fatal."""
+
+    type: Literal["update_rejected"] = "update_rejected"
+    device: str
+    reason: Reason
+    detail: str
+
+
+class UpdateScored(Body):
+    """What the rule thought of an update, with its evidence."""
+
+    type: Literal["update_scored"] = "update_scored"
+    device: str
+    rule: str
+    score: float
+    threshold: float
+    verdict: Verdict
+    weight: float
+    norm: float
+    cosine: float
+    reason: str = ""
+    reputation: float = 1.0
+
+
+class FlagRaised(Body):
+    """A finding about a device; `peers` are the other updates' scores, for the strip plot."""
+
+    type: Literal["flag_raised"] = "flag_raised"
+    device: str
+    rule: str
+    score: float
+    threshold: float
+    peers: list[float]
+    reason: str
+
+
+class DeviceDropped(Body):
+    """A device gave no update this round."""
+
+    type: Literal["device_dropped"] = "device_dropped"
+    device: str
+    reason: str
+
+
+class PrivacySpent(Body):
+    """A copy of what the device's own ledger says after a round; the device is the authority."""
+
+    type: Literal["privacy_spent"] = "privacy_spent"
+    device: str
+    spent: float
+    limit: float
+    delta: float
+    sigma: float
+    sampling_rate: float
+    run_spent: float
+    rounds_left: int | None = None
+
+
+class PrivacyRefused(Body):
+    """The device refused a round that its budget does not cover."""
+
+    type: Literal["privacy_refused"] = "privacy_refused"
+    device: str
+    spent: float
+    limit: float
+    cost: float
+    reason: str
+
+
+class RoundFinished(Body):
+    """A round's result. `seconds` has the stages send, start, train, upload, score, aggregate, evaluate."""
+
+    type: Literal["round_finished"] = "round_finished"
+    accuracy: float | None
+    loss: float | None
+    metrics: dict[str, float] = Field(default_factory=dict)
+    participants: list[str]
+    dropped: list[str]
+    rejected: list[str]
+    flagged: list[str]
+    bytes_up: int
+    bytes_down: int
+    seconds: dict[str, float]
+    model: str = ""
+    model_sha256: str = ""
+
+
+class RoundSkipped(Body):
+    """Too few updates: the global model stays as it was."""
+
+    type: Literal["round_skipped"] = "round_skipped"
+    reason: str
+    participants: list[str]
+
+
+class RunFinished(Body):
+    """A run ended."""
+
+    type: Literal["run_finished"] = "run_finished"
+    status: Literal["completed", "stopped", "failed"]
+    reason: str = ""
+    accuracy: float | None = None
+    loss: float | None = None
+    model: str = ""
+    model_sha256: str = ""
+
+
+class DeviceState(Body):
+    """A device came, went or was set aside."""
+
+    type: Literal["device_state"] = "device_state"
+    device: str
+    state: Literal["enrolled", "online", "offline", "training", "waiting", "suspect", "quarantined", "removed"]
+    detail: str = ""
+
+
+class DeviceFacts(Body):
+    """What a device is, as the last provisioning saw it."""
+
+    type: Literal["device_facts"] = "device_facts"
+    device: str
+    architecture: str
+    cores: float
+    memory_mb: int
+    address: str
+    release: str = ""
+
+
+class CertificateIssued(Body):
+    """The site's authority signed a certificate."""
+
+    type: Literal["certificate_issued"] = "certificate_issued"
+    subject: str
+    role: str
+    serial: str
+    not_before: datetime
+    not_after: datetime
+
+
+class CertificateRevoked(Body):
+    """A certificate no longer opens anything."""
+
+    type: Literal["certificate_revoked"] = "certificate_revoked"
+    subject: str
+    serial: str
+    reason: str
+
+
+class IsolationProven(Body):
+    """A device was probed; `open_forbidden` and `closed_required` are empty when the proof holds."""
+
+    type: Literal["isolation_proven"] = "isolation_proven"
+    device: str
+    probes: int
+    open_forbidden: list[str]
+    closed_required: list[str]
+    proof_sha256: str
+
+
+class OperatorAction(Body):
+    """Who did what to what, and why: the audit log's entry."""
+
+    type: Literal["operator_action"] = "operator_action"
+    who: str
+    action: str
+    subject: str = ""
+    why: str = ""
+    detail: dict[str, Any] = Field(default_factory=dict)
+
+
+class Unrecognised(Body):
+    """An event of a kind that this version does not know, kept whole: a newer host in a site that is being upgraded."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str
+
+
+KnownBody = Annotated[
+    RunStarted
+    | RoundStarted
+    | UpdateReceived
+    | UpdateRejected
+    | UpdateScored
+    | FlagRaised
+    | DeviceDropped
+    | PrivacySpent
+    | PrivacyRefused
+    | RoundFinished
+    | RoundSkipped
+    | RunFinished
+    | DeviceState
+    | DeviceFacts
+    | CertificateIssued
+    | CertificateRevoked
+    | IsolationProven
+    | OperatorAction,
+    Field(discriminator="type"),
+]
+KINDS: frozenset[str] = frozenset(body.model_fields["type"].default for body in get_args(get_args(KnownBody)[0]))
+"""Every `type` that this version knows."""
+
+
+def _kind(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return "known" if kind is None or kind in KINDS else "unrecognised"
+
+
+AnyBody = Annotated[
+    Annotated[KnownBody, Tag("known")] | Annotated[Unrecognised, Tag("unrecognised")],
+    Discriminator(_kind),
+]
+BODIES: TypeAdapter[AnyBody] = TypeAdapter(AnyBody)
+
+
+class Event(BaseModel):
+    """An event as the journal keeps it.
+
+    seq: its place, from 1, without gaps. previous, hash: hex SHA-256; `hash` covers every other field (events/chain.py).
+    """
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+
+    seq: int
+    at: datetime
+    run: str = ""
+    round: int = 0
+    version: int = 1
+    body: AnyBody
+    previous: str
+    hash: str

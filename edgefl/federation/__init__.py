@@ -1,0 +1,1 @@
+"""What Flower runs: the apps, the task contract, aggregation and privacy."""

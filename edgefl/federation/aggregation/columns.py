@@ -1,0 +1,129 @@
+"""Coordinate-wise means without the extremes, over updates too many to copy: chunk by chunk, each small enough for the cache.
+
+Up to 32 updates go through a pruned sorting network; more are transposed and sorted, where NumPy's vectorised sort of short
+rows is quicker. Chunks are spread over the machine's cores (NumPy lets go of the interpreter meanwhile).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefl.federation.aggregation.networks import Keep, trimming_network
+from edgefl.federation.aggregation.vectors import Matrix, Vector
+
+NETWORK_MOST = 32
+NETWORK_BYTES = 1 << 20
+"""A chunk of all updates, and as much again to swap in, fits a core's second-level cache."""
+SORT_BYTES = 1 << 20
+"""A chunk, its transposed copy and what sorting reads ahead."""
+
+Chunk = NDArray[np.float32]
+
+
+def trimmed_mean(deltas: Matrix, trim: int, mixing: NDArray[np.float32] | None = None) -> Vector:
+    """Mean of each coordinate without its `trim` smallest and largest values (Yin et al., 2018, arXiv:1803.01498).
+
+    deltas: (n, p) float32, finite. mixing: (m, n) float32; when given, `mixing @ deltas` is trimmed instead, without ever
+    being whole in memory. Returns (p,) float32. Raises ValueError unless 0 <= 2 * trim < rows.
+    """
+    rows = len(deltas) if mixing is None else len(mixing)
+    if not 0 <= 2 * trim < rows:
+        raise ValueError(f"cannot trim {trim} at each end of {rows}")
+    if trim == 0:
+        weights = np.full(rows, 1 / rows, np.float32)
+        return weighted_sum(deltas, weights if mixing is None else weights @ mixing)
+    trimmed, size = (_by_network, NETWORK_BYTES) if rows <= NETWORK_MOST else (_by_sort, SORT_BYTES)
+
+    def chunk_mean(chunk: Chunk) -> Vector:
+        return trimmed(chunk if mixing is None else mixing @ chunk, trim)
+
+    return _by_columns(deltas, chunk_mean, size // (4 * max(rows, len(deltas))))
+
+
+def median(deltas: Matrix) -> Vector:
+    """Median of each coordinate; of an even number, the mean of the two in the middle. deltas: (n, p) float32. Returns (p,)
+    float32.
+    """
+    return trimmed_mean(deltas, (len(deltas) - 1) // 2)
+
+
+def weighted_sum(deltas: Matrix, weights: NDArray[np.floating]) -> Vector:
+    """Sum of the rows times their weights, (p,) float32; rows of weight zero are not read."""
+    used = np.flatnonzero(weights)
+    chosen = np.asarray(weights[used], np.float32)
+    total: Vector
+    if len(used) == len(weights):
+        total = chosen @ deltas
+        return total
+    total = np.zeros(deltas.shape[1], np.float32)
+    for row, weight in zip(used, chosen, strict=True):
+        total += weight * deltas[row]
+    return total
+
+
+def _by_columns(deltas: Matrix, reduce: Callable[[Chunk], Vector], width: int) -> Vector:
+    length = deltas.shape[1]
+    out = np.empty(length, np.float32)
+    width = max(256, width // 64 * 64)
+
+    def work(start: int) -> None:
+        out[start : start + width] = reduce(deltas[:, start : start + width])
+
+    starts = range(0, length, width)
+    workers = min(len(os.sched_getaffinity(0)), len(starts))
+    if workers < 2:
+        for start in starts:
+            work(start)
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(work, starts))
+    return out
+
+
+def _by_network(chunk: Chunk, trim: int) -> Vector:
+    places: list[Vector] = list(chunk)
+    spare: list[Vector] = []  # buffers of values that nothing needs any more
+    owned = [False] * len(places)
+    for step in trimming_network(len(places), trim):
+        low, high = places[step.low], places[step.high]
+        if step.keep is Keep.BOTH:
+            target = spare.pop() if spare else np.empty_like(low)
+            np.minimum(low, high, out=target)
+            if owned[step.high]:
+                np.maximum(low, high, out=high)
+            else:
+                places[step.high] = np.maximum(low, high, out=spare.pop() if spare else np.empty_like(low))
+                owned[step.high] = True
+            if owned[step.low]:
+                spare.append(low)
+            places[step.low], owned[step.low] = target, True
+        else:
+            kept, dropped = (step.low, step.high) if step.keep is Keep.LOW else (step.high, step.low)
+            choose = np.minimum if step.keep is Keep.LOW else np.maximum
+            target = places[kept] if owned[kept] else spare.pop() if spare else np.empty_like(low)
+            choose(low, high, out=target)
+            places[kept], owned[kept] = target, True
+            if owned[dropped]:
+                spare.append(places[dropped])
+                owned[dropped] = False
+    middle = places[trim : len(places) - trim]
+    total = middle[0] + middle[1] if len(middle) > 1 else middle[0].copy()
+    for value in middle[2:]:
+        total += value
+    total *= np.float32(1 / len(middle))
+    return total
+
+
+def _by_sort(chunk: Chunk, trim: int) -> Vector:
+    rows = len(chunk)
+    turned = np.ascontiguousarray(chunk.T)
+    turned.sort(axis=1)
+    kept = rows - 2 * trim
+    # A product with equal weights is a mean, six times faster than NumPy's over so short an axis.
+    mean: Vector = turned[:, trim : rows - trim] @ np.full(kept, 1 / kept, np.float32)
+    return mean

@@ -1,0 +1,68 @@
+"""Sorting networks, pruned to what is asked of them.
+
+A network compares fixed places whatever the values are, so each comparison is one np.minimum and one np.maximum over whole
+columns: no branches, full vector width. Batcher's odd-even merge sort (1968), minus every comparison that cannot change the
+wanted output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntFlag
+from functools import lru_cache
+
+
+class Keep(IntFlag):
+    """Which outputs of a comparison are needed."""
+
+    LOW = 1
+    HIGH = 2
+    BOTH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Put the smaller of two places at `low` and the larger at `high`, or only the one that is kept."""
+
+    low: int
+    high: int
+    keep: Keep
+
+
+@lru_cache(maxsize=64)
+def trimming_network(count: int, trim: int) -> tuple[Comparison, ...]:
+    """The comparisons after which places `trim` … `count - trim - 1` hold the middle values, in any order among themselves.
+
+    Raises ValueError unless 0 <= 2 * trim < count.
+    """
+    if not 0 <= 2 * trim < count:
+        raise ValueError(f"cannot trim {trim} at each end of {count}")
+    middle = range(trim, count - trim)
+    needed = [place in middle for place in range(count)]
+    # Until a later comparison touches it, a place's value goes straight to the output.
+    direct = [True] * count
+    kept: list[Comparison] = []
+    for low, high in reversed(list(_batcher(count))):
+        if not needed[low] and not needed[high]:
+            continue
+        if needed[low] and needed[high] and direct[low] and direct[high]:
+            continue  # both end in the middle, where order does not matter
+        kept.append(Comparison(low, high, Keep.BOTH if needed[low] and needed[high] else Keep.LOW if needed[low] else Keep.HIGH))
+        needed[low] = needed[high] = True
+        direct[low] = direct[high] = False
+    return tuple(reversed(kept))
+
+
+def _batcher(count: int) -> Iterator[tuple[int, int]]:
+    """Batcher's network for any count: that for the next power of two without the comparisons beyond the end."""
+    width = 1
+    while width < count:
+        stride = width
+        while stride >= 1:
+            for start in range(stride % width, count - stride, 2 * stride):
+                for place in range(start, min(start + stride, count - stride)):
+                    if place // (2 * width) == (place + stride) // (2 * width):
+                        yield place, place + stride
+            stride //= 2
+        width *= 2

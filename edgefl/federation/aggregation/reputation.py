@@ -1,0 +1,83 @@
+"""What earlier rounds said of each device, so that many small oddities count and one bad round does not condemn.
+
+An immutable value: a rule returns the next one. It is saved beside the model of the round it belongs to and survives restarts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from edgefl.errors import EdgeflError
+
+MEMORY = 0.7
+"""Share of the past in the running mean: a round's evidence halves in about two rounds."""
+FORGIVENESS = 0.05
+"""How much of lost trust comes back in a round without evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One device's past. evidence: running mean of score / threshold. trust: 1 at first, halved by each flag, slowly regained.
+    rounds: how many it was scored in. flags: how many of these flagged it. streak: of them, how many in a row up to now.
+    """
+
+    evidence: float = 0.0
+    trust: float = 1.0
+    rounds: int = 0
+    flags: int = 0
+    streak: int = 0
+
+    def after(self, evidence: float, flagged: bool) -> Standing:
+        """The standing after one more round; evidence is score / threshold, counted up to 3 so that one round cannot say
+        all.
+        """
+        seen = min(evidence, 3.0)
+        return replace(
+            self,
+            evidence=seen if self.rounds == 0 else MEMORY * self.evidence + (1 - MEMORY) * seen,
+            trust=self.trust / 2 if flagged else min(1.0, self.trust + FORGIVENESS),
+            rounds=self.rounds + 1,
+            flags=self.flags + flagged,
+            streak=self.streak + 1 if flagged else 0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reputation:
+    """Every device's standing; one that is unknown begins with a clean slate."""
+
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+
+    def of(self, device: str) -> Standing:
+        """The device's standing."""
+        return self.standings.get(device, Standing())
+
+    def after(self, observed: Mapping[str, tuple[float, bool]]) -> Reputation:
+        """After a round: device to (score / threshold, flagged). Devices that took no part keep their standing."""
+        return Reputation({**self.standings, **{device: self.of(device).after(*seen) for device, seen in observed.items()}})
+
+    @classmethod
+    def load(cls, path: Path) -> Reputation:
+        """From a file that `save` wrote; a clean slate where there is none. Raises EdgeflError when it cannot be read."""
+        try:
+            raw = json.loads(path.read_text())
+            return cls({device: Standing(**standing) for device, standing in raw.items()})
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise EdgeflError(
+                f"the devices' reputations in {path} cannot be read: {error}", hint=f"rm {path} gives all a clean slate"
+            ) from error
+
+    def save(self, path: Path) -> None:
+        """Atomically: a crash leaves the old file or the new one."""
+        draft = path.with_name(path.name + ".new")
+        with draft.open("w") as file:
+            json.dump({device: asdict(standing) for device, standing in sorted(self.standings.items())}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)

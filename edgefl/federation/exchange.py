@@ -1,0 +1,144 @@
+"""Sending a round's messages through Flower's grid and taking the replies as they arrive, each matched to its device.
+
+The edge between Flower's `Grid` and everything else. A reply's sender is known by the message that it answers, never by what it
+says of itself: Flower's own error replies carry another node's number.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from edgefl.federation.flower import patches
+from edgefl.federation.messages import Undecodable, size, unpack
+
+POLL_S = 0.15
+"""How often the coordinator asks its SuperLink for replies; both are on one host."""
+FETCHERS = 8
+"""How many replies are fetched at once; each may hold four times the model."""
+SLACK = 1024 * 1024
+"""Bytes that a reply may have besides the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A device's reply. said: one of `messages.Reply`, or None when `problem` says why there is none."""
+
+    device: str
+    after_s: float
+    bytes_up: int
+    said: Any
+    arrays: Mapping[str, Any]
+    problem: str = ""
+    undecodable: bool = False
+
+
+class Exchange:
+    """One run's traffic. names: Flower's node id to the device's name."""
+
+    def __init__(self, grid: Grid, names: Mapping[int, str]) -> None:
+        self._grid, self._names = grid, dict(names)
+        self._fetchers = ThreadPoolExecutor(max_workers=FETCHERS, thread_name_prefix="fetch")
+
+    def online(self) -> dict[str, int]:
+        """The devices that the SuperLink counts as online, with their node ids; nodes without a name are nobody's."""
+        return {self._names[node]: node for node in self._grid.get_node_ids() if node in self._names}
+
+    def send(self, kind: str, content: RecordDict, devices: Mapping[str, int], *, group: int, ttl_s: float) -> Pending:
+        """Send one content to these devices.
+
+        A message that is not delivered in `ttl_s` never is: a device must not train for a round that is over.
+        """
+        began = time.monotonic()
+        ordered = list(devices.items())
+        messages = [Message(content, node, kind, ttl=ttl_s, group_id=str(group)) for _, node in ordered]
+        accepted = list(self._grid.push_messages(messages)) if messages else []
+        sent = {key: device for key, (device, _) in zip(accepted, ordered, strict=False) if key}
+        lost = [device for device in devices if device not in sent.values()]
+        return Pending(self._grid, self._fetchers, sent, lost, began, 4 * size(content) + SLACK)
+
+    def close(self) -> None:
+        """Let go of replies that are still being fetched."""
+        self._fetchers.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(slots=True)
+class Pending:
+    """Messages under way: each reply is fetched in a thread of its own, so that a slow upload holds nobody else's back.
+
+    waiting: message id to device. lost: devices whose message the SuperLink did not take. began: when sending began, on the
+    monotonic clock. most_bytes: of one reply.
+    """
+
+    _grid: Grid
+    _fetchers: ThreadPoolExecutor
+    waiting: dict[str, str]
+    lost: list[str]
+    began: float
+    most_bytes: int
+    send_s: float = field(init=False)
+    _fetching: dict[Future[Any], str] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.send_s = time.monotonic() - self.began
+
+    @property
+    def silent(self) -> list[str]:
+        """Devices whose reply has not arrived (wholly) yet."""
+        return [*self.waiting.values(), *self._fetching.values()]
+
+    def arrivals(self, deadline_s: float) -> Iterator[Arrival]:
+        """Each reply when it has arrived, until all have or the deadline (from sending) is over."""
+        while self.waiting or self._fetching:
+            if self.waiting:
+                yield from self._errors(patches.pull_replies(self._grid, list(self.waiting)))
+            left_s = deadline_s - (time.monotonic() - self.began)
+            finished, _ = wait(self._fetching, timeout=max(0.0, min(POLL_S, left_s)), return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield self._arrived(self._fetching.pop(future), future)
+            if left_s <= 0 or not (self.waiting or self._fetching):
+                return
+            if not self._fetching:
+                time.sleep(min(POLL_S, left_s))
+
+    def _errors(self, replies: list[patches.RawReply]) -> Iterator[Arrival]:
+        for reply in replies:
+            device = self.waiting.pop(reply.answers, None)
+            if device is None:
+                continue
+            if reply.error is not None:
+                yield Arrival(device, self._after_s(), 0, None, {}, problem=explained(*reply.error))
+            else:
+                self._fetching[self._fetchers.submit(reply.fetch, self.most_bytes)] = device
+
+    def _arrived(self, device: str, future: Future[Any]) -> Arrival:
+        bytes_up = 0
+        try:
+            content = future.result()
+            bytes_up = size(content)
+            said, arrays = unpack(content)
+        except (patches.BadReply, Undecodable) as error:
+            return Arrival(device, self._after_s(), bytes_up, None, {}, problem=str(error), undecodable=True)
+        return Arrival(device, self._after_s(), bytes_up, said, arrays)
+
+    def _after_s(self) -> float:
+        return time.monotonic() - self.began
+
+
+def explained(code: int, reason: str | None) -> str:
+    """What Flower's error reply means for the operator."""
+    meanings = {
+        1: "the app could not be loaded on the device",
+        2: "the app failed on the device",
+        3: "no reply came in time",
+        5: "the device went offline during the round",
+        8: "the training process on the device was killed",
+    }
+    meaning = meanings.get(code, f"error {code}")
+    return f"{meaning}: {reason}" if reason else meaning

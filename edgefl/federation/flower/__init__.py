@@ -1,0 +1,1 @@
+"""Flower's services under edgefl: launchers, the warm executor, and the one module that knows Flower's insides."""

@@ -1,0 +1,160 @@
+"""What travels between the coordinator and a device: typed values to and from Flower's records.
+
+The model goes as one array of bytes (safetensors): Flower moves each array as objects of its own, with a request for each, so a
+model of many small arrays would cost more in requests than in bytes. Everything else is one small JSON document, checked
+on arrival: whoever sends it may be hostile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+Arrays = Mapping[str, NDArray[Any]]
+Seconds = Annotated[float, Field(ge=0, lt=1e7, allow_inf_nan=False)]
+Claim = Annotated[int, Field(ge=-(10**15), le=10**15)]
+"""A number of records as a device claims it; whether it can be true is checked later, and recorded."""
+Parameters = dict[str, bool | int | float | str]
+
+MODEL, ABOUT = "model", "about"
+MAX_ABOUT_BYTES = 64 * 1024
+"""Most JSON that a reply may carry; metrics are few."""
+
+
+class Undecodable(Exception):
+    """A message that cannot be read as what it should be; the text says why."""
+
+
+class Said(BaseModel):
+    """The JSON part of a message."""
+
+    # A device whose training diverged says NaN: it must arrive as such, to be rejected for what it is.
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="constants")
+    carries_model: ClassVar[bool] = False
+
+
+class TrainRequest(Said):
+    """Train this global model for one round. rounds: how many the run has in all."""
+
+    kind: Literal["train"] = "train"
+    carries_model: ClassVar[bool] = True
+    run: str
+    round: int
+    rounds: int
+    seed: int
+    parameters: Parameters = Field(default_factory=dict)
+
+
+class EvaluateRequest(Said):
+    """Measure this global model on the records that the device holds out."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    carries_model: ClassVar[bool] = True
+    run: str
+    round: int
+    parameters: Parameters = Field(default_factory=dict)
+
+
+class Privacy(Said):
+    """A copy of what the device's ledger says after a round."""
+
+    spent: FiniteFloat
+    limit: FiniteFloat
+    delta: FiniteFloat
+    sigma: FiniteFloat
+    sampling_rate: FiniteFloat
+    run_spent: FiniteFloat
+    rounds_left: int | None = None
+
+
+class Trained(Said):
+    """A device's update. start_s: from the task's launch to its training; train_s: its training; cpu_s: the whole process."""
+
+    kind: Literal["trained"] = "trained"
+    carries_model: ClassVar[bool] = True
+    samples: Claim
+    metrics: dict[str, float]
+    privacy: Privacy | None = None
+    start_s: Seconds = 0.0
+    train_s: Seconds = 0.0
+    cpu_s: Seconds = 0.0
+
+
+class Evaluated(Said):
+    """A device's measurement of the global model."""
+
+    kind: Literal["evaluated"] = "evaluated"
+    samples: Claim
+    metrics: dict[str, float]
+    start_s: Seconds = 0.0
+    evaluate_s: Seconds = 0.0
+    cpu_s: Seconds = 0.0
+
+
+class Refused(Said):
+    """The device does not train: its own budget does not cover the round, or its terms would not hold."""
+
+    kind: Literal["refused"] = "refused"
+    reason: str
+    spent: FiniteFloat = 0.0
+    limit: FiniteFloat = 0.0
+    cost: FiniteFloat = 0.0
+
+
+class Failed(Said):
+    """The device could not do what was asked; the reason is for the operator."""
+
+    kind: Literal["failed"] = "failed"
+    reason: str
+
+
+Reply = Trained | Evaluated | Refused | Failed
+_ANY: TypeAdapter[Any] = TypeAdapter(Annotated[TrainRequest | EvaluateRequest | Reply, Field(discriminator="kind")])
+
+
+def pack(said: Said, arrays: Arrays | None = None) -> RecordDict:
+    """The records of a message; `arrays` where its kind carries a model."""
+    records: dict[str, ArrayRecord | ConfigRecord] = {ABOUT: ConfigRecord({"json": said.model_dump_json()})}
+    if arrays is not None:
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        records[MODEL] = ArrayRecord({"packed": Array(np.frombuffer(save(contiguous), dtype=np.uint8))})
+    return RecordDict(records)
+
+
+def unpack(content: RecordDict) -> tuple[Any, dict[str, NDArray[Any]]]:
+    """The JSON part, as one of the kinds above, and the arrays (empty where the kind has none). Raises Undecodable."""
+    try:
+        text = content[ABOUT]["json"]
+    except (KeyError, TypeError) as error:
+        raise Undecodable("it has no readable part that says what it is") from error
+    if not isinstance(text, str) or len(text) > MAX_ABOUT_BYTES:
+        raise Undecodable(f"what it says of itself is no text of at most {MAX_ABOUT_BYTES} bytes")
+    try:
+        said = _ANY.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Undecodable(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+    return said, _arrays(content) if said.carries_model else {}
+
+
+def size(content: RecordDict) -> int:
+    """Bytes of a message's payload, as it travels (Flower's own framing, a few hundred bytes, is not counted)."""
+    records = (content[name] for name in (MODEL, ABOUT) if name in content)
+    return sum(int(record.count_bytes()) for record in records)
+
+
+def _arrays(content: RecordDict) -> dict[str, NDArray[Any]]:
+    try:
+        packed = content[MODEL]["packed"].numpy()
+        if packed.dtype != np.uint8:
+            raise Undecodable(f"its model is {packed.dtype}, not packed bytes")
+        return load(packed.tobytes())
+    except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
+        raise Undecodable(f"its arrays cannot be read: {error}") from error

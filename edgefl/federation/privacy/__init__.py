@@ -1,0 +1,1 @@
+"""Differential privacy on the device: noise, accounting, and the ledger that keeps the budget."""

@@ -1,0 +1,345 @@
+"""One run on the coordinator, round by round.
+
+What is planned, accepted and measured is decided in `rounds.py` and `aggregation/`; `exchange.py` talks to Flower; this puts
+them in order and writes what happens into the journal. A device can cost a round its own update and nothing more.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefl.events import schema as events
+from edgefl.events.journal import Journal
+from edgefl.federation import rounds
+from edgefl.federation.aggregation.reputation import Reputation
+from edgefl.federation.aggregation.rules import Rule, build
+from edgefl.federation.aggregation.scores import Aggregate
+from edgefl.federation.aggregation.validate import Rejection, check_update
+from edgefl.federation.aggregation.vectors import Template
+from edgefl.federation.checkpoint import Checkpoints, Saved
+from edgefl.federation.client import task_source
+from edgefl.federation.exchange import Arrival, Exchange
+from edgefl.federation.hostconfig import HostConfig, Places
+from edgefl.federation.local import initial_arrays
+from edgefl.federation.messages import Evaluated, EvaluateRequest, Failed, Refused, Trained, TrainRequest, pack, size
+from edgefl.federation.rounds import Measurement, Plan, QuorumMissing, Timing
+from edgefl.federation.task import Task, load_task
+
+Arrays = Mapping[str, NDArray[Any]]
+
+GATHER_S = 90.0
+"""How long a run waits for a quorum of devices before its first round, at least."""
+GATHER_POLL_S = 1.0
+"""How often it looks who is there meanwhile."""
+EVALUATE_SHARE = 0.5
+"""Share of the deadline that measuring may take."""
+MOST_DETAIL = 500
+"""Characters of a device's own words that the journal keeps."""
+
+log = logging.getLogger("edgefl")
+
+
+@dataclass(slots=True)
+class Received:
+    """What came back in a round, judged one by one."""
+
+    updates: dict[str, Trained] = field(default_factory=dict)
+    arrays: dict[str, Arrays] = field(default_factory=dict)
+    rejected: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    timings: list[Timing] = field(default_factory=list)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    bytes_down_each: int = 0
+    send_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Run:
+    """A run under way. arrays: the global model. claimed: what each device said of its records before."""
+
+    plan: Plan
+    host: HostConfig
+    task: Task
+    exchange: Exchange
+    journal: Journal
+    checkpoints: Checkpoints
+    rule: Rule
+    reputation: Reputation
+    reputation_file: Path
+    arrays: Arrays
+    claimed: dict[str, int] = field(default_factory=dict)
+    saved: Saved | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, plan: Plan, host: HostConfig, places: Places, exchange: Exchange, journal: Journal) -> Run:
+        """Load the task, the first model (or the one to go on from) and what is known of the devices."""
+        task = load_task(*task_source(host))
+        if plan.resume:
+            saved, arrays = Checkpoints(places.models, plan.resume).latest()
+            plan = rounds.resumed(plan, saved.round)
+        else:
+            arrays = initial_arrays(task, {**host.task.parameters, **plan.parameters}, plan.seed)
+        reputation_file = places.models / "reputation.json"
+        return cls(
+            plan=plan,
+            host=host,
+            task=task,
+            exchange=exchange,
+            journal=journal,
+            checkpoints=Checkpoints(places.models, plan.run),
+            rule=build(plan.rule, plan.byzantine),
+            reputation=Reputation.load(reputation_file),
+            reputation_file=reputation_file,
+            arrays=arrays,
+        )
+
+    def work(self) -> None:
+        """Every round of the plan. Raises QuorumMissing when too few devices come, or stay."""
+        plan = self.plan
+        self._say(
+            events.RunStarted(
+                site=self.host.site,
+                site_hash=self.host.site_hash,
+                task=self.task.ref,
+                rounds=plan.rounds,
+                devices=list(plan.devices),
+                quorum=plan.quorum,
+                rule=plan.rule,
+                privacy=self.host.privacy.model_dump(mode="json"),
+                first_round=plan.first_round,
+            )
+        )
+        there = self._gather(max(GATHER_S, plan.deadline_s))
+        if len(there) < plan.quorum:
+            raise QuorumMissing(
+                f"{len(there)} of {len(plan.devices)} devices came, and the run needs {plan.quorum}", hint="edgefl devices"
+            )
+        skipped = 0
+        for round_ in range(plan.first_round, plan.rounds + 1):
+            skipped = 0 if self.round(round_) else skipped + 1
+            if skipped >= rounds.MAX_SKIPPED:
+                raise QuorumMissing(f"{skipped} rounds in a row had fewer than {plan.quorum} updates", hint="edgefl devices")
+        if self.saved is None:
+            raise QuorumMissing(f"no round had {plan.quorum} updates: there is no new model", hint="edgefl devices")
+        self.exchange.close()
+        self._say(
+            events.RunFinished(
+                status="completed",
+                accuracy=self.metrics.get("accuracy"),
+                loss=self.metrics.get("loss"),
+                model=self.saved.path,
+                model_sha256=self.saved.sha256,
+            )
+        )
+
+    def round(self, round_: int) -> bool:
+        """One round; whether there is a new global model. Every outcome stands in the journal."""
+        devices = self._gather(self.plan.deadline_s)
+        if len(devices) < self.plan.quorum:
+            return self._skip(round_, f"{len(devices)} devices are online, {self.plan.quorum} are needed", [])
+        received = self._train(round_, devices)
+        began = time.monotonic()
+        aggregate = self._aggregate(round_, received)
+        if aggregate is None:
+            return False
+        scored = time.monotonic()
+        self.arrays = Template.of(self.arrays).moved(self.arrays, aggregate.delta)
+        self.saved = self.checkpoints.save(round_, self.arrays)
+        self.reputation.save(self.reputation_file)
+        aggregated = time.monotonic()
+        flagged = [score.device for score in aggregate.scores if score.flagged]
+        self.metrics = self._evaluate(round_, devices, flagged)
+        self._say(
+            events.RoundFinished(
+                accuracy=self.metrics.get("accuracy"),
+                loss=self.metrics.get("loss"),
+                metrics=self.metrics,
+                participants=list(received.updates),
+                dropped=received.dropped,
+                rejected=received.rejected,
+                flagged=flagged,
+                bytes_up=received.bytes_up,
+                bytes_down=received.bytes_down,
+                seconds=rounds.stages(
+                    received.timings,
+                    send=received.send_s,
+                    score=scored - began,
+                    aggregate=aggregated - scored,
+                    evaluate=time.monotonic() - aggregated,
+                ),
+                model=self.saved.path,
+                model_sha256=self.saved.sha256,
+            ),
+            round_=round_,
+        )
+        return True
+
+    def _gather(self, limit_s: float) -> dict[str, int]:
+        """The planned devices that are online, with their node ids; waits at most `limit_s` for a quorum."""
+        end = time.monotonic() + limit_s
+        while True:
+            online = self.exchange.online()
+            there = {device: online[device] for device in self.plan.devices if device in online}
+            if len(there) >= self.plan.quorum or time.monotonic() >= end:
+                return there
+            time.sleep(GATHER_POLL_S)
+
+    def _train(self, round_: int, devices: Mapping[str, int]) -> Received:
+        plan = self.plan
+        request = TrainRequest(run=plan.run, round=round_, rounds=plan.rounds, seed=plan.seed, parameters=plan.parameters)
+        content = pack(request, self.arrays)
+        self._say(events.RoundStarted(devices=list(devices), deadline_s=plan.deadline_s), round_=round_)
+        received = Received(bytes_down_each=size(content), bytes_down=size(content) * len(devices))
+        for device in plan.devices:
+            if device not in devices:
+                self._drop(round_, received, device, "offline")
+        pending = self.exchange.send("train", content, devices, group=round_, ttl_s=plan.deadline_s)
+        received.send_s = pending.send_s
+        for device in pending.lost:
+            self._drop(round_, received, device, "the SuperLink did not take its message")
+        template = Template.of(self.arrays)
+        for arrival in pending.arrivals(plan.deadline_s):
+            received.bytes_up += arrival.bytes_up
+            self._judge(round_, received, arrival, template)
+        for device in pending.silent:
+            self._drop(round_, received, device, f"no reply within {plan.deadline_s:g} s")
+        return received
+
+    def _judge(self, round_: int, received: Received, arrival: Arrival, template: Template) -> None:
+        """File one reply: an update, a rejection, a refusal or a failure. Nothing that a device sends raises."""
+        device, said = arrival.device, arrival.said
+        if isinstance(said, Trained):
+            problem = check_update(
+                arrival.arrays, template, said.samples, said.metrics, self.task.metrics, claimed_before=self.claimed.get(device)
+            )
+            if problem is not None:
+                self._reject(round_, received, device, problem)
+            else:
+                self._accept(round_, received, arrival, said)
+        elif isinstance(said, Refused):
+            self._say(
+                events.PrivacyRefused(
+                    device=device, spent=said.spent, limit=said.limit, cost=said.cost, reason=said.reason[:MOST_DETAIL]
+                ),
+                round_=round_,
+            )
+            received.dropped.append(device)
+        elif isinstance(said, Failed):
+            self._drop(round_, received, device, said.reason)
+        elif arrival.problem and not arrival.undecodable:
+            self._drop(round_, received, device, arrival.problem)
+        else:
+            self._reject(
+                round_, received, device, Rejection("undecodable", arrival.problem or "it is no answer to what was asked")
+            )
+
+    def _accept(self, round_: int, received: Received, arrival: Arrival, said: Trained) -> None:
+        device = arrival.device
+        timing = Timing(device, arrival.after_s, said.start_s, said.train_s)
+        received.updates[device], received.arrays[device] = said, arrival.arrays
+        received.timings.append(timing)
+        self.claimed.setdefault(device, said.samples)
+        self._say(
+            events.UpdateReceived(
+                device=device,
+                samples=said.samples,
+                bytes_up=arrival.bytes_up,
+                bytes_down=received.bytes_down_each,
+                train_s=said.train_s,
+                transfer_s=timing.transfer_s,
+                start_s=said.start_s,
+                loss=said.metrics.get("loss"),
+                accuracy=said.metrics.get("accuracy"),
+                cpu_s=said.cpu_s,
+            ),
+            round_=round_,
+        )
+        if said.privacy is not None:
+            self._say(events.PrivacySpent(device=device, **said.privacy.model_dump()), round_=round_)
+
+    def _aggregate(self, round_: int, received: Received) -> Aggregate | None:
+        """The round's robust step, with every update's score in the journal; None when the round is skipped."""
+        devices, deltas = self._deltas(round_, received)
+        if len(devices) < self.plan.quorum:
+            self._skip(round_, f"{len(devices)} updates came, {self.plan.quorum} are needed", devices)
+            return None
+        samples = np.array([received.updates[device].samples for device in devices], dtype=np.int64)
+        aggregate = self.rule.aggregate(deltas, devices, samples, self.reputation)
+        if not np.isfinite(aggregate.delta).all():
+            self._skip(round_, f"the rule {self.rule.name} gave a model that is not finite", devices)
+            return None
+        self.reputation = aggregate.reputation
+        for score in aggregate.scores:
+            said = {name: getattr(score, name) for name in ("device", "score", "threshold", "reason")}
+            self._say(
+                events.UpdateScored(
+                    **said,
+                    rule=self.rule.name,
+                    verdict=score.verdict,
+                    weight=score.weight,
+                    norm=score.norm,
+                    cosine=score.cosine,
+                    reputation=score.reputation,
+                ),
+                round_=round_,
+            )
+            if score.flagged:
+                self._say(events.FlagRaised(**said, rule=self.rule.name, peers=list(score.peers)), round_=round_)
+        return aggregate
+
+    def _deltas(self, round_: int, received: Received) -> tuple[list[str], NDArray[np.float32]]:
+        """What each update changed, one row per device; one whose distance overflows float32 is rejected here."""
+        template = Template.of(self.arrays)
+        devices = [device for device in self.plan.devices if device in received.updates]
+        deltas = np.empty((len(devices), template.size), np.float32)
+        kept: list[int] = []
+        for row, device in enumerate(devices):
+            with np.errstate(over="ignore", invalid="ignore"):
+                template.delta(received.arrays.pop(device), self.arrays, out=deltas[row])
+            if np.isfinite(deltas[row]).all():
+                kept.append(row)
+            else:
+                del received.updates[device]
+                self._reject(round_, received, device, Rejection("not_finite", "its distance from the global model overflows"))
+        return [devices[row] for row in kept], deltas if len(kept) == len(devices) else deltas[kept]
+
+    def _evaluate(self, round_: int, devices: Mapping[str, int], flagged: list[str]) -> dict[str, float]:
+        """The new model's metrics, as the devices measure them; a device that cannot is left out."""
+        plan = self.plan
+        content = pack(EvaluateRequest(run=plan.run, round=round_, parameters=plan.parameters), self.arrays)
+        limit_s = EVALUATE_SHARE * plan.deadline_s
+        pending = self.exchange.send("evaluate", content, devices, group=round_, ttl_s=limit_s)
+        measurements = []
+        for arrival in pending.arrivals(limit_s):
+            if isinstance(arrival.said, Evaluated):
+                measurements.append(Measurement(arrival.device, arrival.said.samples, arrival.said.metrics))
+            else:
+                why = arrival.said.reason if isinstance(arrival.said, Failed) else arrival.problem
+                log.warning("round %s: %s did not measure the model: %s", round_, arrival.device, why[:MOST_DETAIL])
+        return rounds.measured(measurements, excluded=flagged)
+
+    def _skip(self, round_: int, reason: str, participants: list[str]) -> bool:
+        self._say(events.RoundSkipped(reason=reason, participants=participants), round_=round_)
+        return False
+
+    def _drop(self, round_: int, received: Received, device: str, reason: str) -> None:
+        received.dropped.append(device)
+        self._say(events.DeviceDropped(device=device, reason=reason[:MOST_DETAIL]), round_=round_)
+
+    def _reject(self, round_: int, received: Received, device: str, problem: Rejection) -> None:
+        received.rejected.append(device)
+        detail = problem.detail[:MOST_DETAIL]
+        self._say(events.UpdateRejected(device=device, reason=problem.reason, detail=detail), round_=round_)
+
+    def _say(self, body: events.Body, *, round_: int = 0) -> None:
+        self.journal.append(body, run=self.plan.run, round=round_)

@@ -1,0 +1,54 @@
+"""The ServerApp: what Flower calls on the coordinator to do one run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from edgefl.errors import EdgeflError
+from edgefl.events import schema as events
+from edgefl.events.journal import Journal
+from edgefl.federation import rounds
+from edgefl.federation.exchange import Exchange
+from edgefl.federation.flower import patches
+from edgefl.federation.hostconfig import HostConfig, Places
+from edgefl.federation.run import Run
+
+app = ServerApp()
+
+
+def main(grid: Grid, context: Context) -> None:
+    """Do the whole plan; the journal gets a `run_finished` whatever happens."""
+    places = Places.from_environment()
+    host = HostConfig.load(places.host)
+    run = str(context.run_id)
+    with Journal(places.journal) as journal:
+        try:
+            plan = rounds.plan(host, context.run_config, run)
+            exchange = Exchange(grid, device_names(places.nodes))
+            Run.open(plan, host, places, exchange, journal).work()
+        except BaseException as cause:
+            journal.append(ending(cause), run=run)
+            raise
+
+
+app.main()(main)
+
+
+def ending(cause: BaseException) -> events.RunFinished:
+    """What the journal says of a run that did not complete."""
+    if isinstance(cause, SystemExit | KeyboardInterrupt | patches.run_is_over()):
+        return events.RunFinished(status="stopped", reason="stopped by the operator, or with the coordinator's services")
+    why = " ".join(cause.lines()) if isinstance(cause, EdgeflError) else f"{type(cause).__name__}: {cause}"
+    return events.RunFinished(status="failed", reason=why)
+
+
+def device_names(path: Path) -> dict[int, str]:
+    """Flower's node ids with the devices' names, as the registration wrote them. Raises RunInvalid."""
+    try:
+        return {int(node): str(name) for node, name in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise rounds.RunInvalid(f"{path} does not say which node is which device: {error}", hint="edgefl up") from error

@@ -1,0 +1,1 @@
+"""The shipped tasks, on real data."""

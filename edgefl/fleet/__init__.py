@@ -1,0 +1,1 @@
+"""What is done to hosts: the bundle, SSH, preflight, Ansible, probes and their proof."""

@@ -1,0 +1,184 @@
+"""What each user of each host may reach and what not: the matrix that a proof must confirm, as a pure function of the site.
+
+Everything that is not needed is forbidden, so the forbidden side is a sample: of every kind of destination at least one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from edgefl import layout
+from edgefl.infra.inventory import Host, Inventory
+from edgefl.site.model import Site
+
+Protocol = Literal["tcp", "udp", "icmp"]
+Kind = Literal["service", "coordinator", "peers", "internet", "dns", "loopback", "operator"]
+KINDS: tuple[Kind, ...] = ("service", "coordinator", "peers", "internet", "dns", "loopback", "operator")
+LISTENER_PORT = 47443
+"""Every host listens here while probes run and no rule allows it: a path that connects is open beyond doubt."""
+OPERATOR = "operator"
+"""The host and user of a probe that the operator's own process makes."""
+INTERNET = ("192.0.2.1", "2001:db8::1")
+"""Documentation networks (RFC 5737, RFC 3849): routed like the internet, but nobody's."""
+METADATA = "169.254.169.254"
+"""Where clouds hand out credentials."""
+_PEERS_AT_MOST = 16
+"""Each device probes its next neighbours in the site's order, so that every device is probed by as many."""
+_STRANGER = "nobody"
+"""Any local user that is not edgefl's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One path: `user` on `host` tries `address`:`port`. `target` is the destination's name; ICMP has port 0."""
+
+    host: str
+    user: str
+    protocol: Protocol
+    target: str
+    address: str
+    port: int
+    expected: Literal["open", "closed"]
+    kind: Kind
+
+    @property
+    def id(self) -> str:
+        """The path's name, the same in every proof of the site."""
+        return f"{self.host}/{self.user} → {self.protocol} {self.destination}"
+
+    @property
+    def destination(self) -> str:
+        """The destination as it is shown."""
+        return f"{self.target}:{self.port}" if self.port else self.target
+
+
+def matrix(site: Site, inventory: Inventory, addresses6: Mapping[str, Sequence[str]] | None = None) -> tuple[Probe, ...]:
+    """Every path that the proof tries, each once.
+
+    addresses6: the hosts' IPv6 addresses by name, as the hosts themselves told them.
+    """
+    found = [*_coordinator(site, inventory, addresses6 or {}), *_operator(inventory)]
+    for host in inventory.devices:
+        found += _device(site, inventory, host, addresses6 or {})
+    return tuple({probe.id: probe for probe in found}.values())
+
+
+def _device(site: Site, inventory: Inventory, host: Host, addresses6: Mapping[str, Sequence[str]]) -> Iterator[Probe]:
+    node, app = layout.USER_NODE, layout.USER_APP
+    fleet = _coordinator_port(inventory, host, layout.FLEET_PORT)
+    runtime = _loopback(host, layout.SUPERNODE_PORT)
+    yield from _allow([fleet], node)
+    yield from _allow([runtime], app)
+    around = list(_surroundings(site, inventory, host, addresses6))
+    others = list(_coordinator_ports(inventory, host, addresses6))
+    local = _loopback(host, host.port)
+    yield from _forbid([*around, *others, local], node)
+    yield from _forbid([*around, *others, local, fleet], app)
+    strangers = _unnamed(site, around)
+    yield from _forbid([*strangers, *others, fleet, runtime], _STRANGER)
+    yield from _forbid([probe for probe in strangers if probe.kind != "operator"], "root")
+
+
+def _coordinator(site: Site, inventory: Inventory, addresses6: Mapping[str, Sequence[str]]) -> Iterator[Probe]:
+    host = inventory.coordinator
+    link = _loopback(host, layout.SUPERLINK_PORT)
+    for user in (layout.USER_GATE, layout.USER_MONITOR, layout.USER_SERVER):
+        yield from _allow([link], user)
+    around = list(_surroundings(site, inventory, host, addresses6))
+    for user in (layout.USER_LINK, layout.USER_SERVER, layout.USER_MONITOR, layout.USER_GATE):
+        yield from _forbid(around, user)
+    outside = Probe(host.name, "", "tcp", host.name, host.address, layout.SUPERLINK_PORT, "closed", "coordinator")
+    strangers = _unnamed(site, around)
+    yield from _forbid([*strangers, link, outside], _STRANGER)
+    yield from _forbid([probe for probe in strangers if probe.kind != "operator"], "root")
+
+
+def _operator(inventory: Inventory) -> Iterator[Probe]:
+    """What the operator's machine reaches: SSH everywhere and the monitor; from there every host's ingress is tried."""
+    for host in inventory.hosts:
+        yield _inbound(host, host.port, "open")
+        yield _inbound(host, LISTENER_PORT, "closed")
+    yield _inbound(inventory.coordinator, layout.API_PORT, "open")
+    for port in (layout.FLEET_PORT, layout.SUPERLINK_PORT):
+        yield _inbound(inventory.coordinator, port, "closed")
+    for host in inventory.devices:
+        yield _inbound(host, layout.SUPERNODE_PORT, "closed")
+
+
+def _surroundings(site: Site, inventory: Inventory, host: Host, addresses6: Mapping[str, Sequence[str]]) -> Iterator[Probe]:
+    """What none of edgefl's users may reach, on any host: other devices, the internet, resolvers, the operator."""
+    peers = _neighbours(inventory, host)
+    for peer in peers:
+        for address in (peer.address, *addresses6.get(peer.name, ())):
+            for port in (peer.port, LISTENER_PORT):
+                shown = f"{peer.name} (IPv6)" if ":" in address else peer.name
+                yield Probe(host.name, "", "tcp", shown, address, port, "closed", "peers")
+    for peer in peers[:1]:
+        yield Probe(host.name, "", "icmp", peer.name, peer.address, 0, "closed", "peers")
+    for address in (*INTERNET, METADATA):
+        name = "metadata service" if address == METADATA else "internet (IPv6)" if ":" in address else "internet"
+        yield Probe(host.name, "", "tcp", name, address, 80 if address == METADATA else 443, "closed", "internet")
+    yield Probe(host.name, "", "icmp", "internet", INTERNET[0], 0, "closed", "internet")
+    operators = list(dict.fromkeys(_operator_addresses(site)))
+    resolvers = {inventory.coordinator.name: inventory.coordinator.address} if host.role == "device" else {}
+    resolvers |= {"internet": INTERNET[0]} | {f"operator {address}": address for address in operators[:1]}
+    resolvers |= {f"resolver {address}": str(address) for address in site.isolation.dns}
+    for name, address in resolvers.items():
+        yield Probe(host.name, "", "udp", f"DNS at {name}", address, 53, "closed", "dns")
+        yield Probe(host.name, "", "tcp", f"DNS at {name}", address, 53, "closed", "dns")
+    for address in operators:
+        yield Probe(host.name, "", "tcp", f"operator {address}", address, 22, "closed", "operator")
+
+
+def _neighbours(inventory: Inventory, host: Host) -> list[Host]:
+    devices = list(inventory.devices)
+    if host.role == "coordinator":
+        return devices[:_PEERS_AT_MOST]
+    at = devices.index(host)
+    return [*devices[at + 1 :], *devices[:at]][:_PEERS_AT_MOST]
+
+
+def _operator_addresses(site: Site) -> Iterator[str]:
+    if site.infrastructure.module == "lab":
+        yield str(site.infrastructure.network.ip)
+    yield from (str(address) for address in site.isolation.operator_addresses)
+
+
+def _unnamed(site: Site, probes: Iterable[Probe]) -> list[Probe]:
+    """Without the resolvers that the site names: the host's own services may ask those."""
+    named = {str(address) for address in site.isolation.dns}
+    return [probe for probe in probes if probe.kind != "dns" or probe.address not in named]
+
+
+def _coordinator_ports(inventory: Inventory, host: Host, addresses6: Mapping[str, Sequence[str]]) -> Iterator[Probe]:
+    """Every port of the coordinator's that is not for devices, and all of its IPv6."""
+    to = inventory.coordinator
+    for port in (layout.API_PORT, layout.SUPERLINK_PORT, to.port):
+        yield _coordinator_port(inventory, host, port)
+    for address in addresses6.get(to.name, ()):
+        for port in (to.port, LISTENER_PORT):
+            yield Probe(host.name, "", "tcp", f"{to.name} (IPv6)", address, port, "closed", "coordinator")
+
+
+def _coordinator_port(inventory: Inventory, host: Host, port: int) -> Probe:
+    to = inventory.coordinator
+    kind: Kind = "service" if port == layout.FLEET_PORT else "coordinator"
+    return Probe(host.name, "", "tcp", to.name, to.address, port, "closed", kind)
+
+
+def _loopback(host: Host, port: int) -> Probe:
+    return Probe(host.name, "", "tcp", "localhost", "127.0.0.1", port, "closed", "loopback")
+
+
+def _inbound(host: Host, port: int, expected: Literal["open", "closed"]) -> Probe:
+    return Probe(OPERATOR, OPERATOR, "tcp", host.name, host.address, port, expected, "operator")
+
+
+def _allow(probes: Iterable[Probe], user: str) -> Iterator[Probe]:
+    return (replace(probe, user=user, expected="open") for probe in probes)
+
+
+def _forbid(probes: Iterable[Probe], user: str) -> Iterator[Probe]:
+    return (replace(probe, user=user, expected="closed") for probe in probes)

@@ -1,0 +1,126 @@
+"""What a host is, in one JSON object: read by preflight and doctor. Runs as root on the host, changes nothing.
+
+With the argument `services` it also says how edgefl's services, firewall and certificate stand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+CERTIFICATES = ("/etc/edgefl/identity/device.crt", "/etc/edgefl/identity/gate.crt", "/etc/edgefl/identity/gate.pem")
+_NO_LIMIT = 1 << 50
+
+
+def free_mb(path: str) -> int:
+    """Free MiB where `path` is or would be."""
+    place = Path(path)
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free >> 20
+
+
+def memory_mb() -> int:
+    """The host's memory in MiB, or its control group's limit where that is smaller."""
+    with Path("/proc/meminfo").open() as lines:
+        total = next(int(line.split()[1]) >> 10 for line in lines if line.startswith("MemTotal:"))
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            allowed = int(Path(limit).read_text())
+        except (OSError, ValueError):
+            continue
+        if allowed < _NO_LIMIT:
+            total = min(total, allowed >> 20)
+    return total
+
+
+def release() -> str:
+    """Debian's name of the release, e.g. `bookworm`."""
+    try:
+        lines = Path("/etc/os-release").read_text().splitlines()
+    except OSError:
+        return ""
+    values = dict(line.split("=", 1) for line in lines if "=" in line)
+    return values.get("VERSION_CODENAME", values.get("PRETTY_NAME", "")).strip('"')
+
+
+def certificate() -> str:
+    """The host's own certificate chain in PEM without its key; empty when it has none."""
+    for path in CERTIFICATES:
+        try:
+            lines = Path(path).read_text().splitlines()
+        except OSError:
+            continue
+        kept, inside = [], False
+        for line in lines:
+            inside = inside or line.startswith("-----BEGIN CERTIFICATE")
+            if inside:
+                kept.append(line)
+            inside = inside and not line.startswith("-----END CERTIFICATE")
+        return "\n".join(kept) + "\n"
+    return ""
+
+
+def services() -> list[dict[str, str]]:
+    """Each of edgefl's units as systemd sees it."""
+    listed = output(["systemctl", "list-unit-files", "--no-legend", "--plain", "edgefl-*.service"])
+    names = [line.split()[0] for line in listed.splitlines() if line.strip() and "@" not in line.split()[0]]
+    if not names:
+        return []
+    shown = output(["systemctl", "show", "-p", "Id,Type,ActiveState,SubState,Result,NRestarts,UnitFileState", *names])
+    return [dict(line.split("=", 1) for line in unit.splitlines() if "=" in line) for unit in shown.split("\n\n") if unit.strip()]
+
+
+def firewall() -> list[dict[str, str]]:
+    """Each base chain of edgefl's nftables tables, with its hook and policy."""
+    try:
+        entries = json.loads(output(["nft", "-j", "list", "chains"]))["nftables"]
+    except (ValueError, KeyError):
+        return []
+    chains = (entry["chain"] for entry in entries if "chain" in entry)
+    return [
+        {"table": chain["table"], "name": chain["name"], "hook": chain["hook"], "policy": chain.get("policy", "accept")}
+        for chain in chains
+        if "hook" in chain and chain["table"].startswith("edgefl")
+    ]
+
+
+def output(command: list[str]) -> str:
+    """A command's standard output; empty when it is missing or fails."""
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20, check=False, text=True)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
+
+
+def main() -> None:
+    """Print the facts."""
+    facts = {
+        "python": platform.python_version(),
+        "uid": os.geteuid(),
+        "architecture": platform.machine(),
+        "glibc": platform.libc_ver()[1],
+        "release": release(),
+        "kernel": platform.release(),
+        "cores": os.cpu_count() or 1,
+        "memory_mb": memory_mb(),
+        "free_mb": {path: free_mb(path) for path in ("/opt", "/var", "/tmp")},  # noqa: S108 - asked about, not used
+        "has_systemd": Path("/run/systemd/system").is_dir(),
+        "commands": [
+            name for name in ("nft", "haproxy", "systemctl", "ip") if shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin")
+        ],
+    }
+    if "services" in sys.argv:
+        facts.update(certificate=certificate(), services=services(), firewall=firewall())
+    facts["time"] = time.time()  # last: the operator compares it with the moment of the answer
+    sys.stdout.write(json.dumps(facts) + "\n")
+
+
+main()

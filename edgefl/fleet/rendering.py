@@ -1,0 +1,251 @@
+"""The site as Ansible sees it: one inventory with every variable, the hosts' own keys, and a configuration beside them.
+
+Pure until `write`. A plain `ansible-playbook -i .edgefl/ansible/inventory.json playbooks/site.yml` needs nothing else; no
+secret is in any of it, since every key is made on its host.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgefl import layout
+from edgefl.errors import EdgeflError
+from edgefl.infra.inventory import Host, Inventory
+from edgefl.share import share
+from edgefl.site.loading import site_hash
+from edgefl.site.model import Device, Site
+
+Variables = dict[str, Any]
+
+
+class Release(Protocol):
+    """What the playbooks need to know about a bundle."""
+
+    @property
+    def path(self) -> Path:
+        """The bundle's directory on the operator's machine."""
+
+    @property
+    def deps_hash(self) -> str:
+        """Names the virtual environment."""
+
+    @property
+    def app_hash(self) -> str:
+        """Names the release of edgefl's own code."""
+
+    @property
+    def fab_sha256(self) -> str:
+        """The one Flower app that devices execute."""
+
+
+class HostsDiffer(EdgeflError):
+    """The hosts that exist are not those that the site names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Where the rendered files lie."""
+
+    inventory: Path
+    configuration: Path
+    known_hosts: Path
+
+
+def write(site: Site, inventory: Inventory, bundle: Release) -> Rendered:
+    """Render everything into `.edgefl/ansible/`, leaving files alone whose content is already right."""
+    directory = site.state / "ansible"
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    rendered = Rendered(directory / "inventory.json", directory / "ansible.cfg", directory / "known_hosts")
+    _write(rendered.known_hosts, known_hosts(inventory))
+    _write(rendered.inventory, json.dumps(variables(site, inventory, bundle, rendered.known_hosts), indent=2) + "\n")
+    _write(rendered.configuration, configuration(rendered.inventory, accelerated=is_accelerated(inventory)))
+    return rendered
+
+
+def variables(site: Site, inventory: Inventory, bundle: Release, known_hosts_file: Path) -> Variables:
+    """The whole inventory in the shape of Ansible's YAML inventory plugin.
+
+    Raises HostsDiffer when a host of the site does not exist, naming the missing ones.
+    """
+    missing = [host.name for host in site.hosts if host.name not in {host.name for host in inventory.hosts}]
+    if missing:
+        raise HostsDiffer(f"these hosts of the site do not exist yet: {', '.join(missing)}", hint="edgefl up")
+    coordinator = inventory.coordinator
+    devices = [inventory.host(device.name) for device in site.devices]
+    return {
+        "all": {
+            "vars": _site_variables(site, inventory, bundle),
+            "children": {
+                "edgefl_coordinators": {
+                    "hosts": {coordinator.name: _host_variables(site, coordinator, inventory, bundle, known_hosts_file)}
+                },
+                "edgefl_devices": {
+                    "hosts": {host.name: _host_variables(site, host, inventory, bundle, known_hosts_file) for host in devices}
+                },
+            },
+        }
+    }
+
+
+def host_document(site: Site, host: Host, inventory: Inventory, bundle: Release) -> Variables:
+    """`/etc/edgefl/host.json`: this host's part of the site, without any secret."""
+    document: Variables = {
+        "site": site.name,
+        "site_hash": site_hash(site),
+        "name": host.name,
+        "role": host.role,
+        "coordinator": {"name": inventory.coordinator.name, "address": inventory.coordinator.address},
+        "task": site.task.model_dump(mode="json"),
+        "run": site.run.model_dump(mode="json"),
+        "privacy": site.privacy.model_dump(mode="json"),
+        "aggregation": site.aggregation.model_dump(mode="json"),
+        "fab_sha256": bundle.fab_sha256,
+        "devices": [device.name for device in site.devices],
+        "data": str(layout.DATA),
+        "epsilon_limit": site.privacy.epsilon_limit,
+    }
+    if host.role == "device":
+        device = site.device(host.name)
+        document["data"] = data_directory(site, device)
+        document["epsilon_limit"] = min(site.privacy.epsilon_limit, device.epsilon_limit or site.privacy.epsilon_limit)
+    return document
+
+
+def data_directory(site: Site, device: Device) -> str:
+    """Where the device's data lie on the device: a lab host got a copy, a real device is told where its own are."""
+    return str(device.data) if site.infrastructure.module == "static" and device.data else str(layout.DATA)
+
+
+def operator_addresses(site: Site) -> list[str]:
+    """From where hosts may be administered; the lab's own operator address is always one."""
+    own = [site.infrastructure.network.ip] if site.infrastructure.module == "lab" else []
+    return [str(address) for address in dict.fromkeys([*own, *site.isolation.operator_addresses])]
+
+
+def known_hosts(inventory: Inventory) -> str:
+    """An OpenSSH known_hosts file with the pinned key of every host that has one."""
+    return "".join(f"{_ssh_name(host)} {host.host_key}\n" for host in inventory.hosts if host.host_key)
+
+
+def ssh_options(host: Host, known_hosts_file: Path) -> str:
+    """Options that pin the host's key and, for a lab host, enter the lab's network."""
+    # A host without a pinned key must stand in the operator's own file: nothing is ever trusted on first sight.
+    known = str(known_hosts_file) if host.host_key else "~/.ssh/known_hosts"
+    options = ["StrictHostKeyChecking=yes", f"UserKnownHostsFile={known}", "ConnectTimeout=10", "ServerAliveInterval=15"]
+    if host.capsule:
+        proxy = shlex.join([sys.executable, "-m", "edgefl.lab.nsproxy", host.capsule, "%h", "%p"])
+        options += [f"ProxyCommand={proxy}", "ProxyUseFdpass=yes"]
+    return shlex.join(word for option in options for word in ("-o", option))
+
+
+def is_accelerated(inventory: Inventory) -> bool:
+    """Whether mitogen runs the playbooks: where it is installed, for hosts on this machine, whose CPU it spares."""
+    return find_spec("ansible_mitogen") is not None and all(host.capsule for host in inventory.hosts)
+
+
+def configuration(inventory: Path, *, accelerated: bool) -> str:
+    """An ansible.cfg for this site; `accelerated` takes mitogen's strategy, which keeps one Python per host alive."""
+    lines = ["# Rendered by edgefl; site.yaml is where to change things.", "[defaults]"]
+    lines += [f"inventory = {inventory}", f"roles_path = {share('playbooks') / 'roles'}"]
+    lines += [f"collections_path = {share('playbooks') / 'collections'}", "host_key_checking = True", "forks = 20"]
+    lines += ["timeout = 60"]  # a small, busy device takes its time to start a Python
+    lines += ["gathering = explicit", "retry_files_enabled = False", "interpreter_python = /usr/bin/python3"]
+    if accelerated:
+        lines += [f"strategy_plugins = {_mitogen_strategies()}", "strategy = mitogen_linear"]
+    lines += ["[connection]", "pipelining = True"]
+    if accelerated:  # mitogen holds its one connection itself; ssh's own sharing would outlive the run
+        lines += ["[ssh_connection]", "ssh_args = -o ControlMaster=no"]
+    return "\n".join(lines) + "\n"
+
+
+def _site_variables(site: Site, inventory: Inventory, bundle: Release) -> Variables:
+    operators = operator_addresses(site)
+    devices = [inventory.host(device.name) for device in site.devices]
+    return {
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "ansible_ssh_pipelining": True,
+        "preflight_on_failure": site.preflight.on_failure,
+        "preflight_quorum": site.quorum,
+        "preflight_max_clock_skew_s": site.preflight.max_clock_skew_s,
+        "preflight_min_disk_mb": site.preflight.min_disk_mb,
+        "preflight_min_memory_mb": site.preflight.min_memory_mb,
+        "preflight_python": site.runtime.python,
+        "isolation_operator_addresses": operators,
+        "isolation_coordinator_address": inventory.coordinator.address,
+        "isolation_device_addresses": [host.address for host in devices],
+        "isolation_dns_addresses": [str(address) for address in site.isolation.dns],
+        "isolation_time_addresses": [str(address) for address in site.isolation.time_servers],
+        "isolation_dhcp": site.infrastructure.module == "static",
+        "isolation_fleet_port": layout.FLEET_PORT,
+        "isolation_api_port": layout.API_PORT,
+        "isolation_superlink_port": layout.SUPERLINK_PORT,
+        "isolation_supernode_port": layout.SUPERNODE_PORT,
+        "identity_site_file": str(site.root / "site.yaml"),
+        "identity_state_dir": str(site.state),
+        "runtime_bundle": str(bundle.path),
+        "runtime_deps_hash": bundle.deps_hash,
+        "runtime_app_hash": bundle.app_hash,
+        "runtime_fab_sha256": bundle.fab_sha256,
+        "coordinator_fleet_port": layout.FLEET_PORT,
+        "coordinator_api_port": layout.API_PORT,
+        "coordinator_superlink_port": layout.SUPERLINK_PORT,
+        "coordinator_allowed_addresses": [*operators, *(host.address for host in devices)],
+        "device_coordinator": inventory.coordinator.name,
+        "device_coordinator_address": inventory.coordinator.address,
+    }
+
+
+def _host_variables(site: Site, host: Host, inventory: Inventory, bundle: Release, known_hosts_file: Path) -> Variables:
+    found: Variables = {
+        "ansible_host": host.address,
+        "ansible_port": host.port,
+        "ansible_user": host.user,
+        "ansible_become": host.user != "root",
+        "ansible_ssh_common_args": ssh_options(host, known_hosts_file),
+        "edgefl_role": host.role,
+        "isolation_role": host.role,
+        "isolation_ssh_port": host.port,
+        "identity_role": host.role,
+        "identity_address": host.address,
+        "runtime_role": host.role,
+        f"{host.role}_document": host_document(site, host, inventory, bundle),
+    }
+    if host.ssh_key:
+        found["ansible_ssh_private_key_file"] = host.ssh_key
+    return found
+
+
+def _ssh_name(host: Host) -> str:
+    if host.port != 22:
+        return f"[{host.address}]:{host.port}"
+    return str(IPv6Address(host.address)) if ip_address(host.address).version == 6 else host.address
+
+
+def _mitogen_strategies() -> Path:
+    spec = find_spec("ansible_mitogen")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("ansible_mitogen")
+    return Path(spec.origin).parent / "plugins" / "strategy"
+
+
+def _write(path: Path, content: str) -> None:
+    if path.exists() and path.read_text() == content:
+        return
+    fresh = path.with_suffix(path.suffix + ".new")
+    fresh.touch(mode=0o600)
+    fresh.write_text(content)
+    fresh.replace(path)
+
+
+def read_inventory(path: Path) -> Mapping[str, Any]:
+    """What `write` rendered, as data."""
+    data: Mapping[str, Any] = json.loads(path.read_text())
+    return data

@@ -1,0 +1,1 @@
+"""Terraform: which engine, driving it, and the hosts that it made."""

@@ -1,0 +1,102 @@
+"""The hosts that exist, as Terraform's outputs name them, joined with what the site says about them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edgefl.errors import EdgeflError, ExitCode
+from edgefl.site.model import Coordinator, Device, Site
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One host that exists and can be reached.
+
+    capsule: directory of the lab whose network the host lives in; None for a host on a real network.
+    host_key: public SSH host key, `ssh-ed25519 AAAA…`; None when the operator's known_hosts has it.
+    """
+
+    name: str
+    role: Literal["coordinator", "device"]
+    address: str
+    port: int
+    user: str
+    ssh_key: str | None = None
+    host_key: str | None = None
+    capsule: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Every host of a site, the coordinator first."""
+
+    hosts: tuple[Host, ...]
+
+    @property
+    def coordinator(self) -> Host:
+        """The host that coordinates."""
+        return next(host for host in self.hosts if host.role == "coordinator")
+
+    @property
+    def devices(self) -> tuple[Host, ...]:
+        """The devices, in the site's order."""
+        return tuple(host for host in self.hosts if host.role == "device")
+
+    def host(self, name: str) -> Host:
+        """The host of that name; KeyError when there is none."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        raise KeyError(name)
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, readable by the operator alone."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"version": 1, "hosts": [asdict(host) for host in self.hosts]}, indent=2) + "\n")
+        path.chmod(0o600)
+
+    @classmethod
+    def load(cls, path: Path) -> Inventory:
+        """Read what `save` wrote; FileNotFoundError when there is none."""
+        data: Mapping[str, Any] = json.loads(path.read_text())
+        return cls(tuple(Host(**host) for host in data["hosts"]))
+
+
+class InventoryMismatch(EdgeflError):
+    """What Terraform made is not what the site names."""
+
+    exit_code = ExitCode.NOT_PROVISIONED
+
+
+def inventory_from(outputs: Mapping[str, Any], site: Site) -> Inventory:
+    """Join what Terraform made (the values of its outputs) with what the site says about it.
+
+    Raises InventoryMismatch when a host of the site was not made, or one exists that the site does not name, naming them.
+    """
+    made: Mapping[str, Any] = (outputs.get("inventory") or {}).get("hosts") or {}
+    named = [host.name for host in site.hosts]
+    missing, unknown = [name for name in named if name not in made], [name for name in made if name not in named]
+    if missing or unknown:
+        said = [f"{', '.join(missing)} not made"] if missing else []
+        said += [f"{', '.join(unknown)} not in site.yaml"] if unknown else []
+        raise InventoryMismatch(f"the hosts that exist are not the site's: {'; '.join(said)}", hint="edgefl up")
+    lab = site.state / "lab" if site.infrastructure.module == "lab" else None
+    return Inventory(tuple(_joined(host, made[host.name], lab) for host in site.hosts))
+
+
+def _joined(host: Coordinator | Device, made: Mapping[str, Any], lab: Path | None) -> Host:
+    key = lab / "ssh" / "id_ed25519" if lab else host.ssh_key
+    return Host(
+        name=host.name,
+        role="device" if isinstance(host, Device) else "coordinator",
+        address=made["ansible_host"],
+        port=int(made["ansible_port"]),
+        user=made["ansible_user"],
+        ssh_key=str(key) if key else None,
+        host_key=made["vars"].get("host_key"),
+        capsule=str(lab) if lab else None,
+    )

@@ -1,0 +1,1 @@
+"""Real Debian hosts in namespaces of this machine."""

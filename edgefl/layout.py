@@ -1,0 +1,68 @@
+"""Where things lie and what they are called on hosts and in the site's state: the one place that says so.
+
+Playbooks receive these values as variables (`edgefl.operations` renders them into the inventory); nothing else repeats them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+FLEET_PORT = 7443
+"""The gate's port for devices (Flower's Fleet API, mutual TLS)."""
+API_PORT = 7444
+"""The gate's port for operators and scrapers (the monitor's API, mutual TLS)."""
+SUPERLINK_PORT = 8000
+"""Flower's own port on the coordinator's loopback; nobody but edgefl's users reaches it."""
+SUPERNODE_PORT = 9094
+"""The SuperNode's Runtime API on a device's loopback; for its SuperExec and ClientApps alone."""
+
+# Users: one per service, without a shell.
+USER_LINK = "edgefl-link"
+"""SuperLink."""
+USER_SERVER = "edgefl-server"
+"""SuperExec and ServerApp on the coordinator: runs the task's code, so it owns no key."""
+USER_MONITOR = "edgefl-monitor"
+"""The monitor."""
+USER_GATE = "edgefl-gate"
+"""haproxy."""
+USER_NODE = "edgefl-node"
+"""SuperNode on a device: holds the identity, reaches the gate and nothing else."""
+USER_APP = "edgefl-app"
+"""SuperExec and ClientApps on a device: holds the data and the ledger, reaches the SuperNode's loopback port and nothing else."""
+GROUP_JOURNAL = "edgefl-journal"
+"""May append to the journal: the ServerApp and the monitor."""
+
+# On hosts.
+CONFIG = Path("/etc/edgefl")
+"""host.json (this host's part of the site), identity/, gate/."""
+IDENTITY = CONFIG / "identity"
+"""<role>.key (0600), <role>.crt (chain), ca.crt, crl.pem."""
+STATE = Path("/var/lib/edgefl")
+"""ledger/, journal/, models/, link/, node/, app/."""
+JOURNAL = STATE / "journal" / "journal.db"
+"""The append-only, hash-chained event log (SQLite, WAL)."""
+MODELS = STATE / "models"
+"""<run>/<round>.safetensors."""
+LEDGER = STATE / "ledger" / "ledger.db"
+"""The device's own record of epsilon spent."""
+DATA = Path("/srv/edgefl/data")
+"""The device's private data, where the site names no other place."""
+RELEASES = Path("/opt/edgefl/releases")
+"""<hash>/: edgefl's own code; `/opt/edgefl/current` points at the one in use."""
+VENVS = Path("/opt/edgefl/venvs")
+"""<hash>/: what edgefl depends on, by the hash of its lock; `/opt/edgefl/venv` points at the one in use."""
+MONITOR_SOCKET = Path("/run/edgefl-monitor/api.sock")
+"""Where the gate reaches the monitor."""
+GATE_ADMIN_SOCKET = Path("/run/edgefl-gate/admin.sock")
+"""haproxy's runtime API, for live revocation."""
+
+
+def cache() -> Path:
+    """Where the operator's machine keeps what sites share (the lab's image, wheels).
+
+    $EDGEFL_CACHE, else /var/cache/edgefl for root and ~/.cache/edgefl for others.
+    """
+    if chosen := os.environ.get("EDGEFL_CACHE"):
+        return Path(chosen).absolute()
+    return Path("/var/cache/edgefl") if os.geteuid() == 0 else Path.home() / ".cache" / "edgefl"

@@ -1,0 +1,1 @@
+"""The coordinator's service over the journal, and its client."""

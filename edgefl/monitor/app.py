@@ -1,0 +1,197 @@
+"""The monitor's HTTP API. Every answer is a function of the journal's state; every change becomes an event."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import Body, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response, StreamingResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from edgefl import __version__
+from edgefl.errors import EdgeflError
+from edgefl.events import replay, schema
+from edgefl.events.schema import BODIES
+from edgefl.federation.hostconfig import HostConfig
+from edgefl.monitor import metrics
+from edgefl.monitor.access import Admission, caller, refusal
+from edgefl.monitor.errors import Refused, Unavailable
+from edgefl.monitor.evolve import evolve
+from edgefl.monitor.logs import Level, Wanted, journald, require_journald
+from edgefl.monitor.presence import Presence
+from edgefl.monitor.runs import Runs, planned
+from edgefl.monitor.status import Status
+from edgefl.monitor.stream import Streams
+from edgefl.monitor.tail import Tail
+
+NDJSON = "application/x-ndjson"
+FROM_OPERATORS = (
+    schema.OperatorAction,
+    schema.DeviceFacts,
+    schema.DeviceState,
+    schema.CertificateIssued,
+    schema.CertificateRevoked,
+    schema.IsolationProven,
+)
+"""What an operator may append. What happens in a run, only the ServerApp says."""
+MOST_ACTIONS = 1000
+
+
+class Monitor:
+    """The parts of the service that its endpoints use."""
+
+    def __init__(self, host: HostConfig, tail: Tail, presence: Presence, runs: Runs, streams: Streams) -> None:
+        self.host = host
+        self.tail = tail
+        self.presence = presence
+        self.runs = runs
+        self.streams = streams
+
+    def status(self) -> Status:
+        """The state now; a device that is online was seen when the SuperLink was last asked."""
+        state, seen = self.tail.state, self.presence.seen
+        rows = {
+            name: evolve(row, seen=max(seen[name], row.seen or seen[name])) if row.connected and name in seen else row
+            for name, row in state.devices.items()
+        }
+        broken = self.tail.broken
+        return Status(
+            state=evolve(state, devices=rows),
+            now=datetime.now(UTC),
+            quorum=planned(self.host, {}).quorum,
+            version=__version__,
+            superlink=self.presence.problem,
+            journal=broken.what if broken else self.tail.problem,
+            broken_seq=broken.seq if broken else 0,
+        )
+
+
+def build(monitor: Monitor) -> FastAPI:
+    """The app over these parts; the caller runs their tasks."""
+    app = FastAPI(title="edgefl monitor", version=__version__, docs_url=None, redoc_url=None)
+    app.add_middleware(Admission)
+    _translate_errors(app)
+    _reading(app, monitor)
+    _acting(app, monitor)
+    return app
+
+
+def _reading(app: FastAPI, monitor: Monitor) -> None:
+    @app.get("/v1/status")
+    async def status(*, updates: bool = True) -> Response:
+        """The whole state; `updates=false` leaves out each round's single updates."""
+        await monitor.tail.catch_up()
+        return _json(monitor.status().to_json(updates=updates))
+
+    @app.get("/v1/devices")
+    async def devices() -> dict[str, Any]:
+        """The devices, in the site's order."""
+        await monitor.tail.catch_up()
+        said = monitor.status().as_dict(updates=False)
+        return {"seq": said["state"]["seq"], "now": said["now"], "devices": list(said["state"]["devices"].values())}
+
+    @app.get("/v1/rounds")
+    async def rounds() -> dict[str, Any]:
+        """The current or last run, its rounds with their single updates, and the runs before."""
+        await monitor.tail.catch_up()
+        state = monitor.tail.state.as_dict()
+        return {"seq": state["seq"], "run": state["run"], "runs": state["runs"], "rounds": state["rounds"]}
+
+    @app.get("/v1/events")
+    async def events(after: Annotated[int, Query(ge=0)] = 0, *, follow: bool = False) -> StreamingResponse:
+        """Events after a seq as NDJSON; with `follow` for ever. Lines with `heartbeat` are signs of life."""
+        await monitor.tail.catch_up()
+        monitor.streams.check(after)
+        return StreamingResponse(monitor.streams.lines(after, follow=follow), media_type=NDJSON)
+
+    @app.get("/v1/recording")
+    async def recorded(run: str = "") -> StreamingResponse:
+        """A run, or the whole journal, as a recording that verifies by itself."""
+        about = await asyncio.to_thread(replay.header, monitor.tail.journal, run)
+        return StreamingResponse(replay.recording(monitor.tail.journal, about), media_type=NDJSON)
+
+    @app.get("/v1/logs")
+    async def logs(
+        since: datetime | None = None,
+        level: Level = "info",
+        lines: Annotated[int, Query(ge=0, le=10_000)] = 200,
+        *,
+        follow: bool = False,
+    ) -> StreamingResponse:
+        """The coordinator's service logs as NDJSON."""
+        wanted = Wanted(follow=follow, since=since, level=level, lines=lines)
+        await require_journald(monitor.host.name)
+        found = journald(wanted, monitor.host.name)
+        return StreamingResponse((line.to_json() + "\n" async for line in found), media_type=NDJSON)
+
+    @app.get("/metrics")
+    async def scrape() -> Response:
+        """Prometheus' text format."""
+        return Response(metrics.exposition(monitor.status), media_type=metrics.CONTENT_TYPE)
+
+
+def _acting(app: FastAPI, monitor: Monitor) -> None:
+    @app.post("/v1/runs", status_code=201)
+    async def start(overrides: Annotated[dict[str, Any], Body(default_factory=dict, embed=True)]) -> dict[str, Any]:
+        """Start a run; `overrides` are fields of the site's `run` section, or parameters, rule, byzantine, resume, devices."""
+        await monitor.tail.catch_up()
+        run = await monitor.runs.start(overrides, monitor.tail.state.devices, caller().name)
+        return {"run": run}
+
+    @app.post("/v1/runs/{run}/stop")
+    async def stop(run: str, why: Annotated[str, Body(embed=True)] = "") -> dict[str, Any]:
+        """Stop a run; `stopped` is false when it was over already."""
+        return {"run": run, "stopped": await monitor.runs.stop(run, caller().name, why)}
+
+    @app.post("/v1/actions", status_code=201)
+    async def act(said: Annotated[dict[str, Any] | list[dict[str, Any]], Body()]) -> dict[str, Any]:
+        """Append what an operator did or found, one event or several at once: all or none."""
+        bodies = [_body(one) for one in (said if isinstance(said, list) else [said])[: MOST_ACTIONS + 1]]
+        if not 0 < len(bodies) <= MOST_ACTIONS:
+            raise Refused(f"between 1 and {MOST_ACTIONS} events at a time")
+        events = await asyncio.to_thread(monitor.tail.journal.append_all, bodies)
+        await monitor.tail.catch_up()
+        return {"first": events[0].seq, "last": events[-1].seq}
+
+
+def _body(said: dict[str, Any]) -> schema.Body:
+    """An event that an operator may append; who acts is what the certificate says, not what the body claims."""
+    try:
+        body = BODIES.validate_python(said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Refused(f"not an event: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if not isinstance(body, FROM_OPERATORS):
+        raise Refused(f"an operator does not write {body.type}", hint="only what operators do and find")
+    return body.model_copy(update={"who": caller().name}) if isinstance(body, schema.OperatorAction) else body
+
+
+def _translate_errors(app: FastAPI) -> None:
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Refused) -> Response:
+        return refusal(error)
+
+    @app.exception_handler(EdgeflError)
+    async def failed(_: Request, error: EdgeflError) -> Response:
+        unavailable = Unavailable(error.what, hint=error.hint, where=error.where)
+        unavailable.exit_code = error.exit_code
+        return refusal(unavailable)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return refusal(Refused(f"{'.'.join(map(str, first['loc']))}: {first['msg']}"))
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        answer = refusal(Refused(f"{request.method} {request.url.path}: {error.detail}"))
+        answer.status_code = error.status_code
+        return answer
+
+
+def _json(text: bytes) -> Response:
+    return Response(text, media_type="application/json")

@@ -1,0 +1,120 @@
+"""What edgefl's services wrote to a host's systemd journal, as typed lines.
+
+The coordinator's come from the monitor, which may read journald when its user is in the group systemd-journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from edgefl.monitor.errors import Unavailable
+
+Level = Literal["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"]
+LEVELS: tuple[Level, ...] = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
+UNITS = ("superlink", "superexec", "monitor", "gate", "supernode", "watchdog", "renewal")
+"""edgefl's services on any host. Named one by one: journalctl fails on a pattern that nothing has matched yet."""
+_LONGEST = 8192
+"""Characters of a message that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a service's log."""
+
+    at: datetime
+    host: str
+    unit: str
+    level: Level
+    message: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**asdict(self), "at": self.at.isoformat()}
+
+    def to_json(self) -> str:
+        """As NDJSON carries it."""
+        return json.dumps(self.as_dict(), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> LogLine:
+        """What `to_json` wrote; ValueError, KeyError or TypeError when it is something else."""
+        said = json.loads(text)
+        return cls(datetime.fromisoformat(said["at"]), said["host"], said["unit"], said["level"], said["message"])
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which lines: the newest `lines` since a time, as important as `level` at least, and new ones with `follow`."""
+
+    follow: bool = False
+    since: datetime | None = None
+    level: Level = "info"
+    lines: int = 200
+
+    def command(self) -> list[str]:
+        """The journalctl that gives them, as an argument list without a shell."""
+        argv = ["journalctl", "--output=json", "--no-pager", *(f"--unit=edgefl-{unit}" for unit in UNITS)]
+        argv += [f"--priority={self.level}", f"--lines={self.lines}"]
+        if self.since is not None:
+            argv.append(f"--since=@{self.since.timestamp():.6f}")
+        return [*argv, "--follow"] if self.follow else argv
+
+
+def parse(line: str, host: str) -> LogLine | None:
+    """A line of `journalctl --output=json`; None when it is none. See systemd.journal-fields(7)."""
+    try:
+        said: dict[str, Any] = json.loads(line)
+        at = datetime.fromtimestamp(int(said["__REALTIME_TIMESTAMP"]) / 1e6, UTC)
+        priority = int(said.get("PRIORITY", 6))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    unit = str(said.get("_SYSTEMD_UNIT") or said.get("UNIT") or said.get("SYSLOG_IDENTIFIER") or "")
+    return LogLine(at, host, unit.removesuffix(".service"), LEVELS[min(max(priority, 0), 7)], _text(said.get("MESSAGE")))
+
+
+async def require_journald(host: str) -> None:
+    """Raises Unavailable, with what journalctl says, when the logs of this host cannot be read."""
+    child = await _journalctl(Wanted(lines=1).command(), host, stderr=asyncio.subprocess.PIPE)
+    _, said = await child.communicate()
+    if child.returncode != 0:
+        why = said.decode(errors="replace").strip().splitlines() or ["journalctl failed"]
+        raise Unavailable(
+            f"the logs of {host} cannot be read: {why[0]}", hint="the monitor's user must be in the group systemd-journal"
+        )
+
+
+async def journald(wanted: Wanted, host: str) -> AsyncIterator[LogLine]:
+    """The lines of this host, which `host` names. The child that reads them ends with the iterator."""
+    child = await _journalctl(wanted.command(), host)
+    assert child.stdout is not None  # noqa: S101 — asked for
+    try:
+        async for raw in child.stdout:
+            line = parse(raw.decode(errors="replace"), host)
+            if line is not None:
+                yield line
+    finally:
+        with suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
+
+
+async def _journalctl(argv: list[str], host: str, *, stderr: int = asyncio.subprocess.DEVNULL) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=stderr, limit=1 << 20
+        )
+    except OSError as error:
+        raise Unavailable(f"{host} has no journalctl: {error.strerror}") from error
+
+
+def _text(message: object) -> str:
+    """A message is a string, an array of bytes when it is no UTF-8, or null when it is too large."""
+    if isinstance(message, list):
+        message = bytes(byte for byte in message if isinstance(byte, int) and 0 <= byte < 256).decode(errors="replace")
+    return str(message or "")[:_LONGEST]

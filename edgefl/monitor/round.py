@@ -1,0 +1,186 @@
+"""Runs and rounds as tables, and how each event changes them. Values only: every change gives a new row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from edgefl.events.schema import (
+    DeviceDropped,
+    Event,
+    FlagRaised,
+    PrivacyRefused,
+    RoundFinished,
+    RoundSkipped,
+    RoundStarted,
+    RunFinished,
+    RunStarted,
+    UpdateReceived,
+    UpdateRejected,
+    UpdateScored,
+)
+from edgefl.monitor.evolve import evolve
+
+STAGES = ("send", "start", "train", "upload", "score", "aggregate", "evaluate")
+"""Where a round's time goes, in the order in which it passes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow:
+    """One run; `status` is `running` until it has ended."""
+
+    id: str
+    status: Literal["running", "completed", "stopped", "failed"] = "running"
+    task: str = ""
+    rounds: int = 0
+    first_round: int = 1
+    devices: tuple[str, ...] = ()
+    quorum: int = 0
+    rule: str = ""
+    privacy: dict[str, Any] = field(default_factory=dict)
+    started: datetime
+    finished: datetime | None = None
+    reason: str = ""
+    accuracy: float | None = None
+    loss: float | None = None
+    model: str = ""
+    model_sha256: str = ""
+
+    @classmethod
+    def begun(cls, body: RunStarted, event: Event) -> RunRow:
+        """As it started."""
+        return cls(
+            id=event.run,
+            task=body.task,
+            rounds=body.rounds,
+            first_round=body.first_round,
+            devices=tuple(body.devices),
+            quorum=body.quorum,
+            rule=body.rule,
+            privacy=dict(body.privacy),
+            started=event.at,
+        )
+
+    def ended(self, body: RunFinished, event: Event) -> RunRow:
+        """As it ended."""
+        return evolve(
+            self,
+            status=body.status,
+            finished=event.at,
+            reason=body.reason,
+            accuracy=body.accuracy if body.accuracy is not None else self.accuracy,
+            loss=body.loss if body.loss is not None else self.loss,
+            model=body.model or self.model,
+            model_sha256=body.model_sha256 or self.model_sha256,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateRow:
+    """One device's part in one round: what it sent and what the rule thought of it.
+
+    rejected, dropped: why, empty when it was not. verdict is empty until the update was scored.
+    """
+
+    device: str
+    samples: int | None = None
+    bytes_up: int = 0
+    bytes_down: int = 0
+    start_s: float | None = None
+    train_s: float | None = None
+    transfer_s: float | None = None
+    cpu_s: float | None = None
+    loss: float | None = None
+    accuracy: float | None = None
+    score: float | None = None
+    threshold: float | None = None
+    verdict: Literal["", "accept", "down-weight", "reject"] = ""
+    weight: float | None = None
+    norm: float | None = None
+    cosine: float | None = None
+    reputation: float | None = None
+    reason: str = ""
+    flagged: bool = False
+    rejected: str = ""
+    dropped: str = ""
+
+    def after(self, event: Event) -> UpdateRow:
+        """The row after an event of its round that names its device."""
+        match event.body:
+            case UpdateReceived() as body:
+                return evolve(self, **body.model_dump(exclude={"type", "device"}))
+            case UpdateRejected() as body:
+                return evolve(self, rejected=f"{body.reason}: {body.detail}")
+            case UpdateScored() as body:
+                return evolve(self, **body.model_dump(exclude={"type", "device", "rule"}))
+            case FlagRaised() as body:
+                return evolve(self, flagged=True, reason=self.reason or body.reason)
+            case DeviceDropped() | PrivacyRefused() as body:
+                return evolve(self, dropped=body.reason)
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundRow:
+    """One round. seconds: by stage (STAGES), as the server measured them. updates: by device; empty in rounds long past."""
+
+    number: int
+    state: Literal["running", "finished", "skipped"] = "running"
+    started: datetime
+    finished: datetime | None = None
+    deadline_s: float | None = None
+    devices: tuple[str, ...] = ()
+    participants: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()
+    flagged: tuple[str, ...] = ()
+    accuracy: float | None = None
+    loss: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    model: str = ""
+    model_sha256: str = ""
+    reason: str = ""
+    updates: dict[str, UpdateRow] = field(default_factory=dict)
+
+    @property
+    def wall_s(self) -> float | None:
+        """From its first message to its result, in seconds; None while it runs."""
+        return (self.finished - self.started).total_seconds() if self.finished else None
+
+    @classmethod
+    def begun(cls, body: RoundStarted, event: Event) -> RoundRow:
+        """As it started."""
+        return cls(number=event.round, started=event.at, devices=tuple(body.devices), deadline_s=body.deadline_s)
+
+    def after(self, event: Event) -> RoundRow:
+        """The row after an event of this round."""
+        body = event.body
+        match body:
+            case RoundFinished():
+                done = body.model_dump(exclude={"type", "participants", "dropped", "rejected", "flagged"})
+                return evolve(
+                    self,
+                    state="finished",
+                    finished=event.at,
+                    participants=tuple(body.participants),
+                    dropped=tuple(body.dropped),
+                    rejected=tuple(body.rejected),
+                    flagged=tuple(body.flagged),
+                    **done,
+                )
+            case RoundSkipped():
+                return evolve(self, state="skipped", finished=event.at, participants=tuple(body.participants), reason=body.reason)
+            case UpdateReceived():
+                row = evolve(self, bytes_up=self.bytes_up + body.bytes_up, bytes_down=self.bytes_down + body.bytes_down)
+                return row._with_update(body.device, event)
+            case UpdateRejected() | UpdateScored() | FlagRaised() | DeviceDropped() | PrivacyRefused():
+                return self._with_update(body.device, event)
+        return self
+
+    def _with_update(self, device: str, event: Event) -> RoundRow:
+        update = self.updates.get(device) or UpdateRow(device=device)
+        return evolve(self, updates={**self.updates, device: update.after(event)})

@@ -1,0 +1,114 @@
+"""Starting and stopping runs: what is checked before Flower is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from edgefl.events.journal import Journal
+from edgefl.events.schema import OperatorAction
+from edgefl.federation.hostconfig import HostConfig
+from edgefl.federation.rounds import Plan, RunInvalid, plan
+from edgefl.monitor.control import Control, FlowerRun, Node
+from edgefl.monitor.device import DeviceRow
+from edgefl.monitor.errors import QuorumMissing, Refused, RunActive
+from edgefl.site.model import Run
+
+Value = bool | int | float | str
+OPTIONS = frozenset({"parameters", "rule", "byzantine", "resume", "devices"})
+"""What a run may have of its own beside the fields of the site's `run` section."""
+
+
+def configuration(host: HostConfig, overrides: Mapping[str, Any]) -> dict[str, Value]:
+    """Flower's run configuration for these overrides; what is not overridden, the ServerApp takes from host.json.
+
+    Raises Refused, naming what is wrong.
+    """
+    options = {name: value for name, value in overrides.items() if name in OPTIONS}
+    fields = {name: value for name, value in overrides.items() if name not in OPTIONS}
+    try:
+        run = Run.model_validate({**host.run.model_dump(), **fields})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        known = ", ".join([*Run.model_fields, *sorted(OPTIONS)])
+        raise Refused(f"a run cannot have {name}: {first['msg']}", hint=f"a run has {known}") from error
+    given: dict[str, Value] = {
+        "rounds": run.rounds,
+        "deadline-s": run.deadline_s,
+        "seed": run.seed,
+        "quorum": max(1, round(run.quorum * len(options.get("devices") or host.devices))),
+    }
+    config = {name: value for name, value in given.items() if name.replace("-", "_") in fields}
+    return {**config, "options": json.dumps(options, sort_keys=True)} if options else config
+
+
+def planned(host: HostConfig, config: Mapping[str, Value]) -> Plan:
+    """What the ServerApp will make of it. Raises Refused where the ServerApp would fail."""
+    try:
+        return plan(host, config, "next")
+    except RunInvalid as error:
+        raise Refused(error.what, hint=error.hint) from error
+    except (TypeError, ValueError) as error:
+        raise Refused(f"the run's options make no sense: {error}") from error
+
+
+def require_quorum(needed: int, devices: Iterable[str], nodes: Iterable[Node], rows: Mapping[str, DeviceRow]) -> None:
+    """Raises QuorumMissing, naming who is missing, when too few devices that may train are online."""
+    online = {node.name for node in nodes if node.state == "online"}
+    names = list(devices)
+    missing = [name for name in names if name not in online or (name in rows and rows[name].standing)]
+    present = len(names) - len(missing)
+    if present < needed:
+        raise QuorumMissing(
+            f"{present} of {len(names)} devices are online and may train, a run needs {needed}: missing {', '.join(missing)}",
+            hint="edgefl devices",
+        )
+
+
+def require_idle(runs: Iterable[FlowerRun]) -> None:
+    """Raises RunActive when Flower has a run that is not over."""
+    for run in runs:
+        if run.state != "finished":
+            raise RunActive(f"run {run.run} is {run.state}: one run at a time", hint="edgefl stop")
+
+
+class Runs:
+    """Starts and stops runs, one request at a time; what was done stands in the journal before the answer goes out."""
+
+    def __init__(self, host: HostConfig, fab: Path, journal: Journal, control: Control) -> None:
+        self._host = host
+        self._fab = fab
+        self._journal = journal
+        self._control = control
+        self._lock = asyncio.Lock()
+
+    async def start(self, overrides: Mapping[str, Any], rows: Mapping[str, DeviceRow], who: str) -> str:
+        """Start a run and return its id. Raises Refused, RunActive, QuorumMissing, or what Flower said."""
+        config = configuration(self._host, overrides)
+        intended = planned(self._host, config)
+        async with self._lock:
+            require_idle(await asyncio.to_thread(self._control.runs))
+            require_quorum(intended.quorum, intended.devices, await asyncio.to_thread(self._control.nodes), rows)
+            number = str(await asyncio.to_thread(self._control.start_run, self._fab, config))
+            await self._record(who, "run", number, dict(overrides))
+        return number
+
+    async def stop(self, run: str, who: str, why: str = "") -> bool:
+        """Stop a run; False when it was over already."""
+        if not run.isdecimal():
+            raise Refused(f"{run!r} is no run", hint="edgefl rounds")
+        async with self._lock:
+            stopped = await asyncio.to_thread(self._control.stop_run, int(run))
+            if stopped:
+                await self._record(who, "stop", run, {}, why)
+        return stopped
+
+    async def _record(self, who: str, action: str, run: str, detail: dict[str, Any], why: str = "") -> None:
+        said = OperatorAction(who=who, action=action, subject=f"run {run}", why=why, detail=detail)
+        await asyncio.to_thread(self._journal.append, said, run=run)

@@ -1,0 +1,1 @@
+"""The use cases, each an async generator of typed progress."""

@@ -1,0 +1,117 @@
+"""The services' logs of any hosts of a site: the coordinator's from its monitor, devices' over SSH."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from edgefl.errors import EdgeflError, ExitCode
+from edgefl.infra.inventory import Host
+from edgefl.monitor.client import MonitorClient
+from edgefl.monitor.logs import LogLine, Wanted, parse
+from edgefl.operations.state import inventory_of
+from edgefl.operations.watch import watching
+from edgefl.site.model import Site
+
+_QUEUED = 1000
+"""Lines that wait to be shown before the hosts have to."""
+_SILENT_S = 24 * 3600.0
+"""A followed host may have nothing to say for a day."""
+
+
+class NoSuchHost(EdgeflError):
+    """The site has no host of that name."""
+
+    exit_code = ExitCode.USAGE
+
+
+async def read(site: Site, names: Sequence[str], wanted: Wanted, *, everywhere: bool = False) -> AsyncGenerator[LogLine, None]:
+    """Lines of the named hosts (none: the coordinator), merged by time; with `wanted.follow` as they are written.
+
+    Raises NoSuchHost, MonitorUnreachable or DeviceUnreachable.
+    """
+    hosts = _hosts(site, names, everywhere=everywhere)
+    async with watching(site) as monitor:
+        merged = _followed if wanted.follow else _gathered
+        async with aclosing(merged([_of(host, monitor, wanted) for host in hosts])) as lines:
+            async for line in lines:
+                yield line
+
+
+def _hosts(site: Site, names: Sequence[str], *, everywhere: bool) -> list[Host]:
+    inventory = inventory_of(site)
+    if everywhere:
+        return list(inventory.hosts)
+    known = {host.name: host for host in inventory.hosts}
+    if unknown := [name for name in names if name not in known]:
+        raise NoSuchHost(f"the site has no host {unknown[0]!r}", hint=f"one of {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(names)] or [inventory.coordinator]
+
+
+async def _of(host: Host, monitor: MonitorClient, wanted: Wanted) -> AsyncGenerator[LogLine, None]:
+    from edgefl.fleet import ssh
+
+    if host.role == "coordinator":
+        async for line in monitor.logs(follow=wanted.follow, since=wanted.since, level=wanted.level, lines=wanted.lines):
+            yield line
+    elif wanted.follow:
+        async with ssh.converse(host, wanted.command(), timeout_s=_SILENT_S) as said:
+            while True:
+                found = parse((await said.line()).decode(errors="replace"), host.name)
+                if found is not None:
+                    yield found
+    else:
+        done = await ssh.run(host, wanted.command())
+        for text in done.text().splitlines():
+            found = parse(text, host.name)
+            if found is not None:
+                yield found
+
+
+async def _gathered(sources: list[AsyncGenerator[LogLine, None]]) -> AsyncGenerator[LogLine, None]:
+    """All there is, by time."""
+
+    async def whole(source: AsyncGenerator[LogLine, None]) -> list[LogLine]:
+        return [line async for line in source]
+
+    tasks = [asyncio.create_task(whole(source)) for source in sources]
+    try:
+        found = await asyncio.gather(*tasks)
+    finally:
+        await _ended(tasks)
+    for line in heapq.merge(*found, key=lambda line: line.at):
+        yield line
+
+
+async def _followed(sources: list[AsyncGenerator[LogLine, None]]) -> AsyncGenerator[LogLine, None]:
+    """Each line as it comes, until every source has ended or one fails."""
+    queue: asyncio.Queue[LogLine] = asyncio.Queue(_QUEUED)
+
+    async def feed(source: AsyncGenerator[LogLine, None]) -> None:
+        async with aclosing(source):
+            async for line in source:
+                await queue.put(line)
+
+    tasks = [asyncio.create_task(feed(source)) for source in sources]
+    feeding: asyncio.Future[Any] = asyncio.gather(*tasks)
+    try:
+        while not feeding.done() or not queue.empty():
+            coming = asyncio.create_task(queue.get())
+            either: set[asyncio.Future[Any]] = {coming, feeding}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                coming.cancel()
+                break
+            yield coming.result()
+        feeding.result()
+    finally:
+        await _ended(tasks)
+
+
+async def _ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

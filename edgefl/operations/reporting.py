@@ -1,0 +1,73 @@
+"""What an operation did or found, told to the journal, so that every console sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from edgefl.events.schema import Body, CertificateIssued, DeviceFacts, OperatorAction
+from edgefl.infra.inventory import Inventory
+from edgefl.monitor.state import FederationState
+from edgefl.operations.watch import watching
+from edgefl.progress import Finished, Progress, Started
+from edgefl.site.model import Site
+
+STAGE = "journal"
+
+
+async def report_fleet(
+    site: Site, inventory: Inventory, facts: Mapping[str, Mapping[str, Any]], *, converged: bool
+) -> AsyncIterator[Progress]:
+    """Tell the monitor which devices there are, what they may do and for how long; only what it does not know yet."""
+    from edgefl.fleet import evidence
+
+    began = time.monotonic()
+    yield Started(STAGE, "", "tell the monitor what stands")
+    async with watching(site) as monitor:
+        known = (await monitor.status(updates=False)).state
+        news: list[Body] = [*_facts(inventory, facts, known), *_certificates(site, known)]
+        if (latest := evidence.latest(site.state)) is not None:
+            news += latest.events(device.name for device in inventory.devices)
+        if converged:
+            news.append(OperatorAction(who="", action="up", subject=site.name, detail={"hosts": len(inventory.hosts)}))
+        if news:
+            await monitor.append(*news)
+    yield Finished(STAGE, "", f"{len(news)} events" if news else "nothing new", seconds=time.monotonic() - began)
+
+
+def _facts(inventory: Inventory, facts: Mapping[str, Mapping[str, Any]], known: FederationState) -> Iterable[DeviceFacts]:
+    for device in inventory.devices:
+        if (found := facts.get(device.name)) is None:
+            continue
+        said = DeviceFacts(
+            device=device.name,
+            architecture=str(found["architecture"]),
+            cores=float(found["cores"]),
+            memory_mb=int(found["memory_mb"]),
+            address=device.address,
+            release=str(found["release"]),
+        )
+        row = known.devices.get(device.name)
+        if row is None or any(getattr(row, name) != value for name, value in said.model_dump(exclude={"type", "device"}).items()):
+            yield said
+
+
+def _certificates(site: Site, known: FederationState) -> Iterable[CertificateIssued]:
+    from edgefl.pki.register import Register
+
+    told = {certificate.serial for certificate in known.certificates.values()}
+    latest = {}
+    for entry in Register(site.state / "pki" / "index.jsonl").entries():
+        if not entry.is_revoked and entry.expires > datetime.now(UTC):
+            latest[entry.role, entry.subject] = entry
+    for entry in latest.values():
+        if entry.serial not in told:
+            yield CertificateIssued(
+                subject=entry.subject,
+                role=entry.role,
+                serial=entry.serial,
+                not_before=datetime.fromisoformat(entry.not_before),
+                not_after=entry.expires,
+            )

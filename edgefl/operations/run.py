@@ -1,0 +1,101 @@
+"""Train: start a run, or follow the one that is going, to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any, cast
+
+from edgefl.errors import EdgeflError, ExitCode
+from edgefl.events.schema import (
+    DeviceDropped,
+    Event,
+    FlagRaised,
+    PrivacyRefused,
+    RoundFinished,
+    RoundSkipped,
+    RoundStarted,
+    RunFinished,
+    UpdateReceived,
+    UpdateRejected,
+)
+from edgefl.operations.fetch import fetch_model
+from edgefl.operations.state import inventory_of
+from edgefl.operations.watch import watching
+from edgefl.progress import Failed, Finished, Progress, Started, Step, Warned
+from edgefl.site.model import Site
+
+STAGE = "run"
+
+
+class RunFailed(EdgeflError):
+    """The run ended without a result."""
+
+    exit_code = ExitCode.RUN_FAILED
+
+
+async def run(site: Site, overrides: Mapping[str, Any] | None = None) -> AsyncIterator[Progress]:
+    """Start a run and follow it to its end; a run that is already going is followed.
+
+    overrides: fields of the site's `run` section for this run alone. The last event's detail has the run's id and result.
+    Raises RunFailed, QuorumMissing, MonitorUnreachable. Cancelled, the run itself goes on: the next call follows it.
+    """
+    inventory = inventory_of(site)
+    began = time.monotonic()
+    async with watching(site) as monitor:
+        state = (await monitor.status(updates=False)).state
+        if state.run is not None and state.run.status == "running":
+            number, after, what = state.run.id, 0, f"run {state.run.id} is going; following it"
+        else:
+            number, after = await monitor.start_run(overrides), state.seq
+            what = f"run {number} started"
+        rounds = int((overrides or {}).get("rounds", site.run.rounds))
+        yield Started(STAGE, "", what, total=rounds, detail={"run": number})
+        ended: RunFinished | None = None
+        async with aclosing(cast("AsyncGenerator[Event, None]", monitor.events(after))) as events:
+            async for event in events:
+                if event.run != number:
+                    continue
+                if isinstance(event.body, RunFinished):
+                    ended = event.body
+                    break
+                if (shown := progress_of(event, rounds)) is not None:
+                    yield shown
+    if ended is None or ended.status == "failed":
+        raise RunFailed(f"run {number} failed: {ended.reason if ended else 'its end is not in the journal'}", hint="edgefl logs")
+    local = await fetch_model(site, inventory, number, ended.model, ended.model_sha256) if ended.model else None
+    accuracy = "" if ended.accuracy is None else f", accuracy {ended.accuracy:.3f}"
+    detail = {"run": number, **ended.model_dump(mode="json"), "local_model": str(local or "")}
+    what = f"{number} {ended.status}{accuracy}"
+    yield Finished(STAGE, "", what, changed=True, seconds=time.monotonic() - began, detail=detail)
+
+
+def progress_of(event: Event, rounds: int) -> Progress | None:
+    """What an event of a run means to someone who waits for it; None for what is only detail."""
+    body = event.body
+    here = f"round {event.round}"
+    match body:
+        case RoundStarted():
+            return Step(STAGE, here, f"of {rounds}: {len(body.devices)} devices train")
+        case UpdateReceived():
+            return Step(STAGE, body.device, f"round {event.round} update after {body.train_s:.1f} s of training")
+        case UpdateRejected():
+            return Warned(STAGE, body.device, f"round {event.round} update refused ({body.reason}): {body.detail}")
+        case FlagRaised():
+            return Warned(STAGE, body.device, f"round {event.round} flagged: {body.reason}", hint=f"edgefl devices {body.device}")
+        case DeviceDropped():
+            return Warned(STAGE, body.device, f"round {event.round} without it: {body.reason}")
+        case PrivacyRefused():
+            return Warned(STAGE, body.device, f"round {event.round} refused by its own budget: {body.reason}")
+        case RoundSkipped():
+            return Failed(STAGE, here, "does not count", why=body.reason, hint="edgefl devices")
+        case RoundFinished():
+            result = ", ".join(f"{name} {value:.3f}" for name, value in _result(body).items())
+            return Finished(STAGE, here, result, seconds=sum(body.seconds.values()), detail=body.model_dump(mode="json"))
+    return None
+
+
+def _result(body: RoundFinished) -> dict[str, float]:
+    shown = {"accuracy": body.accuracy, "loss": body.loss}
+    return {name: value for name, value in shown.items() if value is not None} or dict(body.metrics)

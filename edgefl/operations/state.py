@@ -1,0 +1,35 @@
+"""Where an operation keeps what it made, and how it says that there is nothing yet."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from edgefl.errors import NotProvisioned
+from edgefl.infra.inventory import Inventory
+from edgefl.site.model import Site
+
+PASSPHRASE = "EDGEFL_PASSPHRASE"  # noqa: S105  # the variable's name, not a passphrase
+
+
+def inventory_file(site: Site) -> Path:
+    """The hosts that exist."""
+    return site.state / "inventory.json"
+
+
+def bundle_directory(site: Site) -> Path:
+    """What hosts are sent."""
+    return site.state / "bundle"
+
+
+def inventory_of(site: Site) -> Inventory:
+    """The hosts that exist. Raises NotProvisioned before the first `up`."""
+    try:
+        return Inventory.load(inventory_file(site))
+    except FileNotFoundError:
+        raise NotProvisioned(f"{site.name} has no hosts yet", hint="edgefl up") from None
+
+
+def passphrase() -> str | None:
+    """What opens the authority's keys where they are encrypted; it comes from the environment and goes nowhere else."""
+    return os.environ.get(PASSPHRASE) or None

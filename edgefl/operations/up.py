@@ -1,0 +1,116 @@
+"""From a site to a converged, proven fleet: each stage takes what the one before it left.
+
+Every stage is safe to repeat and changes nothing the second time, so a run that was cut short anywhere goes on with the
+same command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgefl.infra.inventory import Inventory
+from edgefl.operations.lock import site_lock
+from edgefl.operations.reporting import report_fleet
+from edgefl.operations.stage import chained
+from edgefl.operations.state import bundle_directory, inventory_file, passphrase
+from edgefl.progress import Finished, Progress, Started
+from edgefl.site.model import Site
+
+if TYPE_CHECKING:
+    from edgefl.fleet.bundle import Bundle
+
+
+async def up(site: Site) -> AsyncIterator[Progress]:
+    """Provision the site: bundle, hosts, identities, configuration, proof.
+
+    Raises the EdgeflError of the stage that failed. Cancelled anywhere, the next call goes on.
+    """
+    from edgefl.federation.task import check_task
+    from edgefl.fleet import ansible, bundle, preflight, proof
+    from edgefl.lab.machine import demand
+
+    check_task(site.task.module, site.root)
+    if site.infrastructure.module == "lab":
+        demand()
+    with site_lock(site, "up"):
+        async for event in chained(bundle.build(site, bundle_directory(site))):
+            yield event
+        package = bundle.Bundle.load(bundle_directory(site))
+        async for event in chained(infrastructure(site, package), certificates(site)):
+            yield event
+        inventory = Inventory.load(inventory_file(site))
+        fit: list[str] = []
+        facts: dict[str, Mapping[str, Any]] = {}
+        async for event in chained(preflight.check(site, inventory, fit, bundle=package)):
+            facts[event.subject] = event.detail
+            yield event
+        fleet = Inventory(tuple(host for host in inventory.hosts if host.name in fit))
+        converged = False
+        async for event in chained(ansible.converge(site, inventory, package, limit=fit), proof.verify(site, fleet)):
+            converged = converged or (isinstance(event, Finished) and event.changed)
+            yield event
+        async for event in chained(report_fleet(site, fleet, facts, converged=converged)):
+            yield event
+
+
+async def infrastructure(site: Site, package: Bundle) -> AsyncIterator[Progress]:
+    """Make or adopt the hosts, and write down which there are."""
+    from edgefl.infra.inventory import inventory_from
+    from edgefl.infra.terraform import Terraform
+
+    if site.infrastructure.module == "lab":
+        async for event in chained(lab_ground(site, package.path)):
+            yield event
+    terraform = Terraform(site)
+    async for event in chained(terraform.apply()):
+        yield event
+    inventory_from(await terraform.outputs(), site).save(inventory_file(site))
+
+
+async def lab_ground(site: Site, package: Path) -> AsyncIterator[Progress]:
+    """Have the lab's image, and the layer above it that already holds the bundle's wheels."""
+    from edgefl.lab.command import interrupt
+    from edgefl.lab.hosts import Lab
+    from edgefl.lab.image import image
+    from edgefl.lab.preload import preload
+
+    heard: asyncio.Queue[Progress | None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def prepare() -> None:
+        def report(event: Progress) -> None:
+            loop.call_soon_threadsafe(heard.put_nowait, event)
+
+        try:
+            layer = preload(image(report=report), package, report=report)
+            Lab(site.state / "lab", site.infrastructure.network).use_layer(layer)
+        finally:
+            loop.call_soon_threadsafe(heard.put_nowait, None)
+
+    work = asyncio.create_task(asyncio.to_thread(prepare))
+    try:
+        while (event := await heard.get()) is not None:
+            yield event
+        await work
+    finally:
+        if not work.done():
+            interrupt()
+
+
+async def certificates(site: Site) -> AsyncIterator[Progress]:
+    """Have the site's own authority and the operator's identity; hosts get theirs while they are configured."""
+    from edgefl.pki.authority import Authority
+    from edgefl.pki.operator import ensure_operator
+
+    began = time.monotonic()
+    yield Started("certificates", "", "the site's own authority")
+    fresh = not (site.state / "pki" / "root.crt").exists()
+    authority = await asyncio.to_thread(lambda: Authority.open(site.state, site=site, passphrase=passphrase()))
+    await asyncio.to_thread(lambda: ensure_operator(site, passphrase=passphrase()))
+    what = "authority made; its root key stays on this machine" if fresh else "authority and operator stand"
+    expires = authority.issuing.not_valid_after_utc.isoformat()
+    yield Finished("certificates", "", what, changed=fresh, seconds=time.monotonic() - began, detail={"issuing_expires": expires})

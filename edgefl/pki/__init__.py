@@ -1,0 +1,1 @@
+"""Who everyone is: the site's own certificate authority."""

@@ -1,0 +1,54 @@
+"""The operator's own identity: what opens the monitor, renewed whenever it is used near its end."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from getpass import getuser
+from pathlib import Path
+from socket import gethostname
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
+
+from edgefl.pki import keys
+from edgefl.pki.authority import Authority
+from edgefl.pki.profiles import profiles
+from edgefl.site.model import Site
+
+_RENEWED_AFTER = 2 / 3
+"""Share of its life after which an identity is renewed."""
+
+
+def ensure_operator(site: Site, *, passphrase: str | None = None) -> Path:
+    """The directory with operator.key, operator.crt and ca.crt, valid for at least a third of a certificate's life."""
+    directory = site.state / "operator"
+    certificate = directory / "operator.crt"
+    if certificate.exists() and not _is_due(certificate, site.state / "pki" / "root.crt", directory / "ca.crt"):
+        return directory
+    authority = Authority.open(site.state, site=site, passphrase=passphrase)
+    path = directory / "operator.key"
+    key = keys.load(path) if path.exists() else keys.create(path, profiles().roles["operator"].curve)
+    name = operator_name()
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    issued = authority.sign_csr(request.public_bytes(serialization.Encoding.PEM), name=name, role="operator")
+    (directory / "ca.crt").write_bytes(authority.bundle())
+    fresh = directory / "operator.crt.new"
+    fresh.write_bytes(issued.chain)
+    fresh.replace(certificate)
+    return directory
+
+
+def operator_name() -> str:
+    """Who acts, as the audit log names them: `user@machine`, at most the 64 characters that a subject holds."""
+    return f"{getuser()}@{gethostname()}"[:64]
+
+
+def _is_due(certificate: Path, root: Path, trusted: Path) -> bool:
+    """Whether two thirds of its life are over, or the root it was issued under is no longer the site's."""
+    if not trusted.exists() or not root.exists() or not trusted.read_bytes().startswith(root.read_bytes()):
+        return True
+    leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
+    life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
+    return datetime.now(UTC) > leaf.not_valid_before_utc + life * _RENEWED_AFTER

@@ -1,0 +1,53 @@
+"""Certificate profiles: what each role's certificate may do, read from certs/profiles.yaml."""
+
+from __future__ import annotations
+
+from functools import cache
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgefl.share import share
+
+Role = Literal["device", "gate", "superlink", "operator", "scraper"]
+Curve = Literal["secp256r1", "secp384r1"]
+
+
+class AuthorityProfile(BaseModel):
+    """One of the two certificates that sign others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    curve: Curve
+    path_length: int
+
+
+class RoleProfile(BaseModel):
+    """What a role's certificate says and allows. `host_names`: it also carries its host's name and address."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    curve: Curve
+    usages: list[Literal["client_auth", "server_auth"]]
+    host_names: bool
+    names: list[str] = Field(default_factory=list)
+    addresses: list[IPv4Address | IPv6Address] = Field(default_factory=list)
+
+
+class Profiles(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1]
+    authority: dict[Literal["root", "issuing"], AuthorityProfile]
+    roles: dict[Role, RoleProfile]
+
+
+@cache
+def profiles() -> Profiles:
+    """The shipped profiles; they are part of edgefl, so a broken file is a broken installation and raises as it is."""
+    from ruamel.yaml import YAML  # keeps the CLI's start free of a parser that most commands never need
+
+    return Profiles.model_validate(YAML(typ="safe").load((share("certs") / "profiles.yaml").read_text()))

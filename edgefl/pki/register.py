@@ -1,0 +1,84 @@
+"""The authority's register: what it issued and what it revoked, an append-only file of JSON lines.
+
+Ansible signs for several hosts at once, each in a process of its own: every append is one locked, flushed line.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One certificate's life. serial: lower-case hex. Times are RFC 3339, UTC."""
+
+    serial: str
+    subject: str
+    role: str
+    not_before: str
+    not_after: str
+    revoked_at: str = ""
+    reason: str = ""
+
+    @property
+    def expires(self) -> datetime:
+        """When it ends by itself."""
+        return datetime.fromisoformat(self.not_after)
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether it was ended early."""
+        return bool(self.revoked_at)
+
+
+class Register:
+    """The file; reads are whole, since short-lived certificates keep it small."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def issued(self, entry: Entry) -> None:
+        """Record a new certificate before it leaves the authority."""
+        self._append({"issued": asdict(entry)})
+
+    def revoked(self, serial: str, reason: str) -> None:
+        """Record that a certificate opens nothing from now on."""
+        self._append({"revoked": {"serial": serial, "reason": reason, "at": datetime.now(UTC).isoformat()}})
+
+    def entries(self) -> list[Entry]:
+        """Every certificate, oldest first, with its revocation."""
+        found: dict[str, Entry] = {}
+        if not self._path.exists():
+            return []
+        for line in self._path.read_text().splitlines():
+            record = json.loads(line)
+            if "issued" in record:
+                entry = Entry(**record["issued"])
+                found[entry.serial] = entry
+            elif (revocation := record["revoked"])["serial"] in found:
+                entry = found[revocation["serial"]]
+                found[entry.serial] = replace(entry, revoked_at=revocation["at"], reason=revocation["reason"])
+        return list(found.values())
+
+    def _append(self, record: dict[str, object]) -> None:
+        with locked(self._path) as descriptor:
+            os.write(descriptor, (json.dumps(record, sort_keys=True) + "\n").encode())
+            os.fsync(descriptor)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[int]:
+    """An append-only descriptor of `path` (0600), held by this process alone while the block runs."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)

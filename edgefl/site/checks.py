@@ -1,0 +1,142 @@
+"""What must hold between the values of a site: pure rules, each yielding the location of what is wrong and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from ipaddress import IPv4Address
+from itertools import chain
+from math import floor
+
+from edgefl.site.addresses import room
+from edgefl.site.model import Coordinator, Device, Site
+from edgefl.site.source import Location
+
+Mistake = tuple[Location, str, str]
+"""Where, what is wrong, and what would be right."""
+
+
+def mistakes(site: Site, doubtful: Collection[str] = ()) -> Iterator[Mistake]:
+    """Everything that is wrong between values that are each right by themselves.
+
+    doubtful: sections that hold wrong values; what follows from them is not said, it would be noise.
+    """
+    for rule, sections in RULES:
+        if not set(sections) & set(doubtful):
+            yield from rule(site)
+
+
+def missing_files(site: Site) -> Iterator[Mistake]:
+    """Files and directories of this machine that the site names and that are not there. `site` has been placed."""
+    if site.task.module.endswith(".py") and not (site.root / site.task.module).is_file():
+        yield ("task", "module"), f"there is no file {site.root / site.task.module}", "a path relative to site.yaml"
+    for location, host in _hosts(site):
+        if host.ssh_key is not None and not host.ssh_key.is_file():
+            yield (*location, "ssh_key"), f"there is no key {host.ssh_key}", "leave it out to use the agent's keys"
+        if site.infrastructure.module == "lab" and isinstance(host, Device) and host.data and not host.data.is_dir():
+            yield (*location, "data"), f"there is no directory {host.data}", "a directory on this machine, copied to the host"
+
+
+def names(site: Site) -> Iterator[Mistake]:
+    """One name, one host: it is the host's identity."""
+    seen: set[str] = set()
+    for location, host in _hosts(site):
+        if host.name in seen:
+            whose = "the coordinator's" if host.name == site.coordinator.name else "another device's"
+            yield (*location, "name"), f"{host.name} is {whose} name already", "every host needs a name of its own"
+        seen.add(host.name)
+
+
+def addresses(site: Site) -> Iterator[Mistake]:
+    """One address and port, one host."""
+    seen: dict[object, str] = {}
+    for location, host in _hosts(site):
+        if host.address is None:
+            continue
+        owner = seen.setdefault(host.address, host.name)
+        if owner != host.name:
+            yield (*location, "address"), f"{host.address} is {owner}'s address already", "every host needs its own"
+
+
+def lab_network(site: Site) -> Iterator[Mistake]:
+    """Lab addresses lie in the lab's network, and everyone fits into it."""
+    if site.infrastructure.module != "lab":
+        return
+    interface = site.infrastructure.network
+    network = interface.network
+    if len(site.hosts) > room(site):
+        what = f"{network} holds {room(site)} hosts beside the operator; the site has {len(site.hosts)}"
+        yield ("infrastructure", "network"), what, "a larger network, e.g. 10.77.0.1/24"
+    elif interface.ip in (network.network_address, network.broadcast_address):
+        what = f"{interface.ip} is no host's address in {network}"
+        yield ("infrastructure", "network"), what, f"e.g. {network.network_address + 1}/{network.prefixlen}"
+    for location, host in _hosts(site):
+        address, place = host.address, (*location, "address")
+        if address is None:
+            continue
+        if not isinstance(address, IPv4Address) or address not in network:
+            yield place, f"{address} lies outside the lab's network {network}", "leave it out: the lab chooses one"
+        elif address == interface.ip:
+            yield place, f"{address} is the operator's own address in the lab", "leave it out: the lab chooses one"
+        elif address in (network.network_address, network.broadcast_address):
+            yield place, f"{address} is no host's address in {network}", "leave it out: the lab chooses one"
+
+
+def static_hosts(site: Site) -> Iterator[Mistake]:
+    """Hosts that exist have an address, and the operator has one that their firewalls let in."""
+    if site.infrastructure.module != "static":
+        return
+    for location, host in _hosts(site):
+        if host.address is None:
+            what = f"{host.name} has no address; `static` adopts hosts by address"
+            yield location, what, "add e.g. address: 192.0.2.11"
+        if isinstance(host, Device) and host.data is not None and not host.data.is_absolute():
+            yield (*location, "data"), f"{host.data} must be an absolute path on {host.name}", "e.g. /srv/edgefl/data"
+    if not site.isolation.operator_addresses:
+        what = "static hosts need the operator's address, or their firewalls shut you out"
+        yield ("isolation", "operator_addresses"), what, "add under isolation: operator_addresses: [192.0.2.1]"
+
+
+def budgets(site: Site) -> Iterator[Mistake]:
+    """A run that costs more than any device may ever spend can never start."""
+    if site.privacy.mode == "none":
+        return
+    run, limit = site.privacy.epsilon_per_run, site.privacy.epsilon_limit
+    if limit < run:
+        what = f"one run costs epsilon {run:g}, more than the limit of {limit:g} that a device may ever spend"
+        yield ("privacy", "epsilon_limit"), what, f"raise it to at least {run:g}, or lower epsilon_per_run"
+    for index, device in enumerate(site.devices):
+        own = device.epsilon_limit
+        if own is not None and own < run <= limit:
+            what = f"one run costs epsilon {run:g}, more than {device.name}'s own limit of {own:g}"
+            yield ("devices", index, "epsilon_limit"), what, "raise it, or lower privacy.epsilon_per_run"
+
+
+def robustness(site: Site) -> Iterator[Mistake]:
+    """The smallest round that counts must still outvote the malicious (Krum: n >= 2f + 3, Blanchard et al., 2017)."""
+    rule, malicious = site.aggregation.rule, floor(site.aggregation.byzantine * len(site.devices) + 1e-9)
+    needs = {"mean": 1, "krum": 2 * malicious + 3, "multi-krum": 2 * malicious + 3}.get(rule, 2 * malicious + 1)
+    if len(site.devices) < needs:
+        what = f"{rule} against {malicious} malicious of {len(site.devices)} devices needs at least {needs} devices"
+        yield ("aggregation", "rule"), what, "add devices, lower aggregation.byzantine, or take guard"
+    elif site.quorum < needs:
+        what = (
+            f"a round counts with {site.quorum} of {len(site.devices)} updates, "
+            f"but {rule} against {malicious} malicious devices needs {needs}"
+        )
+        enough = -(-100 * needs // len(site.devices)) / 100
+        yield ("run", "quorum"), what, f"quorum: {enough:g}, or a lower aggregation.byzantine"
+
+
+def _hosts(site: Site) -> Iterator[tuple[Location, Coordinator | Device]]:
+    yield from chain([(("coordinator",), site.coordinator)], ((("devices", i), d) for i, d in enumerate(site.devices)))
+
+
+RULES: tuple[tuple[Callable[[Site], Iterator[Mistake]], tuple[str, ...]], ...] = (
+    (names, ()),
+    (addresses, ()),
+    (lab_network, ("infrastructure",)),
+    (static_hosts, ("infrastructure", "isolation")),
+    (budgets, ("privacy",)),
+    (robustness, ("run", "aggregation")),
+)
+"""Every rule with the sections that it takes at their word."""

@@ -1,0 +1,262 @@
+"""site.yaml as typed values: one federation's desired state, whole and validated.
+
+The docstring under each field is its documentation everywhere: the scaffold's comments, the JSON schema, the reference page.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")]
+"""A DNS label: it becomes a host name, a certificate's common name and a metric's label."""
+Address = IPv4Address | IPv6Address
+Port = Annotated[int, Field(ge=1, le=65535)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class Model(BaseModel):
+    """Frozen, closed to unknown keys, with its fields' docstrings as descriptions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Limits(Model):
+    """What a lab host gets of the machine; only the `lab` module reads these."""
+
+    cpu: PositiveFloat = 1.0
+    """Cores, e.g. 0.5."""
+    memory_mb: Annotated[int, Field(ge=256)] = 1536
+    """Memory in MiB."""
+    uplink_mbit: PositiveFloat | None = None
+    """Rate from the host to the network, in Mbit/s; none means unlimited."""
+    downlink_mbit: PositiveFloat | None = None
+    """Rate from the network to the host, in Mbit/s; none means unlimited."""
+    latency_ms: Annotated[float, Field(ge=0)] = 0.0
+    """Delay added in each direction, in ms."""
+
+
+class HostBase(Model):
+    """How a host is reached over SSH."""
+
+    name: Name
+    """Unique in the site; it is the host's identity in certificates, events and the console."""
+    address: Address | None = None
+    """IP address; required by `static`, chosen by `lab` where it is left out."""
+    ssh_user: str = "root"
+    """Account with root rights by itself or by passwordless sudo."""
+    ssh_port: Port = 22
+    """TCP port of the host's SSH server."""
+    ssh_key: Path | None = None
+    """Private key file for SSH; none means the operator's agent and default keys. The lab makes its own."""
+    host_key: str | None = None
+    """The host's public SSH key (`ssh-ed25519 AAAA…`); none means that it stands in the operator's known_hosts."""
+    limits: Limits = Limits()
+    """What a lab host gets of this machine."""
+
+
+class Coordinator(HostBase):
+    """The host that runs the SuperLink, the gate and the monitor."""
+
+    name: Name = "coordinator"
+    """The coordinator's name."""
+
+
+class Device(HostBase):
+    """An edge host that trains beside its private data."""
+
+    data: Path | None = None
+    """`static`: the data's directory on the device; `lab`: a local directory copied to the host when it is created."""
+    preloaded: bool = True
+    """`lab`: the host's image already holds the bundle; false exercises the push that a real device gets."""
+    epsilon_limit: PositiveFloat | None = None
+    """This device's own epsilon limit; none means the site's. The device enforces the smaller of the two."""
+
+
+class Infrastructure(Model):
+    """Where the hosts come from."""
+
+    module: Literal["lab", "static"] = "lab"
+    """`lab` boots hosts on this machine; `static` adopts hosts that exist, by address."""
+    engine: Literal["auto", "terraform", "tofu", "embedded"] = "auto"
+    """Which Terraform: `auto` takes terraform or tofu from PATH, else the embedded one."""
+    network: IPv4Interface = IPv4Interface("10.77.0.1/24")
+    """`lab`: the private network; this address is the operator's."""
+
+
+class Task(Model):
+    """What is trained."""
+
+    module: str = "edgefl.federation.tasks.images"
+    """A Python module (`package.name`) or a file (`./task.py`, relative to site.yaml) that holds the task."""
+    parameters: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """Passed to the task as they are, e.g. `learning_rate`, `batch_size`, `local_epochs`."""
+
+
+class Run(Model):
+    """One training run."""
+
+    rounds: PositiveInt = 10
+    """Rounds to train."""
+    quorum: Fraction = 0.7
+    """Share of the site's devices that must answer for a round to count."""
+    deadline_s: PositiveFloat = 120.0
+    """A round's replies are awaited this long, in seconds; later ones are dropped."""
+    seed: int = 7
+    """Seed of the initial model; the noise of differential privacy is never seeded."""
+
+
+class Privacy(Model):
+    """Differential privacy, enforced by each device for itself."""
+
+    mode: Literal["dp-sgd", "none"] = "dp-sgd"
+    """`dp-sgd` clips and noises every record's gradient on the device (Opacus)."""
+    epsilon_limit: PositiveFloat = 8.0
+    """Most epsilon that a device may ever spend at `delta`; kept in the device's own ledger."""
+    delta: Annotated[float, Field(gt=0, lt=1e-2)] = 1e-5
+    """Probability that the epsilon bound fails; below 1 / records."""
+    epsilon_per_run: PositiveFloat = 4.0
+    """What one run of `run.rounds` rounds may cost; the noise is solved from it."""
+    max_grad_norm: PositiveFloat = 1.0
+    """L2 bound of one record's gradient."""
+
+
+class Aggregation(Model):
+    """How updates become the next global model."""
+
+    rule: Literal["guard", "mean", "median", "trimmed-mean", "krum", "multi-krum"] = "guard"
+    """`guard` scores every update against its peers, drops the ones that stand out and averages the rest robustly."""
+    byzantine: Annotated[float, Field(ge=0, lt=0.5)] = 0.3
+    """Largest share of devices that may be malicious."""
+
+
+class Isolation(Model):
+    """What each role may reach; everything else is dropped, in both directions."""
+
+    operator_addresses: list[Address] = Field(default_factory=list)
+    """From where SSH and the monitor are reachable; the lab uses its own operator address. Required by `static`."""
+    dns: list[Address] = Field(default_factory=list)
+    """Resolvers that hosts may ask; none by default."""
+    time_servers: list[Address] = Field(default_factory=list)
+    """NTP servers that hosts may ask; none by default."""
+
+
+class Certificates(Model):
+    """Lifetimes of what the site's own authority issues."""
+
+    leaf_hours: Annotated[int, Field(ge=1, le=24 * 90)] = 24
+    """Life of a host's certificate, in hours."""
+    issuing_days: Annotated[int, Field(ge=1, le=3650)] = 365
+    """Life of the issuing authority, in days."""
+    root_days: Annotated[int, Field(ge=30, le=7300)] = 3650
+    """Life of the root, in days."""
+
+
+class Preflight(Model):
+    """What happens when a host is not fit."""
+
+    on_failure: Literal["stop", "continue"] = "stop"
+    """`stop` changes nothing on any host; `continue` goes on without the unfit devices while the quorum holds."""
+    max_clock_skew_s: PositiveFloat = 5.0
+    """Largest difference to the operator's clock, in seconds; Flower refuses more than 8."""
+    min_disk_mb: PositiveInt = 2048
+    """Free space needed on /opt, /var and /tmp, in MiB."""
+    min_memory_mb: PositiveInt = 512
+    """Memory needed, in MiB."""
+
+
+class Runtime(Model):
+    """What is installed on hosts."""
+
+    torch: str = "pypi"
+    """Where torch comes from: `pypi`, the URL of another index (e.g. one with CPU builds), or a wheel's path."""
+    torch_version: str = "2.13.0"
+    """The torch that every host of the site runs."""
+    python: str = "3.11"
+    """The hosts' Python."""
+
+
+class Site(Model):
+    """One federation's desired state."""
+
+    name: Name
+    """The federation's name; it stands in every certificate."""
+    coordinator: Coordinator = Coordinator()
+    """The host that coordinates."""
+    infrastructure: Infrastructure = Infrastructure()
+    """Where the hosts come from."""
+    devices: Annotated[list[Device], Field(min_length=1)]
+    """The devices that train."""
+    task: Task = Task()
+    """What is trained."""
+    run: Run = Run()
+    """How long, and with how many."""
+    privacy: Privacy = Privacy()
+    """What no run may exceed."""
+    aggregation: Aggregation = Aggregation()
+    """How updates become a model."""
+    isolation: Isolation = Isolation()
+    """What each role may reach."""
+    certificates: Certificates = Certificates()
+    """How long identities live."""
+    preflight: Preflight = Preflight()
+    """When a host is fit."""
+    runtime: Runtime = Runtime()
+    """What hosts run."""
+
+    _root: Path = Path()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_null_sections(cls, data: Any) -> Any:
+        """An empty section (`privacy:` with nothing under it) means its defaults."""
+        if isinstance(data, dict):
+            return {key: value for key, value in data.items() if value is not None}
+        return data
+
+    @property
+    def root(self) -> Path:
+        """The directory that site.yaml lies in."""
+        return self._root
+
+    def at(self, root: Path) -> Site:
+        """The same site lying in `root`: relative paths of files on this machine become absolute."""
+
+        def local(host: Coordinator | Device) -> dict[str, Any]:
+            update: dict[str, Any] = {}
+            if host.ssh_key is not None:
+                update["ssh_key"] = root / host.ssh_key.expanduser()
+            if isinstance(host, Device) and host.data is not None and self.infrastructure.module == "lab":
+                update["data"] = root / host.data.expanduser()
+            return update
+
+        devices = [device.model_copy(update=local(device)) for device in self.devices]
+        coordinator = self.coordinator.model_copy(update=local(self.coordinator))
+        placed = self.model_copy(update={"coordinator": coordinator, "devices": devices})
+        placed._root = root
+        return placed
+
+    @property
+    def state(self) -> Path:
+        """The site's working state, `.edgefl/` beside site.yaml."""
+        return self._root / ".edgefl"
+
+    @property
+    def hosts(self) -> tuple[Coordinator | Device, ...]:
+        """The coordinator, then the devices in the site's order."""
+        return (self.coordinator, *self.devices)
+
+    @property
+    def quorum(self) -> int:
+        """How many devices must answer for a round to count."""
+        return max(1, round(self.run.quorum * len(self.devices)))
+
+    def device(self, name: str) -> Device:
+        """The device of that name; KeyError when there is none."""
+        for device in self.devices:
+            if device.name == name:
+                return device
+        raise KeyError(name)

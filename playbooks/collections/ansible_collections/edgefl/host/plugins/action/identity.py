@@ -1,0 +1,132 @@
+"""Give a host its identity: it makes the keys, the operator's authority signs, it gets the certificates."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from edgefl.errors import EdgeflError
+from edgefl.pki.authority import Authority
+from edgefl.pki.profiles import profiles
+from edgefl.site import load
+
+from ansible_collections.edgefl.host.plugins.plugin_utils import renewal
+from ansible_collections.edgefl.host.plugins.plugin_utils.known import FACT, FactfulAction
+
+IDENTITY = "/etc/edgefl/identity"
+PASSPHRASE = "EDGEFL_PASSPHRASE"  # noqa: S105  # the variable's name
+PASSPHRASE_FILE = "EDGEFL_PASSPHRASE_FILE"  # noqa: S105
+"""Where the passphrase can be read once instead: edgefl hands it over in memory, so that no log of the run can hold it."""
+
+
+class ActionModule(FactfulAction):
+    """Compares certificates with the authority's word, and asks the host for requests only where one must be renewed."""
+
+    def act(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Renew, install, and say what was renewed and why."""
+        if not self.facts:
+            raise AnsibleActionFail("the host was not read yet: edgefl.host.facts comes first")
+        try:
+            authority = authority_of(wanted["site_file"], wanted["state_dir"])
+            return self.reconcile(wanted, authority)
+        except EdgeflError as error:
+            raise AnsibleActionFail(f"{error.what}; next: {error.hint}" if error.hint else error.what) from error
+
+    def reconcile(self, wanted: dict[str, Any], authority: Authority) -> dict[str, Any]:
+        """Everything, once the authority is open."""
+        has, name = self.facts["identity"], wanted["name"]
+        self.refuse_revoked(name, has, authority)
+        renew = {key["name"]: why for key in wanted["keys"] if (why := self.why(key["name"], wanted, authority))}
+        files = self.files(wanted, has, authority)
+        joined = [key for key in wanted["keys"] if key.get("joined") and not self.is_joined(key)]
+        needs_node_key = bool(wanted.get("node_key")) and not has["node_public_key"]
+        if not (renew or files or joined or needs_node_key):
+            return self.unchanged(touched=[], renewed={})
+        if self.is_checking:
+            return self.planned(renew, files, needs_node_key)
+        keys = [key for key in wanted["keys"] if key["name"] in renew]
+        made = {"requests": {}, "node_public_key": has["node_public_key"]}
+        if renew or needs_node_key:
+            made = self.ask("identity", step="request", name=name, keys=keys, node_key=wanted.get("node_key", ""))
+        chains = {
+            role: authority.sign_csr(csr.encode(), name=name, role=role, addresses=[wanted["address"]]).chain.decode()
+            for role, csr in made["requests"].items()
+        }
+        result = self.ask("identity", step="install", name=name, keys=wanted["keys"], certificates=chains, files=files)
+        known = {**self.facts, "identity": {**has, "node_public_key": made["node_public_key"]}}
+        return {**result, "changed": True, "renewed": renew, "ansible_facts": {FACT: known}}
+
+    def why(self, role: str, wanted: dict[str, Any], authority: Authority) -> str:
+        """Why the certificate of `role` must be renewed; empty when it serves."""
+        profile = profiles().roles[role]  # type: ignore[index]  # an unknown role is the playbook's mistake and fails here
+        own = [wanted["name"], wanted["address"]] if profile.host_names else []
+        has = self.facts["identity"]
+        return renewal.why_renew(
+            has["certificates"].get(role, ""),
+            has["public_keys"].get(role, ""),
+            issuing=authority.issuing,
+            subject=(wanted["name"], role, site_of(wanted["site_file"]).name),
+            names=[*own, *profile.names, *map(str, profile.addresses)],
+            now=datetime.now(UTC),
+        )
+
+    def files(self, wanted: dict[str, Any], has: dict[str, Any], authority: Authority) -> list[dict[str, str]]:
+        """Trust anchors and revocations that are missing or old on the host."""
+        found = []
+        anchors = authority.bundle().decode()
+        if has["certificates"].get("ca") != anchors:
+            found.append({"path": IDENTITY + "/ca.crt", "content": anchors})
+        lists = authority.crl().decode()
+        if renewal.lists_differ(has["crl"], lists, datetime.now(UTC)):
+            found.append({"path": IDENTITY + "/crl.pem", "content": lists})
+        place = wanted.get("revoked_serials")
+        if place and (place not in self.facts["paths"] or any(file["path"].endswith("crl.pem") for file in found)):
+            found.append({"path": place, "content": "".join(line + "\n" for line in renewal.revoked_serials(lists))})
+        return found
+
+    def is_joined(self, key: dict[str, Any]) -> bool:
+        """Whether the key lies joined with its chain where a service wants one file."""
+        return f"{IDENTITY}/{key['name']}.pem" in self.facts["paths"]
+
+    def refuse_revoked(self, name: str, has: dict[str, Any], authority: Authority) -> None:
+        """A certificate that was revoked is never quietly replaced: the host stays out until someone decides."""
+        revoked = {entry.serial: entry for entry in authority.certificates() if entry.is_revoked}
+        for chain in has["certificates"].values():
+            entry = revoked.get(renewal.serial(chain))
+            if entry is not None:
+                raise AnsibleActionFail(
+                    f"the certificate of {name} was revoked ({entry.reason or 'no reason given'}); it stays out"
+                )
+
+    def planned(self, renew: dict[str, str], files: list[dict[str, str]], needs_node_key: bool) -> dict[str, Any]:
+        """What would be done, for check mode."""
+        lines = [f"certificate {role}: renewed, {why}" for role, why in renew.items()]
+        lines += ["SuperNode key: made on the host"] if needs_node_key else []
+        lines += [f"{file['path']}: replaced" for file in files]
+        diff = {"before_header": "identity", "after_header": "identity", "before": "", "after": "\n".join(lines) + "\n"}
+        touched = [f"{IDENTITY}/{role}.crt" for role in renew] + [file["path"] for file in files]
+        return {"changed": True, "renewed": renew, "touched": touched, "diff": diff}
+
+
+@cache
+def site_of(site_file: str) -> Any:
+    """The site, loaded once per process."""
+    return load(Path(site_file))
+
+
+@cache
+def authority_of(site_file: str, state_dir: str) -> Authority:
+    """The operator's authority, opened once per process."""
+    return Authority.open(Path(state_dir), site=site_of(site_file), passphrase=passphrase())
+
+
+def passphrase() -> str | None:
+    """What opens the authority's keys, from a file or the environment."""
+    place = os.environ.get(PASSPHRASE_FILE)
+    if place:
+        return Path(place).read_text() or None
+    return os.environ.get(PASSPHRASE) or None

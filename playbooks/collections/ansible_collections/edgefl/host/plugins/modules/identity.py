@@ -1,0 +1,160 @@
+#!/usr/bin/python
+"""A host's keys are made on it; certificates that the authority signed are installed."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: identity
+short_description: Make keys and requests on the host, install what came back
+description:
+  - C(request) makes missing keys and returns a certificate request for each of I(keys). A private key never leaves the host.
+  - C(install) puts certificates, trust anchors and lists in place, and joins key and chain where a service wants one file.
+  - Ask through the action plugin of the same name, which signs between the two.
+options:
+  step:
+    description: Which half to do.
+    type: str
+    choices: [request, install]
+    required: true
+  name:
+    description: The host's name, which is the common name of every request.
+    type: str
+    required: true
+  keys:
+    description: The keys that need a certificate, and who owns them.
+    type: list
+    elements: dict
+    default: []
+  node_key:
+    description: Owner of the SuperNode's authentication key (ECDSA P-384, OpenSSH); empty for none.
+    type: str
+    default: ""
+  certificates:
+    description: Chains in PEM by the key's name.
+    type: dict
+    default: {}
+  files:
+    description: Public files beside them, as in M(edgefl.host.layout).
+    type: list
+    elements: dict
+    default: []
+author: [The edgefl authors]
+"""
+
+EXAMPLES = r"""
+- name: The device asks for a certificate
+  edgefl.host.identity:
+    step: request
+    name: edge-01
+    keys: [{name: device, owner: edgefl-node, joined: false}]
+    node_key: edgefl-node
+"""
+
+RETURN = r"""
+requests:
+  description: Certificate requests in PEM by the key's name.
+  returned: when I(step=request)
+  type: dict
+node_public_key:
+  description: The SuperNode's public authentication key.
+  returned: when there is one
+  type: str
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.edgefl.host.plugins.module_utils import paths
+from ansible_collections.edgefl.host.plugins.module_utils.process import CommandFailed, run
+
+IDENTITY = "/etc/edgefl/identity"
+CURVE = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-pkeyopt", "ec_param_enc:named_curve"]
+
+
+def request(params):
+    """Keys that were missing are made; every key in `keys` signs a request with the host's name."""
+    os.makedirs(IDENTITY, mode=0o755, exist_ok=True)
+    requests = {}
+    for key in params["keys"]:
+        path = os.path.join(IDENTITY, key["name"] + ".key")
+        if not os.path.exists(path):
+            _, pem, _ = run(["openssl", "genpkey", *CURVE])
+            paths.write(path, pem.encode(), key["owner"], key["owner"], "0600")
+        subject = ["-subj", "/CN=" + params["name"]]
+        requests[key["name"]] = run(["openssl", "req", "-new", "-sha256", "-key", path, *subject])[1]
+    return {"requests": requests, "node_public_key": node_key(params["name"], params["node_key"])}
+
+
+def node_key(name, owner):
+    """The SuperNode's authentication key, made when missing; its public half."""
+    path = IDENTITY + "/node.key"
+    if not owner:
+        return ""
+    if not os.path.exists(path):
+        fresh = path + ".edgefl-new"
+        for stale in (fresh, fresh + ".pub"):
+            if os.path.exists(stale):
+                os.unlink(stale)
+        run(["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-C", name, "-f", fresh])
+        paths.own(fresh, owner, owner, "0600")
+        paths.own(fresh + ".pub", "root", "root", "0644")
+        os.replace(fresh + ".pub", IDENTITY + "/node.pub")
+        os.replace(fresh, path)  # last: a key without its public half would never be made again
+    if not os.path.exists(IDENTITY + "/node.pub"):
+        public = run(["ssh-keygen", "-y", "-f", path])[1]
+        paths.write(IDENTITY + "/node.pub", public.encode(), "root", "root", "0644")
+    return paths.read(IDENTITY + "/node.pub").strip()
+
+
+def install(params):
+    """Chains, joined files, anchors and lists, each replaced by a rename. Returns the paths that changed."""
+    touched = []
+    for key in params["keys"]:
+        chain = params["certificates"].get(key["name"])
+        stem = os.path.join(IDENTITY, key["name"])
+        if chain:
+            paths.write(stem + ".crt", chain.encode(), "root", "root", "0644")
+            touched.append(stem + ".crt")
+        if key["joined"] and os.path.exists(stem + ".crt"):
+            joined = paths.read(stem + ".key") + paths.read(stem + ".crt")
+            if paths.read(stem + ".pem") != joined:
+                paths.write(stem + ".pem", joined.encode(), key["owner"], key["owner"], "0600")
+                touched.append(stem + ".pem")
+    for file in params["files"]:
+        if not os.path.exists(file["path"]) or paths.read(file["path"]) != file["content"]:
+            os.makedirs(os.path.dirname(file["path"]), mode=0o755, exist_ok=True)
+            paths.write(file["path"], file["content"].encode(), "root", "root", "0644")
+            touched.append(file["path"])
+    return touched
+
+
+def main():
+    """One of the two halves."""
+    key = {
+        "name": {"type": "str", "required": True},
+        "owner": {"type": "str", "required": True},
+        "joined": {"type": "bool", "default": False},
+    }
+    file = {"path": {"type": "path", "required": True}, "content": {"type": "str", "required": True}}
+    module = AnsibleModule(
+        argument_spec={
+            "step": {"type": "str", "choices": ["request", "install"], "required": True},
+            "name": {"type": "str", "required": True},
+            "keys": {"type": "list", "elements": "dict", "default": [], "options": key, "no_log": False},
+            "node_key": {"type": "str", "default": "", "no_log": False},
+            "certificates": {"type": "dict", "default": {}},
+            "files": {"type": "list", "elements": "dict", "default": [], "options": file},
+        },
+    )
+    try:
+        if module.params["step"] == "request":
+            module.exit_json(changed=True, **request(module.params))
+        touched = install(module.params)
+    except (CommandFailed, OSError, KeyError) as failure:
+        module.fail_json(msg=f"the host's identity could not be set: {failure}")
+    module.exit_json(changed=bool(touched), touched=touched)
+
+
+if __name__ == "__main__":
+    main()

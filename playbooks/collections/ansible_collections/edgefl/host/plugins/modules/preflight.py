@@ -1,0 +1,40 @@
+#!/usr/bin/python
+"""Documentation of the action plugin of the same name; it runs on the controller alone."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: preflight
+short_description: One verdict over all hosts, before anything is changed on any of them
+description:
+  - Gathers what M(edgefl.host.facts) found wrong into one block, and fails when the site does not go on without those hosts.
+  - Runs once for all hosts (C(run_once)).
+options:
+  on_failure:
+    description: Whether one unfit device stops everything.
+    type: str
+    choices: [stop, continue]
+    required: true
+  coordinator:
+    description: The coordinator's name; nothing goes on without it.
+    type: str
+    required: true
+  quorum:
+    description: How many devices must be fit.
+    type: int
+    required: true
+author: [The edgefl authors]
+"""
+
+EXAMPLES = r"""
+- name: Every host is fit
+  edgefl.host.preflight: {on_failure: stop, coordinator: coordinator, quorum: 3}
+  run_once: true
+"""
+
+RETURN = r"""
+unfit:
+  description: Problems by host.
+  returned: always
+  type: dict
+"""

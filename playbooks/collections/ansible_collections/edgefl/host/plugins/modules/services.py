@@ -1,0 +1,141 @@
+#!/usr/bin/python
+"""Units are enabled and run with their newest inputs."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: services
+short_description: Units are enabled and run with their newest inputs
+description:
+  - A unit is restarted when it was started before its unit file, a drop-in of it, or one of its inputs last changed. This is read
+    from the running system, so a restart is never lost when a playbook is interrupted between a change and its handler.
+  - With I(wait_s) it returns when every unit is active, which for C(Type=notify) means that the service itself says so.
+options:
+  units:
+    description: The units, in the order in which they start.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The unit.
+        type: str
+        required: true
+      inputs:
+        description: Files and links whose change calls for a restart.
+        type: list
+        elements: path
+        default: []
+  touched:
+    description: Paths that earlier tasks of this play changed, or in check mode would have changed.
+    type: list
+    elements: str
+    default: []
+  wait_s:
+    description: How long to wait until all are active, in seconds, less when one fails again and again; 0 returns at once.
+    type: float
+    default: 0
+author: [The edgefl authors]
+"""
+
+EXAMPLES = r"""
+- name: The SuperNode is online
+  edgefl.host.services:
+    units: [{name: edgefl-supernode, inputs: [/etc/edgefl/host.json]}]
+    wait_s: 60
+"""
+
+RETURN = r"""
+restarted:
+  description: Units that were started or restarted, or would be.
+  returned: always
+  type: list
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.edgefl.host.plugins.module_utils import units
+from ansible_collections.edgefl.host.plugins.module_utils.process import CommandFailed, run
+
+POLL_S = 0.25
+RESTARTS = 3
+"""A unit that came back this often and still is not ready will not become so by waiting."""
+
+
+def needs_start(unit, state, touched):
+    """Whether the unit is down, or older than what it was started from."""
+    newest = max(state["defined"], units.changed_at(unit["inputs"]))
+    is_down = not state["active"] and not _is_starting(state)
+    return is_down or state["started"] < newest or _was_touched(unit, touched)
+
+
+def wait(names, wait_s):
+    """Wait until all are active; returns what is still wrong, with each unit's last words."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        late = {name: state for name, state in units.states(names).items() if not state["active"]}
+        is_hopeless = any(state["restarts"] >= RESTARTS for state in late.values())
+        if not late or is_hopeless or time.monotonic() > deadline:
+            return [f"{name} is {state['state']}:\n{units.last_words(name)}" for name, state in late.items()]
+        time.sleep(POLL_S)
+
+
+def main():
+    """Reload, enable, restart what is old, wait."""
+    unit = {"name": {"type": "str", "required": True}, "inputs": {"type": "list", "elements": "path", "default": []}}
+    module = AnsibleModule(
+        argument_spec={
+            "units": {"type": "list", "elements": "dict", "required": True, "options": unit},
+            "touched": {"type": "list", "elements": "str", "default": []},
+            "wait_s": {"type": "float", "default": 0},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params["units"]
+    names = [unit["name"] for unit in wanted]
+    try:
+        before = units.states(names)
+        if any(state["reload"] or not state["exists"] for state in before.values()) and not module.check_mode:
+            run(["systemctl", "daemon-reload"])
+            before = units.states(names)
+        unknown = [name for name in names if not before[name]["exists"]]
+        if unknown and not module.check_mode:
+            module.fail_json(msg=f"systemd knows no unit {', '.join(unknown)}")
+        disabled = [name for name in names if not before[name]["enabled"]]
+        # For a real run the times on the host tell the truth; in check mode nothing was written whose time could tell.
+        touched = module.params["touched"] if module.check_mode else []
+        restarted = [unit["name"] for unit in wanted if needs_start(unit, before[unit["name"]], touched)]
+        if not module.check_mode:
+            if disabled:
+                run(["systemctl", "enable", "--quiet", *disabled])
+            if restarted:
+                run(["systemctl", "reset-failed", *restarted], check=False)
+                run(["systemctl", "restart", "--no-block", *restarted])
+            late = wait(names, module.params["wait_s"]) if module.params["wait_s"] else []
+            if late:
+                module.fail_json(msg="\n".join(late), restarted=restarted)
+    except CommandFailed as failure:
+        module.fail_json(msg=str(failure))
+    diff = [_diff(name, before[name], name in restarted) for name in names if name in restarted or name in disabled]
+    module.exit_json(changed=bool(disabled or restarted), restarted=restarted, enabled=disabled, diff=diff)
+
+
+def _is_starting(state):
+    return state["state"].startswith("activating (start")
+
+
+def _was_touched(unit, touched):
+    own = f"/etc/systemd/system/{unit['name']}.service"
+    return any(path == own or path in unit["inputs"] for path in touched)
+
+
+def _diff(name, state, restarts):
+    after = "active (restarted)" if restarts else state["state"]
+    before = f"{state['state']}, {'enabled' if state['enabled'] else 'disabled'}\n"
+    return {"before_header": name, "after_header": name, "before": before, "after": f"{after}, enabled\n"}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Whether a host's certificate still serves, as a function of what the host has and what the authority says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.x509.oid import NameOID
+
+RENEWED_AFTER = 2 / 3
+"""Share of its life after which a certificate is renewed."""
+
+
+def why_renew(
+    chain: str,
+    public_key: str,
+    *,
+    issuing: x509.Certificate,
+    subject: tuple[str, str, str],
+    names: Collection[str],
+    now: datetime,
+) -> str:
+    """Why the host needs another certificate; empty when it needs none.
+
+    chain: PEM on the host, the leaf first. public_key: PEM of the key that the host has. subject: (name, role, site).
+    names: DNS names and IP addresses that the certificate must carry, no more and no less.
+    """
+    try:
+        leaf, *rest = x509.load_pem_x509_certificates(chain.encode())
+    except ValueError:
+        return "it has none"
+    if leaf_subject(leaf) != subject:
+        return "it is in another name"
+    if {str(name) for name in _names(leaf)} != {_canonical(name) for name in names}:
+        return "it carries other names or addresses"
+    if rest != [issuing] or not _is_signed_by(leaf, issuing):
+        return "it is from another authority"
+    try:
+        if load_pem_public_key(public_key.encode()) != leaf.public_key():
+            return "it does not fit the host's key"
+    except ValueError:
+        return "the host's key is gone"
+    life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
+    if now >= leaf.not_valid_after_utc:
+        return "it has expired"
+    return "it expires soon" if now >= leaf.not_valid_before_utc + life * RENEWED_AFTER else ""
+
+
+def serial(chain: str) -> str:
+    """The leaf's serial in lower-case hex; empty when there is no certificate."""
+    try:
+        return format(x509.load_pem_x509_certificate(chain.encode()).serial_number, "x")
+    except ValueError:
+        return ""
+
+
+def leaf_subject(leaf: x509.Certificate) -> tuple[str, str, str]:
+    """(name, role, site) of a certificate; empty strings for what it does not say."""
+    oids = (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)
+    found = [leaf.subject.get_attributes_for_oid(oid) for oid in oids]
+    name, role, site = [str(attributes[0].value) if attributes else "" for attributes in found]
+    return name, role, site
+
+
+def lists_differ(installed: str, current: str, now: datetime) -> bool:
+    """Whether the installed revocation lists say something else than the current ones, or end soon."""
+    try:
+        olds, news = [[x509.load_pem_x509_crl(pem.encode()) for pem in _split(lists)] for lists in (installed, current)]
+    except ValueError:
+        return True
+    return _content(olds) != _content(news) or any(crl.next_update_utc and crl.next_update_utc < now for crl in olds)
+
+
+def revoked_serials(lists: str) -> list[str]:
+    """Every revoked serial as haproxy's `ssl_c_serial,hex` writes it: upper-case hex, whole bytes."""
+    serials = [entry.serial_number for pem in _split(lists) for entry in x509.load_pem_x509_crl(pem.encode())]
+    return sorted(number.to_bytes((number.bit_length() + 7) // 8 or 1, "big").hex().upper() for number in serials)
+
+
+def _names(leaf: x509.Certificate) -> list[object]:
+    try:
+        extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [*extension.get_values_for_type(x509.DNSName), *extension.get_values_for_type(x509.IPAddress)]
+
+
+def _canonical(name: str) -> str:
+    try:
+        return str(ip_address(name))
+    except ValueError:
+        return name
+
+
+def _is_signed_by(leaf: x509.Certificate, issuing: x509.Certificate) -> bool:
+    try:
+        leaf.verify_directly_issued_by(issuing)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
+
+
+def _split(lists: str) -> list[str]:
+    end = "-----END X509 CRL-----\n"
+    return [part + end for part in lists.split(end) if part.strip()]
+
+
+def _content(lists: list[x509.CertificateRevocationList]) -> list[tuple[bytes, list[int]]]:
+    return [(crl.issuer.public_bytes(), sorted(entry.serial_number for entry in crl)) for crl in lists]

@@ -1,0 +1,51 @@
+"""The frame of the command line: help, exit codes, errors without tracebacks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgefl.cli.main import GROUPS
+
+NAMES = [name for group in GROUPS.values() for name in group]
+
+
+def edgefl(*argv: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "edgefl", *argv], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_help_names_every_command() -> None:
+    shown = edgefl("--help")
+    assert shown.returncode == 0
+    for name in NAMES:
+        assert f"\n    {name} " in shown.stdout
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_shows_examples(name: str) -> None:
+    shown = edgefl(name, "--help")
+    assert shown.returncode == 0, shown.stderr
+    assert "example" in shown.stdout
+    assert f"edgefl {name}" in shown.stdout
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    assert edgefl("fly").returncode == 2
+
+
+def test_a_missing_site_is_an_error_with_the_next_step(tmp_path: Path) -> None:
+    failed = edgefl("check", cwd=tmp_path)
+    assert failed.returncode == 10
+    assert "edgefl init" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_an_error_is_one_json_object_with_its_exit_code(tmp_path: Path) -> None:
+    failed = edgefl("check", "--json", cwd=tmp_path)
+    answer = json.loads(failed.stdout.splitlines()[-1])
+    assert answer["exit_code"] == failed.returncode == 10
+    assert answer["next"]

@@ -1,0 +1,119 @@
+"""What the demo promises: a trained model, a named attacker, budgets kept, isolation proven."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from .conftest import Demo, last_object
+
+pytestmark = pytest.mark.e2e
+
+UNITS = {
+    "coordinator": ["edgefl-superlink", "edgefl-superexec", "edgefl-monitor", "edgefl-gate"],
+    "edge-01": ["edgefl-supernode", "edgefl-superexec"],
+}
+
+
+def test_the_attacked_run_reaches_nearly_the_accuracy_of_the_clean_one(demo: Demo) -> None:
+    run = demo.result["run"]
+    assert run["rounds"] == 10
+    assert run["accuracy"] >= run["clean_floor"] > 0.7
+
+
+def test_the_compromised_device_is_named_and_no_honest_one_is(demo: Demo) -> None:
+    flagged = {device["name"]: device["flags"] for device in demo.result["devices"] if device["flags"]}
+    assert list(flagged) == demo.result["compromised"] == ["edge-07"]
+    assert min(flag["round"] for flag in flagged["edge-07"]) in (3, 4)
+
+
+def test_every_device_stays_within_its_budget(demo: Demo) -> None:
+    for device in demo.result["devices"]:
+        assert 0 < device["epsilon"]["spent"] <= device["epsilon"]["limit"] == 8.0
+
+
+def test_every_device_is_proven_isolated_and_has_a_short_certificate(demo: Demo) -> None:
+    for device in demo.result["devices"]:
+        assert device["isolation"] is True
+        left = datetime.fromisoformat(device["cert_expires_at"]) - datetime.now(UTC)
+        assert timedelta(hours=22) < left <= timedelta(hours=24)
+
+
+def test_the_model_arrives_whole(demo: Demo) -> None:
+    from safetensors.numpy import load_file
+
+    tensors = load_file(demo.result["model"])
+    assert tensors
+    assert all(tensor.size for tensor in tensors.values())
+
+
+def test_a_second_up_changes_nothing(demo: Demo) -> None:
+    again = demo.edgefl("up", "--json")
+    assert again.returncode == 0, again.stdout[-3000:]
+    changed = [line for line in map(json.loads, again.stdout.splitlines()) if line.get("changed") and line.get("type")]
+    assert changed == []
+    assert last_object(again)["changed"] is False
+
+
+def test_the_plan_of_a_converged_site_is_empty_and_says_so(demo: Demo) -> None:
+    planned = demo.edgefl("plan", "--json")
+    assert planned.returncode == 0, planned.stdout[-3000:]
+    assert last_object(planned) == {"site": "demo", "changed": False, "changes": 0}
+
+
+def test_status_names_the_flag_and_exits_degraded(demo: Demo) -> None:
+    status = demo.edgefl("status", "--json")
+    assert status.returncode == 70, status.stdout[-2000:] + status.stderr
+    assert "edge-07" in status.stdout
+
+
+@pytest.mark.parametrize("host", list(UNITS))
+def test_every_service_is_hardened(demo: Demo, host: str) -> None:
+    for unit in UNITS[host]:
+        shown = demo.on(host, "systemd-analyze", "security", "--no-pager", f"{unit}.service").stdout
+        exposure = re.search(r"exposure level for \S+: ([\d.]+)", shown)
+        assert exposure, shown[-500:]
+        assert float(exposure[1]) <= 3.0, f"{host} {unit}: {exposure[1]}"
+
+
+@pytest.mark.parametrize("host", list(UNITS))
+def test_every_service_runs_as_its_own_unprivileged_user(demo: Demo, host: str) -> None:
+    users = []
+    for unit in UNITS[host]:
+        user = demo.on(host, "systemctl", "show", "-P", "User", f"{unit}.service").stdout.strip()
+        assert user.startswith("edgefl-")
+        users.append(user)
+    assert len(set(users)) == len(users)
+
+
+def test_no_secret_lies_in_state_logs_or_arguments(demo: Demo) -> None:
+    secrets = {}
+    for host, files in {
+        "coordinator": ["/etc/edgefl/identity/superlink.key", "/etc/edgefl/identity/gate.pem", "/etc/edgefl/superexec.secret"],
+        "edge-01": ["/etc/edgefl/identity/device.key", "/etc/edgefl/identity/node.key", "/etc/edgefl/superexec.secret"],
+    }.items():
+        for file in files:
+            text = demo.on(host, "cat", file).stdout
+            assert text.strip(), f"{host}:{file}"
+            body = [line for line in text.splitlines() if len(line) >= 32 and "CERTIFICATE" not in line]
+            secrets[f"{host}:{file}"] = (
+                body[1] if file.endswith((".key", ".pem")) and len(body) > 1 else text.strip().splitlines()[0]
+            )
+    state = demo.directory / ".edgefl"
+    places = {path: path.read_bytes() for path in state.rglob("*") if _is_searched(path, state)}
+    for host in ("coordinator", "edge-01"):
+        places[Path(host) / "journal"] = demo.on(host, "journalctl", "--no-pager", "-o", "cat").stdout.encode()
+        places[Path(host) / "arguments"] = demo.on(host, "sh", "-c", "cat /proc/*/cmdline").stdout.encode()
+    found = [
+        f"{name} in {place}" for name, secret in secrets.items() for place, text in places.items() if secret.encode() in text
+    ]
+    assert found == []
+
+
+def _is_searched(path: Path, state: Path) -> bool:
+    """Everything but the lab's disks, which are the hosts themselves."""
+    return path.is_file() and (state / "lab" / "hosts") not in path.parents and path.suffix != ".whl"

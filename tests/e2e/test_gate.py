@@ -1,0 +1,210 @@
+"""Who gets through the gate: nobody without a certificate, and nobody to a path that is not their role's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from edgefl import layout
+from edgefl.pki.authority import Authority
+from edgefl.site import load
+
+from .conftest import Demo
+
+pytestmark = pytest.mark.e2e
+
+CLIENT = """\
+import http.client, json, ssl, sys
+want = json.load(sys.stdin)
+context = ssl.create_default_context(cadata=want["ca"])
+if want["chain"]:
+    import os, tempfile
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        for name in ("chain", "key"):
+            with open(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+                file.write(want[name])
+        context.load_cert_chain(f"{folder}/chain", f"{folder}/key")
+try:
+    connection = http.client.HTTPSConnection(want["host"], want["port"], context=context, timeout=5)
+    connection.request(want["method"], want["path"], headers=want["headers"])
+    answer = connection.getresponse()
+    body = answer.read(300).decode(errors="replace")
+    print(json.dumps({"status": answer.status, "server": answer.getheader("server", ""), "body": body}))
+except (OSError, ssl.SSLError) as error:
+    print(json.dumps({"status": 0, "why": f"{type(error).__name__}: {error}"}))
+"""
+
+
+@dataclass(frozen=True)
+class Identity:
+    chain: str = ""
+    key: str = ""
+
+
+def private_key() -> tuple[ec.EllipticCurvePrivateKey, str]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return key, pem.decode()
+
+
+def authority_of(demo: Demo) -> Authority:
+    site = load(demo.directory)
+    return Authority.open(site.state, site=site)
+
+
+def issued(demo: Demo, name: str, role: str) -> tuple[Identity, str]:
+    """A certificate that the site's own authority signed, and its serial."""
+    key, pem = private_key()
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    signed = authority_of(demo).sign_csr(request.public_bytes(serialization.Encoding.PEM), name=name, role=role)  # type: ignore[arg-type]
+    return Identity(signed.chain.decode(), pem), signed.serial
+
+
+def forged(demo: Demo, *, by_the_authority: bool, begins: timedelta, ends: timedelta) -> Identity:
+    """A device's certificate that is out of date, or that another authority of the same name signed."""
+    key, pem = private_key()
+    directory = demo.directory / ".edgefl" / "pki"
+    issuer = x509.load_pem_x509_certificate((directory / "issuing.crt").read_bytes())
+    own = serialization.load_pem_private_key((directory / "issuing.key").read_bytes(), None)
+    signer = own if by_the_authority else ec.generate_private_key(ec.SECP384R1())
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    names = [(NameOID.ORGANIZATION_NAME, "demo"), (NameOID.ORGANIZATIONAL_UNIT_NAME, "device"), (NameOID.COMMON_NAME, "edge-02")]
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(oid, value) for oid, value in names]))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + begins)
+        .not_valid_after(now + ends)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
+        .sign(signer, hashes.SHA384())
+    )
+    chain = certificate.public_bytes(serialization.Encoding.PEM) + (directory / "issuing.crt").read_bytes()
+    return Identity(chain.decode(), pem)
+
+
+def ask(
+    demo: Demo,
+    who: Identity,
+    path: str,
+    *,
+    port: int = layout.FLEET_PORT,
+    method: str = "POST",
+    headers: dict[str, str] | None = None,
+) -> dict[str, object]:
+    """Ask the gate: at the fleet port from a device as its SuperNode's user, at the API port from the operator's place."""
+    address = demo.lab.read("coordinator").spec.address  # type: ignore[union-attr]
+    ca = authority_of(demo).bundle().decode()
+    want = {"host": address, "port": port, "method": method, "path": path, "headers": headers or {}, "ca": ca}
+    told = json.dumps({**want, "chain": who.chain, "key": who.key})
+    if port == layout.FLEET_PORT:
+        argv = ["setpriv", "--reuid", layout.USER_NODE, "--regid", layout.USER_NODE, "--clear-groups", "python3", "-c", CLIENT]
+        done = demo.lab.execute("edge-02", argv, told)
+    else:
+        import subprocess
+
+        from edgefl.lab.capsule import Capsule
+
+        capsule = Capsule(demo.lab.root)
+        done = subprocess.run([*capsule.enter("python3", "-c", CLIENT)], input=told, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+FLEET = "/v1/fleet/PullMessage"
+
+
+def test_a_device_reaches_flower_with_its_own_certificate(demo: Demo) -> None:
+    who, _ = issued(demo, "edge-02", "device")
+    assert ask(demo, who, FLEET)["server"] == "uvicorn"
+
+
+REFUSED: dict[str, Callable[[Demo], Identity]] = {
+    "no certificate": lambda _: Identity(),
+    "an expired one": lambda demo: forged(demo, by_the_authority=True, begins=-timedelta(days=2), ends=-timedelta(minutes=1)),
+    "one from the future": lambda demo: forged(demo, by_the_authority=True, begins=timedelta(hours=1), ends=timedelta(hours=2)),
+    "one that another authority signed": lambda demo: forged(
+        demo, by_the_authority=False, begins=-timedelta(hours=1), ends=timedelta(hours=1)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", list(REFUSED))
+def test_a_client_without_a_valid_certificate_gets_nothing(demo: Demo, kind: str) -> None:
+    who = REFUSED[kind](demo)
+    for port, path in ((layout.FLEET_PORT, FLEET), (layout.API_PORT, "/v1/status"), (layout.API_PORT, "/metrics")):
+        answer = ask(demo, who, path, port=port)
+        assert answer["status"] == 0, answer
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/control/StartRun", "/v1/runtime/GetRun", "/v1/fleet/../control/StartRun", "//v1/control/x", "/", "/health"]
+)
+def test_a_device_reaches_no_other_api_of_flower(demo: Demo, path: str) -> None:
+    who, _ = issued(demo, "edge-02", "device")
+    answer = ask(demo, who, path)
+    assert answer["status"] in (403, 404)
+    assert answer["server"] != "uvicorn"
+
+
+@pytest.mark.parametrize("role", ["operator", "scraper"])
+def test_no_other_role_reaches_the_fleet(demo: Demo, role: str) -> None:
+    who, _ = issued(demo, "somebody", role)
+    assert ask(demo, who, FLEET)["status"] == 403
+
+
+def test_a_device_gets_nothing_of_the_monitor(demo: Demo) -> None:
+    who, _ = issued(demo, "edge-02", "device")
+    for path in ("/v1/status", "/v1/events", "/metrics", "/v1/runs"):
+        assert ask(demo, who, path, port=layout.API_PORT, method="GET")["status"] == 403
+
+
+def test_a_scraper_gets_the_metrics_and_nothing_else(demo: Demo) -> None:
+    who, _ = issued(demo, "prometheus", "scraper")
+    metrics = ask(demo, who, "/metrics", port=layout.API_PORT, method="GET")
+    assert metrics["status"] == 200
+    assert "# HELP" in str(metrics["body"])
+    assert ask(demo, who, "/v1/status", port=layout.API_PORT, method="GET")["status"] == 403
+
+
+def test_a_forged_name_in_a_request_counts_for_nothing(demo: Demo) -> None:
+    who, _ = issued(demo, "prometheus", "scraper")
+    forged_headers = {"X-Edgefl-Role": "operator", "X-Edgefl-Name": "root"}
+    assert ask(demo, who, "/v1/status", port=layout.API_PORT, method="GET", headers=forged_headers)["status"] == 403
+
+
+def test_a_revoked_certificate_opens_nothing_after_the_next_up(demo: Demo) -> None:
+    who, serial = issued(demo, "edge-02", "device")
+    assert ask(demo, who, FLEET)["server"] == "uvicorn"
+    authority_of(demo).revoke(serial, "stolen")
+    assert demo.edgefl("up", "--json").returncode == 0
+    assert ask(demo, who, FLEET)["status"] in (0, 503)
+
+
+@pytest.mark.parametrize(
+    ("user", "reaches"), [("nobody", False), ("root", False), (layout.USER_GATE, True), (layout.USER_MONITOR, True)]
+)
+def test_only_edgefls_own_users_reach_the_superlink(demo: Demo, user: str, reaches: bool) -> None:
+    probe = "import socket; socket.create_connection(('127.0.0.1', 8000), 3)"
+    done = demo.on("coordinator", "setpriv", "--reuid", user, "--clear-groups", "python3", "-c", probe)
+    assert (done.returncode == 0) is reaches, done.stderr
+
+
+def test_a_certificates_key_never_left_its_host(demo: Demo) -> None:
+    for host, file in (("edge-01", "device.key"), ("edge-01", "node.key"), ("coordinator", "superlink.key")):
+        mode = demo.on(host, "stat", "-c", "%a", f"/etc/edgefl/identity/{file}").stdout.strip()
+        assert mode in ("400", "600", "440", "640")
+    held = [path for path in (demo.directory / ".edgefl").rglob("*.key") if "lab" not in path.relative_to(demo.directory).parts]
+    assert sorted(Path(path).name for path in held) == ["issuing.key", "operator.key", "root.key"]

@@ -1,0 +1,112 @@
+"""The guard: who is flagged, who is not, and what the past adds."""
+
+import numpy as np
+import pytest
+
+from edgefl.federation.aggregation.gram import Gram
+from edgefl.federation.aggregation.reputation import Reputation, Standing
+from edgefl.federation.aggregation.rules import build
+from edgefl.federation.aggregation.scores import Aggregate
+from edgefl.lab import attacks
+
+NAMES = [f"edge-{number:02}" for number in range(1, 11)]
+
+
+def updates(seed: int, *, count: int = 8, length: int = 6634, signal: float = 1.0, noise: float = 1.0) -> np.ndarray:
+    """What honest devices send: something in common in a few columns, and noise in all, as DP-SGD gives."""
+    rng = np.random.default_rng(seed)
+    shared = np.zeros(length)
+    shared[-length // 10 :] = signal
+    return (shared * rng.standard_normal(length) + noise * rng.standard_normal((count, length))).astype(np.float32)
+
+
+def judged(deltas: np.ndarray, history: Reputation | None = None) -> Aggregate:
+    count = len(deltas)
+    return build("guard", 0.3).aggregate(deltas, NAMES[:count], np.full(count, 4000), history or Reputation())
+
+
+def flagged(aggregate: Aggregate) -> set[str]:
+    return {score.device for score in aggregate.scores if score.flagged}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_flipped_update_is_found_under_noise_that_hides_it_from_plain_cosines(seed: int) -> None:
+    deltas = updates(seed, signal=0.7, noise=1.0)
+    plain = Gram.of(deltas).cosines_to_others()
+    assert plain.max() < 0.3, "the test is only worth something where plain cosines are small"
+    deltas[4] *= -1
+    aggregate = judged(deltas)
+    assert flagged(aggregate) == {"edge-05"}
+    assert "points away" in aggregate.scores[4].reason
+    assert aggregate.scores[4].weight == 0
+
+
+@pytest.mark.parametrize("signal", [0.0, 0.2, 0.7, 3.0])
+def test_honest_devices_are_not_flagged_however_noisy_they_are(signal: float) -> None:
+    assert [flagged(judged(updates(seed, signal=signal))) for seed in range(30)] == [set()] * 30
+
+
+def test_an_update_of_unusual_length_is_rejected_and_said_to_be_so() -> None:
+    deltas = updates(1)
+    deltas[2] *= 10
+    aggregate = judged(deltas)
+    assert flagged(aggregate) == {"edge-03"}
+    assert "times as long" in aggregate.scores[2].reason
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_noise_of_the_usual_length_in_place_of_an_update_is_found(seed: int) -> None:
+    deltas = updates(seed, signal=2.0)
+    noise = np.random.default_rng(seed + 100).standard_normal(deltas.shape[1])
+    deltas[1] = noise * np.linalg.norm(deltas[0]) / np.linalg.norm(noise)
+    assert flagged(judged(deltas)) == {"edge-02"}
+
+
+def test_copies_of_one_update_are_found() -> None:
+    deltas = updates(2, count=10)
+    deltas[:3] = attacks.colluding_copies(deltas[3:], 3, np.random.default_rng(0))
+    assert {"edge-01", "edge-02", "edge-03"} <= flagged(judged(deltas))
+
+
+def test_equal_updates_of_all_devices_accuse_nobody() -> None:
+    deltas = np.repeat(updates(3)[:1], 8, axis=0)
+    aggregate = judged(deltas)
+    assert flagged(aggregate) == set()
+    np.testing.assert_allclose(aggregate.delta, deltas[0], rtol=1e-5)
+
+
+def test_a_majority_is_never_rejected() -> None:
+    deltas = updates(4) * np.array([1, 1, 10, 100, 1000, 1e4, 1e5, 1e6], np.float32)[:, None]
+    assert sum(score.verdict == "reject" for score in judged(deltas).scores) < 4
+
+
+def test_being_odd_each_time_condemns_what_one_round_does_not() -> None:
+    deltas = updates(5)
+    deltas[6] *= 1.6
+    first = judged(deltas)
+    assert first.scores[6].verdict == "down-weight"
+    assert 0 < first.scores[6].weight < 1
+    past = Reputation({"edge-07": Standing(evidence=0.9, rounds=4)})
+    second = judged(deltas, past)
+    assert second.scores[6].verdict == "reject"
+    assert second.scores[6].reason.endswith("as in earlier rounds")
+
+
+def test_a_device_that_behaves_again_is_let_in_again_and_regains_trust() -> None:
+    history = Reputation({"edge-05": Standing(evidence=2.0, trust=0.25, rounds=5, flags=2, streak=2)})
+    aggregate = judged(updates(6), history)
+    assert flagged(aggregate) == set()
+    after = aggregate.reputation.of("edge-05")
+    assert after.streak == 0
+    assert after.flags == 2
+    assert 0.25 < after.trust <= 0.3
+    assert history.of("edge-05").rounds == 5, "the past is a value, not changed by judging"
+
+
+def test_the_blend_is_near_the_honest_mean_with_three_of_ten_attacking() -> None:
+    deltas = updates(7, count=10, signal=2.0, noise=0.5)
+    honest = deltas[3:].mean(axis=0)
+    for lies in (attacks.alie, attacks.inner_product, attacks.colluding_copies):
+        attacked = deltas.copy()
+        attacked[:3] = lies(deltas[3:], 3, np.random.default_rng(1))
+        assert np.linalg.norm(judged(attacked).delta - honest) < 0.5 * np.linalg.norm(honest)

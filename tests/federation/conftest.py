@@ -1,0 +1,14 @@
+"""One numeric thread per test process: more only wait for each other on small models, and spin while they do."""
+
+import os
+
+import pytest
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Torch warns of each ghost-clipped step; privacy/dpsgd.py says why that is right."""
+    config.addinivalue_line("filterwarnings", "ignore:Full backward hook is firing")

@@ -1,0 +1,107 @@
+"""The doctor's judgements that need no host, and the one about a host that is away."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from edgefl.errors import EdgeflError
+from edgefl.fleet import doctor, hosts
+from edgefl.fleet.facts import Facts
+from edgefl.infra.inventory import Host, Inventory
+from edgefl.site.model import Device, Site
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+DEVICE = Host("edge-01", "device", "127.0.0.1", 1, "root")
+FACTS = Facts("3.11.2", "x86_64", "2.36", "bookworm", "6.1", 2, 1536, {"/opt": 9000}, True, ("nft",), 0.0)
+
+
+def pem(name: str, start: datetime, end: datetime) -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    signed = builder.serial_number(1).not_valid_before(start).not_valid_after(end).sign(key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM).decode()
+
+
+@pytest.mark.parametrize(
+    ("certificate", "verdict", "says"),
+    [
+        (pem("edge-01", NOW - timedelta(hours=1), NOW + timedelta(hours=23)), "good", "23.0 h"),
+        (pem("edge-01", NOW - timedelta(hours=30), NOW - timedelta(hours=6)), "bad", "expired on 2025-12-31 18:00"),
+        (pem("edge-01", NOW + timedelta(hours=1), NOW + timedelta(hours=9)), "bad", "only from"),
+        (pem("edge-02", NOW - timedelta(hours=1), NOW + timedelta(hours=9)), "bad", "is for edge-02"),
+        ("", "bad", "has none"),
+        ("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n", "bad", "cannot be read"),
+    ],
+    ids=["valid", "expired", "not yet", "another's", "none", "nonsense"],
+)
+def test_a_certificate_is_judged_by_name_and_time(certificate: str, verdict: str, says: str) -> None:
+    finding = doctor.certificate(DEVICE, replace(FACTS, certificate=certificate), NOW)
+    assert (finding.verdict, says in finding.found) == (verdict, True), finding
+
+
+def chain(hook: str, policy: str) -> dict[str, str]:
+    return {"table": "edgefl", "name": hook, "hook": hook, "policy": policy}
+
+
+def test_a_firewall_that_does_not_drop_both_ways_is_bad() -> None:
+    both = (chain("input", "drop"), chain("output", "drop"))
+    assert doctor.firewall(DEVICE, replace(FACTS, firewall=both)).verdict == "good"
+    assert "output" in doctor.firewall(DEVICE, replace(FACTS, firewall=(both[0], chain("output", "accept")))).found
+    assert "input and output" in doctor.firewall(DEVICE, FACTS).found
+
+
+def test_each_service_of_the_role_is_judged() -> None:
+    units = (
+        {"Id": "edgefl-supernode.service", "ActiveState": "active", "SubState": "running", "Result": "success", "NRestarts": "3"},
+        {
+            "Id": "edgefl-superexec.service",
+            "ActiveState": "failed",
+            "SubState": "failed",
+            "Result": "exit-code",
+            "NRestarts": "0",
+        },
+    )
+    node, executor = doctor.services(DEVICE, replace(FACTS, services=units))
+    assert (node.verdict, "restarted 3 times" in node.found) == ("good", True)
+    assert (executor.verdict, "journalctl -u edgefl-superexec" in executor.fix) == ("bad", True)
+    assert [finding.found for finding in doctor.services(DEVICE, FACTS)] == ["is not installed"] * 2
+
+
+async def test_what_rests_on_a_bad_check_is_skipped() -> None:
+    site = Site(name="t", devices=[Device(name="edge-01")])
+    findings = [finding async for finding in doctor.examine(DEVICE, site)]
+    assert [finding.check for finding in findings] == list(doctor.CHECKS)
+    assert [finding.verdict for finding in findings] == ["bad", *["skipped"] * (len(doctor.CHECKS) - 1)]
+    assert "refused" in findings[0].found
+
+
+def test_a_host_is_chosen_by_name_or_the_nearest_one_is_told() -> None:
+    inventory = Inventory((replace(DEVICE, name="coordinator", role="coordinator"), DEVICE))
+    assert hosts.select(inventory, []) == inventory.hosts
+    assert hosts.select(inventory, ["edge-01"]) == (DEVICE,)
+    with pytest.raises(EdgeflError) as unknown:
+        hosts.select(inventory, ["edge-1"])
+    assert unknown.value.hint == "did you mean edge-01?"
+    assert unknown.value.exit_code == 2
+
+
+def test_the_commands_parse_and_say_what_their_exit_codes_mean(tmp_path: Path) -> None:
+    import argparse
+
+    from edgefl.cli import doctor as doctor_command
+    from edgefl.cli import verify as verify_command
+
+    for command in (doctor_command, verify_command):
+        parser = argparse.ArgumentParser()
+        command.configure(parser)
+        assert parser.parse_args(["edge-01"]).hosts == ["edge-01"]
+        assert "exit codes:" in (parser.epilog or "")

@@ -1,0 +1,90 @@
+"""The matrix, as a table of values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from ipaddress import ip_address
+
+import pytest
+
+from edgefl import layout
+from edgefl.fleet.probes import LISTENER_PORT, OPERATOR, Probe, matrix
+from edgefl.infra.inventory import Host, Inventory
+from edgefl.site.model import Device, Infrastructure, Isolation, Site
+
+
+def fleet(devices: int, **isolation: object) -> tuple[Site, Inventory]:
+    names = [f"edge-{number:02}" for number in range(1, devices + 1)]
+    site = Site(
+        name="t",
+        devices=[Device(name=name) for name in names],
+        infrastructure=Infrastructure(module="static"),
+        isolation=Isolation(operator_addresses=["198.51.100.9"], **isolation),
+    )
+    hosts = [Host(name, "device", f"10.0.0.{number}", 2222, "root") for number, name in enumerate(names, 1)]
+    return site, Inventory((Host("coordinator", "coordinator", "10.0.1.1", 22, "root"), *hosts))
+
+
+def of(probes: tuple[Probe, ...], host: str, user: str) -> dict[str, str]:
+    return {
+        f"{probe.protocol} {probe.address}:{probe.port}": probe.expected
+        for probe in probes
+        if (probe.host, probe.user) == (host, user)
+    }
+
+
+def test_a_devices_node_reaches_the_gate_and_nothing_else() -> None:
+    paths = of(matrix(*fleet(3)), "edge-01", layout.USER_NODE)
+    assert [path for path, expected in paths.items() if expected == "open"] == ["tcp 10.0.1.1:7443"]
+    for closed in ("tcp 10.0.1.1:7444", "tcp 10.0.1.1:8000", "tcp 10.0.1.1:22", "tcp 10.0.0.2:2222", "tcp 198.51.100.9:22"):
+        assert paths[closed] == "closed"
+    assert paths["tcp 169.254.169.254:80"] == paths["udp 192.0.2.1:53"] == paths["icmp 10.0.0.2:0"] == "closed"
+
+
+def test_a_devices_app_reaches_its_own_node_and_nothing_else() -> None:
+    paths = of(matrix(*fleet(3)), "edge-01", layout.USER_APP)
+    assert [path for path, expected in paths.items() if expected == "open"] == ["tcp 127.0.0.1:9094"]
+    assert paths["tcp 10.0.1.1:7443"] == "closed"
+
+
+def test_only_the_coordinators_own_services_reach_the_superlink() -> None:
+    probes = matrix(*fleet(2))
+    users = {p.user: p.expected for p in probes if p.host == "coordinator" and (p.address, p.port) == ("127.0.0.1", 8000)}
+    assert users == {layout.USER_GATE: "open", layout.USER_MONITOR: "open", layout.USER_SERVER: "open", "nobody": "closed"}
+
+
+def test_the_operator_tries_every_hosts_ingress() -> None:
+    probes = [probe for probe in matrix(*fleet(2)) if probe.host == OPERATOR]
+    assert {(p.target, p.port) for p in probes if p.expected == "open"} == {
+        ("coordinator", 22),
+        ("coordinator", layout.API_PORT),
+        ("edge-01", 2222),
+        ("edge-02", 2222),
+    }
+    assert {p.target for p in probes if p.port == LISTENER_PORT and p.expected == "closed"} == {
+        "coordinator",
+        "edge-01",
+        "edge-02",
+    }
+
+
+def test_a_resolver_that_the_site_names_is_closed_to_edgefls_users_alone() -> None:
+    probes = matrix(*fleet(1, dns=["10.9.9.9"]))
+    assert of(probes, "edge-01", layout.USER_NODE)["udp 10.9.9.9:53"] == "closed"
+    assert "udp 10.9.9.9:53" not in of(probes, "edge-01", "root")
+
+
+def test_ipv6_is_tried_where_hosts_have_it() -> None:
+    site, inventory = fleet(2)
+    probes = matrix(site, inventory, {"edge-02": ["fd00::2"], "coordinator": ["fd00::1"]})
+    assert of(probes, "edge-01", layout.USER_NODE)["tcp fd00::2:2222"] == "closed"
+    assert of(probes, "edge-01", layout.USER_APP)["tcp fd00::1:22"] == "closed"
+
+
+@pytest.mark.parametrize("devices", [1, 2, 40])
+def test_every_path_has_one_name_and_every_device_is_tried_by_as_many(devices: int) -> None:
+    probes = matrix(*fleet(devices))
+    assert len({probe.id for probe in probes}) == len(probes)
+    tried = Counter(p.target for p in probes if p.user == layout.USER_NODE and p.port == 2222 and p.kind == "peers")
+    assert set(tried.values()) <= {min(16, devices - 1)}
+    assert all(ip_address(probe.address) for probe in probes)

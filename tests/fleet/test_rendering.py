@@ -1,0 +1,152 @@
+"""What Ansible is told about a site."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from edgefl.fleet import rendering
+from edgefl.infra.inventory import Host, Inventory
+from edgefl.site import Site, load
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4DFDVd4ofERgN3uuhtneM2PF5tbWuA4xNJnWlT0oun"
+
+
+@dataclass(frozen=True)
+class Package:
+    path: Path = Path("/bundle")
+    deps_hash: str = "d" * 64
+    app_hash: str = "a" * 64
+    fab_sha256: str = "f" * 64
+
+
+def a_site(tmp_path: Path, extra: str = "") -> Site:
+    (tmp_path / "site.yaml").write_text(
+        f"name: clinic\ndevices:\n  - {{name: edge-01, epsilon_limit: 5}}\n  - {{name: edge-02}}\n{extra}"
+    )
+    return load(tmp_path)
+
+
+def hosts(**changes: object) -> Inventory:
+    values = {"port": 22, "user": "root", "ssh_key": "/lab/key", "host_key": KEY, "capsule": "/lab", **changes}
+    names = [
+        ("coordinator", "coordinator", "10.77.0.10"),
+        ("edge-01", "device", "10.77.0.11"),
+        ("edge-02", "device", "10.77.0.12"),
+    ]
+    return Inventory(tuple(Host(name, role, address, **values) for name, role, address in names))  # type: ignore[arg-type]
+
+
+def options(command_line: str) -> dict[str, str]:
+    words = shlex.split(command_line)
+    return dict(option.split("=", 1) for option in words[1::2])
+
+
+def test_every_host_of_the_site_is_in_the_inventory_under_its_role(tmp_path: Path) -> None:
+    rendered = rendering.variables(a_site(tmp_path), hosts(), Package(), Path("/known"))["all"]["children"]
+
+    assert list(rendered["edgefl_coordinators"]["hosts"]) == ["coordinator"]
+    assert list(rendered["edgefl_devices"]["hosts"]) == ["edge-01", "edge-02"]
+
+
+def test_a_host_that_does_not_exist_yet_is_named(tmp_path: Path) -> None:
+    only_one = Inventory(hosts().hosts[:2])
+
+    with pytest.raises(rendering.HostsDiffer, match="edge-02"):
+        rendering.variables(a_site(tmp_path), only_one, Package(), Path("/known"))
+
+
+def test_a_device_gets_the_smaller_of_its_own_and_the_sites_epsilon_limit(tmp_path: Path) -> None:
+    site = a_site(tmp_path, "privacy: {epsilon_limit: 8}\n")
+    documents = [rendering.host_document(site, host, hosts(), Package()) for host in hosts().devices]
+
+    assert [document["epsilon_limit"] for document in documents] == [5, 8]
+
+
+def test_a_host_knows_the_one_app_that_it_executes(tmp_path: Path) -> None:
+    assert rendering.host_document(a_site(tmp_path), hosts().devices[0], hosts(), Package())["fab_sha256"] == "f" * 64
+
+
+def test_the_data_of_a_real_device_stay_where_its_owner_has_them(tmp_path: Path) -> None:
+    text = """name: clinic
+infrastructure: {module: static}
+isolation: {operator_addresses: [192.0.2.5]}
+coordinator: {address: 192.0.2.10}
+devices:
+  - {name: edge-01, address: 192.0.2.11, data: /home/ana/scans}
+"""
+    (tmp_path / "site.yaml").write_text(text)
+    site = load(tmp_path)
+
+    assert rendering.data_directory(site, site.device("edge-01")) == "/home/ana/scans"
+
+
+def test_host_keys_are_always_checked_and_a_pinned_one_comes_from_the_inventory() -> None:
+    given = options(rendering.ssh_options(hosts().coordinator, Path("/state/known_hosts")))
+
+    assert given["StrictHostKeyChecking"] == "yes"
+    assert given["UserKnownHostsFile"] == "/state/known_hosts"
+
+
+def test_a_host_without_a_pinned_key_must_stand_in_the_operators_own_file() -> None:
+    given = options(rendering.ssh_options(hosts(host_key=None).coordinator, Path("/state/known_hosts")))
+
+    assert given["StrictHostKeyChecking"] == "yes"
+    assert given["UserKnownHostsFile"] == "~/.ssh/known_hosts"
+
+
+def test_a_lab_host_is_reached_through_its_capsule_and_a_real_one_directly() -> None:
+    assert (
+        "edgefl.lab.nsproxy '/with space' %h %p"
+        in options(rendering.ssh_options(hosts(capsule="/with space").coordinator, Path()))["ProxyCommand"]
+    )
+    assert "ProxyCommand" not in options(rendering.ssh_options(hosts(capsule=None).coordinator, Path()))
+
+
+def test_known_hosts_name_the_port_where_it_is_not_the_usual_one() -> None:
+    assert rendering.known_hosts(hosts(port=2222)).splitlines()[0] == f"[10.77.0.10]:2222 {KEY}"
+    assert rendering.known_hosts(hosts()).splitlines()[0] == f"10.77.0.10 {KEY}"
+    assert rendering.known_hosts(hosts(host_key=None)) == ""
+
+
+def test_an_account_other_than_root_becomes_root(tmp_path: Path) -> None:
+    rendered = rendering.variables(a_site(tmp_path), hosts(user="ana"), Package(), Path("/known"))["all"]["children"]
+
+    assert rendered["edgefl_devices"]["hosts"]["edge-01"]["ansible_become"] is True
+
+
+def test_the_labs_operator_may_always_administer_its_hosts(tmp_path: Path) -> None:
+    site = a_site(tmp_path, "isolation: {operator_addresses: [10.77.0.99]}\n")
+
+    assert rendering.operator_addresses(site) == ["10.77.0.1", "10.77.0.99"]
+
+
+def test_writing_a_second_time_touches_nothing_and_nothing_is_readable_by_others(tmp_path: Path) -> None:
+    site = a_site(tmp_path)
+    first = rendering.write(site, hosts(), Package())
+    stamps = [path.stat().st_mtime_ns for path in (first.inventory, first.configuration, first.known_hosts)]
+    second = rendering.write(site, hosts(), Package())
+
+    assert first == second
+    assert stamps == [path.stat().st_mtime_ns for path in (second.inventory, second.configuration, second.known_hosts)]
+    assert first.inventory.stat().st_mode & 0o077 == 0
+    assert json.loads(first.inventory.read_text())["all"]["vars"]["runtime_deps_hash"] == "d" * 64
+
+
+@pytest.mark.parametrize("accelerated", [True, False])
+def test_the_configuration_checks_host_keys_with_and_without_mitogen(accelerated: bool) -> None:
+    parsed = configparser.ConfigParser()
+    parsed.read_string(rendering.configuration(Path("/i.json"), accelerated=accelerated))
+
+    assert parsed["defaults"]["host_key_checking"] == "True"
+    assert parsed["connection"]["pipelining"] == "True"
+    assert parsed["defaults"].get("strategy", "linear") == ("mitogen_linear" if accelerated else "linear")
+
+
+def test_mitogen_is_left_to_hosts_on_this_machine() -> None:
+    assert not rendering.is_accelerated(hosts(capsule=None))

@@ -1,0 +1,269 @@
+"""Whole runs on this machine: every service is the real one, as a plain process; only the hosts are folders."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgefl.federation.checkpoint import Checkpoints
+from edgefl.federation.loopback import Loopback, descendants
+from edgefl.site.model import Site
+
+pytestmark = pytest.mark.slow
+
+NAMES = ["edge-1", "edge-2", "edge-3"]
+
+TASK = '''
+"""Ten numbers, two kinds: small enough that a round is over in a second."""
+import os
+import time
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+from edgefl.federation.task import Datasets
+
+PARAMETERS = {"learning_rate": 0.5, "batch_size": 32, "local_epochs": 1.0}
+METRICS = ("loss",)
+
+def dataset(directory, parameters):
+    with np.load(directory / "records.npz") as file:
+        x, y = torch.from_numpy(file["x"]), torch.from_numpy(file["y"])
+    return Datasets(TensorDataset(x[:-40], y[:-40]), TensorDataset(x[-40:], y[-40:]))
+
+def model(parameters):
+    return nn.Linear(10, 2)
+
+def train(model, batches, optimizer, loss, parameters):
+    while os.path.exists(os.environ.get("TEST_HOLD", "/nowhere")):
+        time.sleep(0.05)
+    total = count = 0
+    for x, y in batches:
+        optimizer.zero_grad()
+        value = loss(model(x), y)
+        value.backward()
+        optimizer.step()
+        total, count = total + value.item(), count + 1
+    return {"loss": total / max(count, 1)}
+
+def evaluate(model, batches, parameters):
+    right = loss = seen = 0
+    for x, y in batches:
+        scores = model(x)
+        right += int((scores.argmax(1) == y).sum())
+        loss += float(nn.functional.cross_entropy(scores, y, reduction="sum"))
+        seen += len(y)
+    return {"loss": loss / seen, "accuracy": right / seen}
+'''
+
+HOSTILE = '''
+"""Preloaded in the warm executor of a device that somebody took over: each round another lie."""
+import dataclasses
+import numpy as np
+from edgefl.federation import client
+
+honest = client.train_locally
+
+def train_locally(*arguments, **options):
+    update = honest(*arguments, **options)
+    arrays = dict(update.arrays)
+    name = sorted(arrays)[0]
+    round_ = options["round"]
+    if round_ == 1:
+        arrays[name] = np.full_like(arrays[name], np.nan)
+    elif round_ == 2:
+        arrays[name] = np.zeros((7, 7), np.float32)
+    elif round_ == 3:
+        return dataclasses.replace(update, metrics={"other": 1.0})
+    elif round_ == 4:
+        return dataclasses.replace(update, samples=10**12)
+    return dataclasses.replace(update, arrays=arrays)
+
+client.train_locally = train_locally
+'''
+
+Made = Callable[..., Loopback]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    generator, direction = np.random.default_rng(3), np.random.default_rng(0).normal(size=10)
+    directories = {}
+    for name in NAMES:
+        directories[name] = tmp_path_factory.mktemp(name)
+        x = generator.normal(size=(240, 10)).astype(np.float32)
+        np.savez(directories[name] / "records.npz", x=x, y=(x @ direction > 0).astype(np.int64))
+    return directories
+
+
+def site(root: Path, **sections: dict[str, Any]) -> Site:
+    (root / "task.py").write_text(TASK)
+    made = Site.model_validate({
+        "name": "loop",
+        "devices": [{"name": name} for name in NAMES],
+        "task": {"module": "./task.py"},
+        "run": {"rounds": 3, "deadline_s": 240, "quorum": 0.6, **sections.get("run", {})},
+        "privacy": {"mode": "none", **sections.get("privacy", {})},
+        "aggregation": {"rule": "median", "byzantine": 0.3},
+    })  # fmt: skip
+    made._root = root
+    return made
+
+
+def bodies(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [{**event["body"], "round": event["round"]} for event in events if event["body"]["type"] == kind]
+
+
+@pytest.fixture
+def federation(tmp_path: Path, data: dict[str, Path]) -> Iterator[Made]:
+    """Make a federation; everything of it ends with the test."""
+    made: list[Loopback] = []
+
+    def make(
+        *, use_gate: bool = False, environment: dict[str, dict[str, str]] | None = None, **sections: dict[str, Any]
+    ) -> Loopback:
+        found = Loopback(tmp_path / "loop", site(tmp_path, **sections), data, use_gate, environment or {})
+        made.append(found)
+        return found.__enter__()
+
+    yield make
+    for found in made:
+        found.stop()
+
+
+def connect(fed: Loopback, host: str | None, path: str) -> int:
+    """POST to the gate with a host's certificate, or none; the status."""
+    context = ssl.create_default_context(cafile=str(fed.places("edge-1").authority))
+    if host:
+        identity = fed.places(host).identity
+        stem = "device" if host in NAMES else "gate"
+        context.load_cert_chain(identity / f"{stem}.crt", identity / f"{stem}.key")
+    connection = http.client.HTTPSConnection("127.0.0.1", fed.ports["gate"], timeout=10, context=context)
+    connection.request("POST", path)
+    return connection.getresponse().status
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed (apt-get install haproxy)")
+def test_a_private_run_through_the_gate_is_told_in_full_by_the_journal(federation: Made) -> None:
+    fed = federation(use_gate=True, privacy={"mode": "dp-sgd", "epsilon_limit": 4.05, "epsilon_per_run": 4.0})
+    run = fed.start_run()
+    assert fed.finish(run).outcome == "completed", fed.log("superexec")
+
+    events = fed.events(run)
+    assert [event["body"]["type"] for event in events][:2] == ["run_started", "round_started"]
+    assert bodies(events, "run_started")[0]["devices"] == NAMES
+    finished = bodies(events, "round_finished")
+    assert [entry["round"] for entry in finished] == [1, 2, 3]
+    assert all(sorted(entry["participants"]) == NAMES and not entry["rejected"] for entry in finished)
+    assert set(finished[0]["seconds"]) == {"send", "start", "train", "upload", "score", "aggregate", "evaluate"}
+    assert finished[-1]["accuracy"] > 0.6
+    assert len(bodies(events, "update_received")) == len(bodies(events, "update_scored")) == 9
+    spent = [entry["spent"] for entry in bodies(events, "privacy_spent") if entry["device"] == "edge-1"]
+    assert spent == sorted(spent)
+    assert spent[-1] <= 4.01
+    done = bodies(events, "run_finished")[0]
+    assert done["status"] == "completed"
+    saved, _ = Checkpoints(fed.places("coordinator").models, str(run)).latest()
+    assert (saved.round, saved.sha256, saved.path) == (3, done["model_sha256"], done["model"])
+
+    # What the gate lets through, with the same federation still up.
+    assert connect(fed, "edge-1", "/v1/fleet/pull-messages") == 415, "it reached the SuperLink, which wants protobuf"
+    for path in ("/v1/control/list-runs", "/v1/runtime/acquire-task", "/health", "/docs"):
+        assert connect(fed, "edge-1", path) == 404
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        connect(fed, None, "/v1/fleet/pull-messages")
+
+    # A second run meets a budget that does not cover it: refused by the devices, said in the journal, ended in bounded time.
+    second = fed.start_run()
+    assert fed.finish(second).outcome == "failed"
+    refused = bodies(fed.events(second), "privacy_refused")
+    assert {entry["device"] for entry in refused} == set(NAMES)
+    assert all(entry["spent"] + entry["cost"] > entry["limit"] for entry in refused)
+    assert bodies(fed.events(second), "run_finished")[0]["status"] == "failed"
+
+
+def test_a_device_that_lies_costs_its_own_update_and_never_the_round(federation: Made, tmp_path: Path) -> None:
+    (tmp_path / "hostile.py").write_text(HOSTILE)
+    fed = federation(environment={"edge-2": {"EDGEFL_PRELOAD": "hostile", "PYTHONPATH": str(tmp_path)}}, run={"rounds": 5})
+    run = fed.start_run()
+    assert fed.finish(run).outcome == "completed", fed.log("superexec")
+    events = fed.events(run)
+    rejected = [(entry["round"], entry["device"], entry["reason"]) for entry in bodies(events, "update_rejected")]
+    assert rejected == [(1, "edge-2", "not_finite"), (2, "edge-2", "shape"), (3, "edge-2", "metrics"), (4, "edge-2", "samples")]
+    finished = bodies(events, "round_finished")
+    assert [sorted(entry["participants"]) for entry in finished] == [["edge-1", "edge-3"]] * 4 + [NAMES]
+    assert finished[-1]["accuracy"] > 0.6
+
+
+def test_another_app_than_the_hosts_is_not_executed(federation: Made) -> None:
+    fed = federation()
+    for device in NAMES:
+        places = fed.places(device)
+        places.host.write_text(json.dumps({**json.loads(places.host.read_text()), "fab_sha256": "0" * 64}))
+    run = fed.start_run()
+    assert fed.finish(run).outcome == "failed"
+    dropped = bodies(fed.events(run), "device_dropped")
+    assert {entry["device"] for entry in dropped} == set(NAMES)
+    assert all("refused to execute the app" in entry["reason"] for entry in dropped)
+    assert not list(fed.places("edge-1").state.glob("app/apps/*")), "nothing of it was unpacked"
+
+    # The coordinator's own executor holds to the same: a stranger's app is not run there either.
+    places = fed.places("coordinator")
+    places.host.write_text(json.dumps({**json.loads(places.host.read_text()), "fab_sha256": ""}))
+    other = fed.start_run()
+    assert "names no app to execute" in fed.finish(other).details
+    assert fed.events(other) == []
+
+
+def test_the_run_outlives_a_superlink_that_is_killed_and_a_training_process_too(federation: Made, tmp_path: Path) -> None:
+    hold = tmp_path / "hold"
+    fed = federation(environment={"edge-3": {"TEST_HOLD": str(hold)}}, run={"rounds": 3})
+    hold.touch()
+    run = fed.start_run()
+    superexec = fed.processes["edge-3/superexec"]
+
+    def training() -> list[int]:
+        zygote = next(descendants(superexec.pid), None)
+        return list(descendants(zygote)) if zygote else []
+
+    fed.wait_until("edge-3 trains", lambda: bool(training()))
+    fed.wait_until("the others have answered", lambda: len(bodies(fed.events(run), "update_received")) == 2)
+    victim = training()[0]
+    fed.kill("superlink")
+    fed.start_superlink()
+    os.kill(victim, signal.SIGKILL)
+    hold.unlink()
+    assert fed.finish(run).outcome == "completed", fed.log("superexec")
+    events = fed.events(run)
+    assert [(entry["round"], entry["device"]) for entry in bodies(events, "device_dropped")] == [(1, "edge-3")]
+    finished = bodies(events, "round_finished")
+    assert [entry["round"] for entry in finished] == [1, 2, 3]
+    assert sorted(finished[-1]["participants"]) == NAMES, "the device is back after its process was killed"
+    assert f"task process {victim} was ended by signal 9" in fed.log("edge-3/superexec")
+
+
+def test_a_stopped_run_is_told_and_another_goes_on_from_its_last_model(federation: Made) -> None:
+    fed = federation(run={"rounds": 200})
+    run = fed.start_run()
+    fed.wait_until("two rounds are over", lambda: len(bodies(fed.events(run), "round_finished")) >= 2)
+    with fed.control() as control:
+        assert control.stop_run(run)
+    assert fed.finish(run).outcome == "stopped"
+    fed.wait_until("the journal says so", lambda: bool(bodies(fed.events(run), "run_finished")))
+    assert bodies(fed.events(run), "run_finished")[0]["status"] == "stopped"
+    last = Checkpoints(fed.places("coordinator").models, str(run)).latest()[0].round
+
+    resumed = fed.start_run(rounds=last + 1, options=json.dumps({"resume": str(run)}))
+    assert fed.finish(resumed).outcome == "completed"
+    assert [entry["round"] for entry in bodies(fed.events(resumed), "round_finished")] == [last + 1]
+    assert not fed.register(), "registering again changes nothing"

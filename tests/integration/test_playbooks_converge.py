@@ -1,0 +1,175 @@
+"""The whole site.yml on lab hosts: one coordinator, one device that has nothing yet but Debian."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from edgefl.fleet import ansible, bundle
+from edgefl.fleet.bundle import Bundle
+from edgefl.infra.inventory import Host, Inventory
+from edgefl.lab.hosts import HostSpec, Lab
+from edgefl.lab.image import image
+from edgefl.lab.preload import preload
+from edgefl.progress import Progress, Step
+from edgefl.site import Site, load
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+SERVICES = {
+    "coordinator": ("edgefl-superlink", "edgefl-superexec", "edgefl-monitor", "edgefl-gate"),
+    "edge-01": ("edgefl-supernode", "edgefl-superexec"),
+}
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A lab and what stands on it."""
+
+    site: Site
+    lab: Lab
+    inventory: Inventory
+    package: Bundle
+
+    def converge(self, **how: bool) -> list[Step]:
+        events = asyncio.run(_all(ansible.converge(self.site, self.inventory, self.package, **how)))
+        return [event for event in events if isinstance(event, Step)]
+
+    def on(self, host: str, command: str) -> str:
+        return self.lab.execute(host, ["sh", "-c", command]).stdout
+
+
+async def _all(events: AsyncIterator[Progress]) -> list[Progress]:
+    return [event async for event in events]
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    root = tmp_path_factory.mktemp("converge")
+    (root / "site.yaml").write_text("name: clinic\ndevices: [{name: edge-01}]\nprivacy: {mode: none}\n")
+    site = load(root)
+    asyncio.run(_all(bundle.build(site, site.state / "bundle")))
+    lab = Lab(site.state / "lab", site.infrastructure.network)
+    try:
+        lab.use_layer(preload(image(), site.state / "bundle"))
+        specs = [HostSpec("coordinator", "10.77.0.10", "coordinator"), HostSpec("edge-01", "10.77.0.11")]
+        states = [lab.create(spec) for spec in specs]
+        hosts = [
+            Host(state.spec.name, role, state.spec.address, 22, "root", str(lab.key), state.host_key, str(lab.root))
+            for state, role in zip(states, ("coordinator", "device"), strict=True)
+        ]
+        fleet = Fleet(site, lab, Inventory(tuple(hosts)), Bundle.load(site.state / "bundle"))
+        fleet.converge()
+        yield fleet
+    finally:
+        lab.down()
+
+
+def test_a_second_run_changes_nothing_and_its_check_says_so(fleet: Fleet) -> None:
+    assert [step for step in fleet.converge() if step.changed] == []
+    assert [step for step in fleet.converge(check=True) if step.changed] == []
+
+
+def test_every_unit_is_active_and_exposes_at_most_three_of_ten(fleet: Fleet) -> None:
+    for host, services in SERVICES.items():
+        for service in services:
+            assert fleet.on(host, f"systemctl is-active {service}").strip() == "active"
+            said = fleet.on(host, f"systemd-analyze security --no-pager {service}.service | tail -1")
+            exposure = re.search(r"exposure level for \S+ ([\d.]+)", said)
+            assert exposure is not None, said
+            assert float(exposure[1]) <= 3.0
+
+
+def test_private_keys_belong_to_their_service_alone_and_never_came_to_the_operator(fleet: Fleet) -> None:
+    listed = fleet.on("edge-01", "stat -c '%a %U %n' /etc/edgefl/identity/*.key").splitlines()
+    assert listed == ["600 edgefl-node /etc/edgefl/identity/device.key", "600 edgefl-node /etc/edgefl/identity/node.key"]
+
+    key = fleet.on("edge-01", "sed -n 2p /etc/edgefl/identity/device.key").strip()
+    secret = fleet.on("edge-01", "cat /etc/edgefl/superexec.secret").strip()
+    records = [path for path in (fleet.site.state / "ansible").rglob("*") if path.is_file()]
+    assert records
+    for record in records:
+        content = record.read_text(errors="replace")
+        assert key not in content
+        assert secret not in content
+        assert "PRIVATE KEY" not in content
+
+
+@pytest.mark.parametrize(
+    ("host", "account", "target", "opens"),
+    [
+        ("edge-01", "edgefl-node", "10.77.0.10 7443", True),
+        ("edge-01", "edgefl-node", "10.77.0.10 7444", False),
+        ("edge-01", "edgefl-node", "10.77.0.1 22", False),
+        ("edge-01", "edgefl-node", "127.0.0.1 22", False),
+        ("edge-01", "edgefl-app", "127.0.0.1 9094", True),
+        ("edge-01", "edgefl-app", "10.77.0.10 7443", False),
+        ("edge-01", "nobody", "10.77.0.10 7443", False),
+        ("edge-01", "root", "127.0.0.1 9094", False),
+        ("coordinator", "edgefl-gate", "127.0.0.1 8000", True),
+        ("coordinator", "nobody", "127.0.0.1 8000", False),
+        ("coordinator", "root", "127.0.0.1 8000", False),
+        ("coordinator", "edgefl-server", "10.77.0.11 22", False),
+    ],
+)
+def test_each_account_reaches_what_it_must_and_nothing_else(
+    fleet: Fleet, host: str, account: str, target: str, opens: bool
+) -> None:
+    address, port = target.split()
+    code = f"import socket; socket.create_connection(('{address}', {port}), 3)"
+    done = fleet.lab.execute(host, ["runuser", "-u", account, "--", "python3", "-c", code])
+
+    assert (done.returncode == 0) is opens, done.stderr
+
+
+def test_drift_is_shown_by_a_check_and_put_right_by_a_run(fleet: Fleet) -> None:
+    fleet.on("edge-01", "nft add rule inet edgefl output accept; echo >>/etc/edgefl/host.json; systemctl stop edgefl-superexec")
+    would = {step.what for step in fleet.converge(check=True) if step.changed}
+    did = {step.what for step in fleet.converge() if step.changed}
+
+    assert would == did
+    assert len(did) == 3
+    assert [step for step in fleet.converge() if step.changed] == []
+
+
+def test_a_ruleset_that_locks_the_operator_out_is_refused_or_undoes_itself(fleet: Fleet, tmp_path: Path) -> None:
+    before = fleet.on("edge-01", "nft --stateless list table inet edgefl")
+    stranger = fleet.site.model_copy(update={"isolation": fleet.site.isolation.model_copy(update={"operator_addresses": []})})
+    foreign = stranger.infrastructure.model_copy(update={"network": type(stranger.infrastructure.network)("10.77.0.200/24")})
+    stranger = stranger.model_copy(update={"infrastructure": foreign})
+    stranger._root = fleet.site.root  # copies of a site do not carry where it lies
+
+    with pytest.raises(ansible.AnsibleFailed, match=r"10\.77\.0\.1, which is not among isolation\.operator_addresses"):
+        asyncio.run(_all(ansible.converge(stranger, fleet.inventory, fleet.package)))
+    assert fleet.on("edge-01", "nft --stateless list table inet edgefl") == before
+
+
+def test_the_walls_stand_after_a_reboot(fleet: Fleet) -> None:
+    before = fleet.on("edge-01", "nft --stateless list table inet edgefl")
+    fleet.lab.reboot("edge-01")
+
+    assert fleet.on("edge-01", "nft --stateless list table inet edgefl") == before
+    assert before
+
+
+def test_a_corrupt_bundle_is_refused_before_anything_of_it_is_installed(fleet: Fleet, tmp_path: Path) -> None:
+    corrupt = tmp_path / "bundle"
+    shutil.copytree(fleet.package.path, corrupt, copy_function=os.link)
+    (corrupt / "app" / "edgefl.tar.gz").unlink()
+    (corrupt / "app" / "edgefl.tar.gz").write_bytes(b"not what the manifest names")
+    package = replace(fleet.package, path=corrupt, app_hash="0" * 64)
+    for host in SERVICES:
+        fleet.on(host, "rm -r /var/cache/edgefl")  # what a host has kept by its hash, it need not be sent
+    before = fleet.on("edge-01", "ls -l /opt/edgefl /opt/edgefl/releases")
+
+    with pytest.raises(ansible.AnsibleFailed, match=r"the bundle is corrupt: app/edgefl\.tar\.gz") as failed:
+        asyncio.run(_all(ansible.converge(fleet.site, fleet.inventory, package)))
+    assert "rm -r .edgefl/bundle" in failed.value.hint
+    assert fleet.on("edge-01", "ls -l /opt/edgefl /opt/edgefl/releases") == before

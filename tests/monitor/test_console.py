@@ -1,0 +1,76 @@
+"""The console on a real monitor behind a real gate, which goes away and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from textual.pilot import Pilot
+
+from edgefl.console.app import Console
+from edgefl.console.feed import MonitorFeed
+from edgefl.console.live import Link
+from edgefl.events.schema import RoundFinished, RoundStarted, RunStarted, UpdateReceived
+from edgefl.monitor.client import MonitorClient
+from edgefl.monitor.state import FederationState
+
+DEVICES = ["edge-01", "edge-02", "edge-03"]
+BEGUN = RunStarted(site="clinic", site_hash="ab", task="t", rounds=20, devices=DEVICES, quorum=2, rule="guard")
+
+
+def update(device: str, accuracy: float) -> UpdateReceived:
+    return UpdateReceived(
+        device=device, samples=300, bytes_up=1000, bytes_down=4000, train_s=1.0, transfer_s=0.1, accuracy=accuracy, loss=0.4
+    )
+
+
+def result(accuracy: float) -> RoundFinished:
+    return RoundFinished(
+        accuracy=accuracy,
+        loss=0.4,
+        participants=DEVICES,
+        dropped=[],
+        rejected=[],
+        flagged=[],
+        bytes_up=3000,
+        bytes_down=12000,
+        seconds={"train": 1.0},
+    )
+
+
+async def until(pilot: Pilot[None], holds: Callable[[], bool], within_s: float) -> None:
+    async with asyncio.timeout(within_s):
+        while not holds():
+            await pilot.pause(0.02)
+
+
+def text(app: Console) -> str:
+    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+
+
+@pytest.mark.slow
+async def test_a_console_lives_through_the_death_of_the_monitor(state_dir, inventory, gate, service, journal):
+    journal.append(BEGUN, run="9")
+    async with MonitorClient.open(state_dir, inventory) as monitor:
+        app = Console(MonitorFeed(monitor), controls=monitor, theme="edgefl-dark")
+        async with app.run_test(size=(120, 30)) as pilot:
+            await until(pilot, lambda: "clinic" in text(app) and "● live" in text(app), 20)
+
+            journal.append(RoundStarted(devices=DEVICES, deadline_s=60), run="9", round=1)
+            journal.append(update("edge-02", 0.4321), run="9", round=1)
+            await until(pilot, lambda: "0.43" in text(app), 5)
+
+            service.end(kill=True)
+            try:
+                journal.append_all([update("edge-03", 0.8765), result(0.7777)], run="9", round=1)
+                await until(pilot, lambda: "◌ stale" in text(app), 10)
+                await pilot.press("2", "1")
+                assert "0.43" in text(app), "what was known stays readable, and the keys work"
+            finally:
+                service.start()
+            await until(pilot, lambda: "● live" in text(app) and "0.778" in text(app), 20)
+            assert app.frame.link is Link.LIVE
+            assert app.frame.state.seq == journal.head().seq
+            before = app.frame.state
+            assert before.rounds == FederationState.enrolled("clinic", DEVICES).apply_all(journal.events()).rounds

@@ -1,0 +1,89 @@
+"""Values that are right alone and wrong together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgefl.site.checks import mistakes
+from edgefl.site.model import Site
+
+
+def site(devices: int | list[dict[str, Any]] = 10, **sections: Any) -> Site:
+    listed = [{"name": f"edge-{n:02}"} for n in range(devices)] if isinstance(devices, int) else devices
+    return Site.model_validate({"name": "clinic", "devices": listed, **sections})
+
+
+@pytest.mark.parametrize("devices", [1, 2, 3, 4, 7, 8, 10, 20, 50])
+def test_the_defaults_hold_for_any_number_of_devices(devices: int) -> None:
+    assert list(mistakes(site(devices))) == []
+
+
+STATIC = {"module": "static"}
+OPERATOR = {"operator_addresses": ["192.0.2.1"]}
+HERE = [{"name": "edge-01", "address": "192.0.2.11"}]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "location", "what"),
+    [
+        (site([{"name": "a"}, {"name": "a"}]), ("devices", 1, "name"), "another device's name"),
+        (site([{"name": "coordinator"}]), ("devices", 0, "name"), "the coordinator's name"),
+        (
+            site([{"name": "a", "address": "10.77.0.12"}, {"name": "b", "address": "10.77.0.12"}]),
+            ("devices", 1, "address"),
+            "a's address already",
+        ),
+        (site([{"name": "a", "address": "10.78.0.12"}]), ("devices", 0, "address"), "outside the lab's network"),
+        (site([{"name": "a", "address": "fe80::1"}]), ("devices", 0, "address"), "outside the lab's network"),
+        (site([{"name": "a", "address": "10.77.0.1"}]), ("devices", 0, "address"), "the operator's own"),
+        (site([{"name": "a", "address": "10.77.0.255"}]), ("devices", 0, "address"), "no host's address"),
+        (site(6, infrastructure={"network": "10.77.0.1/29"}), ("infrastructure", "network"), "holds 5 hosts"),
+        (site(1, infrastructure={"network": "10.77.0.0/24"}), ("infrastructure", "network"), "no host's address"),
+        (
+            site(HERE, infrastructure=STATIC, isolation=OPERATOR),
+            ("coordinator",),
+            "coordinator has no address",
+        ),
+        (
+            site(HERE, infrastructure=STATIC, coordinator={"address": "192.0.2.10"}),
+            ("isolation", "operator_addresses"),
+            "shut you out",
+        ),
+        (
+            site(
+                [{**HERE[0], "data": "data"}],
+                infrastructure=STATIC,
+                isolation=OPERATOR,
+                coordinator={"address": "192.0.2.10"},
+            ),
+            ("devices", 0, "data"),
+            "an absolute path on edge-01",
+        ),
+        (site(privacy={"epsilon_limit": 3}), ("privacy", "epsilon_limit"), "more than the limit of 3"),
+        (
+            site([{"name": "a", "epsilon_limit": 2}]),
+            ("devices", 0, "epsilon_limit"),
+            "more than a's own limit of 2",
+        ),
+        (site(4, aggregation={"rule": "krum"}), ("aggregation", "rule"), "needs at least 5 devices"),
+        (site(8, aggregation={"rule": "multi-krum"}), ("run", "quorum"), "needs 7"),
+        (site(8, aggregation={"rule": "trimmed-mean"}, run={"quorum": 0.5}), ("run", "quorum"), "needs 5"),
+        (site(8, run={"quorum": 0.1}), ("run", "quorum"), "counts with 1 of 8"),
+    ],
+)
+def test_a_contradiction_is_found_where_it_stands(wrong: Site, location: tuple[object, ...], what: str) -> None:
+    found = list(mistakes(wrong))
+    assert [tuple(place) for place, _, _ in found] == [location]
+    assert what in found[0][1]
+
+
+def test_without_privacy_no_budget_is_checked() -> None:
+    assert list(mistakes(site(privacy={"mode": "none", "epsilon_limit": 1}))) == []
+
+
+def test_the_hinted_quorum_is_enough() -> None:
+    [(_, _, hint)] = mistakes(site(8, aggregation={"rule": "krum"}))
+    quorum = float(hint.split()[1].rstrip(","))
+    assert list(mistakes(site(8, aggregation={"rule": "krum"}, run={"quorum": quorum}))) == []
