@@ -30,11 +30,26 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
 def _acquire(path: Path, kind: int) -> int:
     """A descriptor that holds the lock on the file that `path` names now, not on one that was removed meanwhile."""
     while True:
-        with suppress(FileNotFoundError):  # its directory was removed between mkdir and open
+        descriptor = _opened(path)
+        fcntl.flock(descriptor, kind)
+        with suppress(FileNotFoundError):
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                return descriptor
+        os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    """A descriptor of the file at `path`, made with its directories where they are missing.
+
+    Another holder may remove the directory at any step. `os.makedirs` then fails as if something else stood in its place, so a
+    real obstacle is told from a vanished directory by looking again.
+    """
+    while True:
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(descriptor, kind)
-            with suppress(FileNotFoundError):
-                if os.fstat(descriptor).st_ino == path.stat().st_ino:
-                    return descriptor
-            os.close(descriptor)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue
+        except FileExistsError:
+            if path.parent.exists() and not path.parent.is_dir():
+                raise

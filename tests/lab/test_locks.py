@@ -3,6 +3,8 @@ import threading
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
+import pytest
+
 from edgefl.lab.locks import locked
 
 
@@ -47,4 +49,10 @@ def test_the_lock_of_a_holder_that_died_is_free(tmp_path: Path) -> None:
     holder.kill()
     holder.join()
     with locked(tmp_path / "a.lock"):
+        pass
+
+
+def test_something_else_in_the_place_of_the_locks_directory_is_an_error_and_no_endless_wait(tmp_path: Path) -> None:
+    (tmp_path / "locks").write_text("a file")
+    with pytest.raises(FileExistsError), locked(tmp_path / "locks" / "a.lock"):
         pass
