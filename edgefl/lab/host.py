@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -94,7 +93,7 @@ class Host:
         self.disk.save()
 
     def erase(self) -> None:
-        """End the host and remove all of it: processes, mount, network, control groups, disk."""
+        """End the host and remove all that is alive of it: processes, mount, network, control groups. Its disk is the lab's."""
         self.kill()
         self._wire.kill()
         if self._capsule.is_alive:
@@ -102,7 +101,6 @@ class Host:
             self._capsule.run("sh", "-euc", network.remove_script(self.port))
         self._group.remove()
         self._wire.remove()
-        shutil.rmtree(self.disk.directory, ignore_errors=True)
 
     def kill(self) -> None:
         """Cut its power."""
