@@ -46,6 +46,8 @@ MODELS = STATE / "models"
 """<run>/<round>.safetensors."""
 LEDGER = STATE / "ledger" / "ledger.db"
 """The device's own record of epsilon spent."""
+FEEDBACK = STATE / "app" / "feedback.safetensors"
+"""What compression has left to send of a device's updates."""
 DATA = Path("/srv/edgefl/data")
 """The device's private data, where the site names no other place."""
 RELEASES = Path("/opt/edgefl/releases")

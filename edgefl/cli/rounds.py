@@ -73,7 +73,7 @@ def overview(state: FederationState) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    from edgefl.console.figures import number, seconds, size, sparkline
+    from edgefl.console.figures import number, seconds, size, sparkline, times
     from edgefl.monitor.round import STAGES
 
     if state.run is None:
@@ -87,7 +87,7 @@ def overview(state: FederationState) -> RenderableType:
         (sparkline([row.loss for row in state.rounds if row.loss is not None], 60), "cyan"),
     )
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for column in ("ROUND", "ACC", "LOSS", "UPDATES", "FLAGGED", "SECONDS", *map(str.upper, STAGES), "UP", "DOWN"):
+    for column in ("ROUND", "ACC", "LOSS", "UPDATES", "FLAGGED", "SECONDS", *map(str.upper, STAGES), "UP", "DOWN", "RATIO"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in state.rounds:
         table.add_row(
@@ -100,6 +100,7 @@ def overview(state: FederationState) -> RenderableType:
             *(number(row.seconds.get(stage), 1) for stage in STAGES),
             size(row.bytes_up),
             size(row.bytes_down),
+            times(row.ratio.get("up")),
             style="" if row.state == "finished" else "dim",
         )
     return Group(head, table, _shares(state))

@@ -42,6 +42,13 @@ def size(value: float | None) -> str:
     return f"{value:.0f}P"
 
 
+def times(value: float | None) -> str:
+    """How many times smaller: `3.9×`, `58×`."""
+    if value is None:
+        return NOTHING
+    return f"{value:.1f}×" if value < 9.95 else f"{value:.0f}×"
+
+
 def seconds(value: float | None) -> str:
     """A measured duration: `0.4s`, `12.3s`, then as `span`."""
     if value is None:

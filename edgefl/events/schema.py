@@ -135,7 +135,9 @@ class PrivacyRefused(Body):
 
 
 class RoundFinished(Body):
-    """A round's result. `seconds` has the stages send, start, train, upload, score, aggregate, evaluate."""
+    """A round's result. `seconds` has the stages send, start, train, upload, score, aggregate, evaluate; `ratio` says for `up`
+    and `down` how many times smaller than the model in float32 a message was.
+    """
 
     type: Literal["round_finished"] = "round_finished"
     accuracy: float | None
@@ -148,6 +150,7 @@ class RoundFinished(Body):
     bytes_up: int
     bytes_down: int
     seconds: dict[str, float]
+    ratio: dict[str, float] = Field(default_factory=dict)
     model: str = ""
     model_sha256: str = ""
 

@@ -15,6 +15,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from edgefl.errors import EdgeflError
+from edgefl.federation.compression.feedback import Feedback
 from edgefl.federation.flower.zygote import LAUNCHED_VARIABLE
 from edgefl.federation.hostconfig import APP_VARIABLE, HostConfig, Places
 from edgefl.federation.local import evaluate_locally, train_locally
@@ -36,6 +37,7 @@ from edgefl.federation.messages import (
 from edgefl.federation.privacy.ledger import Ledger
 from edgefl.federation.privacy.plan import BudgetExceeded, PrivacyRefused, PrivacyTerms
 from edgefl.federation.task import Task, load_task
+from edgefl.federation.updates import outgoing
 
 app = ClientApp()
 
@@ -64,7 +66,7 @@ def answer(content: RecordDict, expected: type[TrainRequest | EvaluateRequest], 
             raise Undecodable(f"it should ask to {expected.model_fields['kind'].default}, but it says {request.kind}")
         host = HostConfig.load(places.host)
         if isinstance(request, TrainRequest):
-            return trained(request, received, host, places.ledger, start_s=start_s)
+            return trained(request, received, host, places, start_s=start_s)
         return evaluated(request, received, host, start_s=start_s), None
     except BudgetExceeded as refusal:
         return Refused(reason=refusal.what, spent=refusal.spent, limit=refusal.limit, cost=refusal.cost), None
@@ -77,7 +79,7 @@ def answer(content: RecordDict, expected: type[TrainRequest | EvaluateRequest], 
 
 
 def trained(
-    request: TrainRequest, arrays: Arrays, host: HostConfig, ledger: Path, *, start_s: float = 0.0
+    request: TrainRequest, arrays: Arrays, host: HostConfig, places: Places, *, start_s: float = 0.0
 ) -> tuple[Trained, Arrays]:
     """One round of training by this host's own terms: the reply and the update's arrays.
 
@@ -93,13 +95,15 @@ def trained(
         _parameters(host, request.parameters),
         host.data,
         privacy=terms,
-        ledger=Ledger(ledger) if terms is not None else None,
+        ledger=Ledger(places.ledger) if terms is not None else None,
         run=request.run,
         round=request.round,
         seed=request.seed,
     )
     privacy = Privacy.model_validate(dataclasses.asdict(update.privacy)) if update.privacy is not None else None
+    sent, encoded = outgoing(update.arrays, arrays, host.compression, Feedback(places.feedback), request)
     reply = Trained(
+        encoding="delta" if encoded else "model",
         samples=update.samples,
         metrics=update.metrics,
         privacy=privacy,
@@ -107,7 +111,7 @@ def trained(
         train_s=update.seconds,
         cpu_s=time.process_time(),
     )
-    return reply, update.arrays
+    return reply, sent
 
 
 def evaluated(request: EvaluateRequest, arrays: Arrays, host: HostConfig, *, start_s: float = 0.0) -> Evaluated:

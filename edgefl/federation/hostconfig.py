@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from edgefl import layout
 from edgefl.errors import EdgeflError
-from edgefl.site.model import Aggregation, Privacy, Run, Task
+from edgefl.site.model import Aggregation, Compression, Privacy, Run, Task
 
 CONFIG_VARIABLE = "EDGEFL_CONFIG"
 """Environment variable with the configuration's directory, where it is not /etc/edgefl."""
@@ -82,6 +82,11 @@ class Places:
         return self.state / layout.LEDGER.relative_to(layout.STATE)
 
     @property
+    def feedback(self) -> Path:
+        """What compression has left to send of this device's updates."""
+        return self.state / layout.FEEDBACK.relative_to(layout.STATE)
+
+    @property
     def nodes(self) -> Path:
         """Flower's node ids with the devices' names, as the registration left them."""
         return self.state / "nodes.json"
@@ -116,6 +121,7 @@ class HostConfig(BaseModel):
     run: Annotated[Run, BeforeValidator(_filled)] = Run()
     privacy: Annotated[Privacy, BeforeValidator(_filled)] = Privacy()
     aggregation: Annotated[Aggregation, BeforeValidator(_filled)] = Aggregation()
+    compression: Annotated[Compression, BeforeValidator(_filled)] = Compression()
     fab_sha256: str = ""
     """The one Flower app that this host executes; empty means none."""
     data: Path = layout.DATA

@@ -24,6 +24,7 @@ Claim = Annotated[int, Field(ge=-(10**15), le=10**15)]
 Parameters = dict[str, bool | int | float | str]
 
 MODEL, ABOUT = "model", "about"
+DELTA = "delta"
 MAX_ABOUT_BYTES = 64 * 1024
 """Most JSON that a reply may carry; metrics are few."""
 
@@ -41,7 +42,7 @@ class Said(BaseModel):
 
 
 class TrainRequest(Said):
-    """Train this global model for one round. rounds: how many the run has in all."""
+    """Train this global model for one round. rounds: how many the run has in all. resumes: the run that it goes on from."""
 
     kind: Literal["train"] = "train"
     carries_model: ClassVar[bool] = True
@@ -49,6 +50,7 @@ class TrainRequest(Said):
     round: int
     rounds: int
     seed: int
+    resumes: str = ""
     parameters: Parameters = Field(default_factory=dict)
 
 
@@ -75,10 +77,14 @@ class Privacy(Said):
 
 
 class Trained(Said):
-    """A device's update. start_s: from the task's launch to its training; train_s: its training; cpu_s: the whole process."""
+    """A device's update: its model, or (`delta`) what it changed, encoded by `compression.codec` as the one array DELTA.
+
+    start_s: from the task's launch to its training; train_s: its training; cpu_s: the whole process.
+    """
 
     kind: Literal["trained"] = "trained"
     carries_model: ClassVar[bool] = True
+    encoding: Literal["model", "delta"] = "model"
     samples: Claim
     metrics: dict[str, float]
     privacy: Privacy | None = None

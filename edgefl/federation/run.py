@@ -22,8 +22,8 @@ from edgefl.federation import rounds
 from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.rules import Rule, build
 from edgefl.federation.aggregation.scores import Aggregate
-from edgefl.federation.aggregation.validate import Rejection, check_update
-from edgefl.federation.aggregation.vectors import Template
+from edgefl.federation.aggregation.validate import Rejection, check_claims
+from edgefl.federation.aggregation.vectors import Template, Vector
 from edgefl.federation.checkpoint import Checkpoints, Saved
 from edgefl.federation.client import task_source
 from edgefl.federation.exchange import Arrival, Exchange
@@ -32,6 +32,7 @@ from edgefl.federation.local import initial_arrays
 from edgefl.federation.messages import Evaluated, EvaluateRequest, Failed, Refused, Trained, TrainRequest, pack, size
 from edgefl.federation.rounds import Measurement, Plan, QuorumMissing, Timing
 from edgefl.federation.task import Task, load_task
+from edgefl.federation.updates import incoming
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -49,14 +50,15 @@ log = logging.getLogger("edgefl")
 
 @dataclass(slots=True)
 class Received:
-    """What came back in a round, judged one by one."""
+    """What came back in a round, judged one by one. bytes_updates: of bytes_up, those of the updates that were accepted."""
 
     updates: dict[str, Trained] = field(default_factory=dict)
-    arrays: dict[str, Arrays] = field(default_factory=dict)
+    deltas: dict[str, Vector] = field(default_factory=dict)
     rejected: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     timings: list[Timing] = field(default_factory=list)
     bytes_up: int = 0
+    bytes_updates: int = 0
     bytes_down: int = 0
     bytes_down_each: int = 0
     send_s: float = 0.0
@@ -170,6 +172,7 @@ class Run:
                 flagged=flagged,
                 bytes_up=received.bytes_up,
                 bytes_down=received.bytes_down,
+                ratio=self._ratio(received),
                 seconds=rounds.stages(
                     received.timings,
                     send=received.send_s,
@@ -196,7 +199,14 @@ class Run:
 
     def _train(self, round_: int, devices: Mapping[str, int]) -> Received:
         plan = self.plan
-        request = TrainRequest(run=plan.run, round=round_, rounds=plan.rounds, seed=plan.seed, parameters=plan.parameters)
+        request = TrainRequest(
+            run=plan.run,
+            round=round_,
+            rounds=plan.rounds,
+            seed=plan.seed,
+            resumes=plan.resume,
+            parameters=plan.parameters,
+        )
         content = pack(request, self.arrays)
         self._say(events.RoundStarted(devices=list(devices), deadline_s=plan.deadline_s), round_=round_)
         received = Received(bytes_down_each=size(content), bytes_down=size(content) * len(devices))
@@ -219,12 +229,12 @@ class Run:
         """File one reply: an update, a rejection, a refusal or a failure. Nothing that a device sends raises."""
         device, said = arrival.device, arrival.said
         if isinstance(said, Trained):
-            problem = check_update(
-                arrival.arrays, template, said.samples, said.metrics, self.task.metrics, claimed_before=self.claimed.get(device)
-            )
-            if problem is not None:
-                self._reject(round_, received, device, problem)
+            problem = check_claims(said.samples, said.metrics, self.task.metrics, claimed_before=self.claimed.get(device))
+            delta = problem or incoming(said, arrival.arrays, self.arrays, template)
+            if isinstance(delta, Rejection):
+                self._reject(round_, received, device, delta)
             else:
+                received.deltas[device] = delta
                 self._accept(round_, received, arrival, said)
         elif isinstance(said, Refused):
             self._say(
@@ -246,7 +256,8 @@ class Run:
     def _accept(self, round_: int, received: Received, arrival: Arrival, said: Trained) -> None:
         device = arrival.device
         timing = Timing(device, arrival.after_s, said.start_s, said.train_s)
-        received.updates[device], received.arrays[device] = said, arrival.arrays
+        received.updates[device] = said
+        received.bytes_updates += arrival.bytes_up
         received.timings.append(timing)
         self.claimed.setdefault(device, said.samples)
         self._say(
@@ -269,10 +280,11 @@ class Run:
 
     def _aggregate(self, round_: int, received: Received) -> Aggregate | None:
         """The round's robust step, with every update's score in the journal; None when the round is skipped."""
-        devices, deltas = self._deltas(round_, received)
+        devices = [device for device in self.plan.devices if device in received.updates]
         if len(devices) < self.plan.quorum:
             self._skip(round_, f"{len(devices)} updates came, {self.plan.quorum} are needed", devices)
             return None
+        deltas = np.stack([received.deltas.pop(device) for device in devices])
         samples = np.array([received.updates[device].samples for device in devices], dtype=np.int64)
         aggregate = self.rule.aggregate(deltas, devices, samples, self.reputation)
         if not np.isfinite(aggregate.delta).all():
@@ -297,21 +309,11 @@ class Run:
                 self._say(events.FlagRaised(**said, rule=self.rule.name, peers=list(score.peers)), round_=round_)
         return aggregate
 
-    def _deltas(self, round_: int, received: Received) -> tuple[list[str], NDArray[np.float32]]:
-        """What each update changed, one row per device; one whose distance overflows float32 is rejected here."""
-        template = Template.of(self.arrays)
-        devices = [device for device in self.plan.devices if device in received.updates]
-        deltas = np.empty((len(devices), template.size), np.float32)
-        kept: list[int] = []
-        for row, device in enumerate(devices):
-            with np.errstate(over="ignore", invalid="ignore"):
-                template.delta(received.arrays.pop(device), self.arrays, out=deltas[row])
-            if np.isfinite(deltas[row]).all():
-                kept.append(row)
-            else:
-                del received.updates[device]
-                self._reject(round_, received, device, Rejection("not_finite", "its distance from the global model overflows"))
-        return [devices[row] for row in kept], deltas if len(kept) == len(devices) else deltas[kept]
+    def _ratio(self, received: Received) -> dict[str, float]:
+        """How many times smaller than the model in float32 a message was that carried it, by measured bytes."""
+        dense = 4 * Template.of(self.arrays).size
+        sizes = {"up": received.bytes_updates / len(received.updates), "down": received.bytes_down_each}
+        return {way: round(dense / size, 3) for way, size in sizes.items()}
 
     def _evaluate(self, round_: int, devices: Mapping[str, int], flagged: list[str]) -> dict[str, float]:
         """The new model's metrics, as the devices measure them; a device that cannot is left out."""

@@ -26,14 +26,17 @@ from edgefl.errors import EdgeflError
 from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.rules import Rule, build
 from edgefl.federation.aggregation.scores import Score
-from edgefl.federation.aggregation.validate import check_update
+from edgefl.federation.aggregation.validate import check_arrays, check_claims
 from edgefl.federation.aggregation.vectors import Template
+from edgefl.federation.compression.codec import decode
+from edgefl.federation.compression.feedback import Feedback
 from edgefl.federation.local import LocalUpdate, evaluate_locally, initial_arrays, train_locally
 from edgefl.federation.outline import Parameters, TaskInvalid
 from edgefl.federation.privacy.ledger import Ledger
 from edgefl.federation.privacy.plan import PrivacyRefused, PrivacyTerms
 from edgefl.federation.task import Datasets, Task, load_task
 from edgefl.lab.attacks import ATTACKS, COLLUSIONS, POISONS, Sent
+from edgefl.site.model import Compression
 
 RUN = "simulation"
 
@@ -60,6 +63,7 @@ class Federation:
     directories: Mapping[str, Path]
     rule: Rule
     privacy: PrivacyTerms | None = None
+    compression: Compression = field(default_factory=Compression)
     adversary: Adversary | None = None
     seed: int = 7
     quorum: int = 1
@@ -90,7 +94,7 @@ class Round:
 def simulate(federation: Federation, rounds: int, ledgers: Path | None = None) -> Iterator[Round]:
     """Run the federation, a round at a time. Deterministic for a seed without privacy; with it the noise is secret even here.
 
-    ledgers: where the devices' ledgers are kept; a temporary place without it.
+    ledgers: where the devices' ledgers (and what compression left out) are kept; a temporary place without it.
     """
     with contextlib.ExitStack() as stack:
         home = ledgers or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefl-ledgers-")))
@@ -114,15 +118,18 @@ def _round(
             result.spent[device] = update.privacy.spent
     replies = _attacked(federation, number, arrays, replies)
     for device, sent in list(replies.items()):
-        problem = check_update(sent.arrays, template, sent.samples, sent.metrics, federation.task.metrics)
+        problem = check_claims(sent.samples, sent.metrics, federation.task.metrics) or check_arrays(sent.arrays, template)
         if problem is not None:
             result.rejected[device] = f"{problem.reason}: {problem.detail}"
             del replies[device]
     if len(replies) < max(1, federation.quorum):
         return replace(result, metrics=_measured(federation, arrays)), reputation
     deltas = np.empty((len(replies), template.size), np.float32)
-    for row, sent in zip(deltas, replies.values(), strict=True):
+    for row, (device, sent) in zip(deltas, replies.items(), strict=True):
         template.delta(sent.arrays, arrays, out=row)
+        if federation.compression.mode != "none":
+            feedback = Feedback(ledgers / device / "feedback.safetensors")
+            row[:] = decode(feedback.compress(row, federation.compression, RUN, number), template.size)
     counts = np.array([sent.samples for sent in replies.values()], np.int64)
     aggregate = federation.rule.aggregate(deltas, list(replies), counts, reputation)
     moved = template.moved(arrays, aggregate.delta)
@@ -213,6 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epsilon-limit", type=float, default=float("inf"))
     parser.add_argument("--delta", type=float, default=1e-5)
     parser.add_argument("--max-grad-norm", type=float, default=1.0)
+    parser.add_argument("--compression", type=json.loads, default={}, help='JSON, e.g. {"mode": "top-k", "keep": 0.05}')
     parser.add_argument("--attack", help="e.g. sign_flip:3, the attack and its first round")
     parser.add_argument("--attackers", default="", help="the attacking devices' names, with commas between")
     given = parser.parse_args(arguments)
@@ -231,6 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             directories={path.name: path for path in sorted(given.data.iterdir()) if path.is_dir()},
             rule=build(given.rule, given.byzantine),
             privacy=privacy,
+            compression=Compression.model_validate(given.compression),
             adversary=adversary,
             seed=given.seed,
         )

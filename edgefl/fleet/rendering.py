@@ -107,6 +107,7 @@ def host_document(site: Site, host: Host, inventory: Inventory, bundle: Release)
         "run": site.run.model_dump(mode="json"),
         "privacy": site.privacy.model_dump(mode="json"),
         "aggregation": site.aggregation.model_dump(mode="json"),
+        "compression": site.compression.model_dump(mode="json"),
         "fab_sha256": bundle.fab_sha256,
         "devices": [device.name for device in site.devices],
         "data": str(layout.DATA),

@@ -123,7 +123,9 @@ class UpdateRow:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundRow:
-    """One round. seconds: by stage (STAGES), as the server measured them. updates: by device; empty in rounds long past."""
+    """One round. seconds: by stage (STAGES), as the server measured them. ratio: how many times smaller than the model in float32
+    a message was, `up` and `down`. updates: by device; empty in rounds long past.
+    """
 
     number: int
     state: Literal["running", "finished", "skipped"] = "running"
@@ -141,6 +143,7 @@ class RoundRow:
     bytes_up: int = 0
     bytes_down: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    ratio: dict[str, float] = field(default_factory=dict)
     model: str = ""
     model_sha256: str = ""
     reason: str = ""

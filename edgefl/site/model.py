@@ -133,6 +133,17 @@ class Aggregation(Model):
     """Largest share of devices that may be malicious."""
 
 
+class Compression(Model):
+    """How small updates are made before they leave a device; what is left out is sent with a later round's."""
+
+    mode: Literal["none", "quantised", "top-k"] = "none"
+    """`quantised` sends every value in `bits` bits; `top-k` only the share `keep` of largest values, for slow links."""
+    bits: Annotated[int, Field(ge=1, le=16)] = 8
+    """Bits of each value that is sent: 8 loses next to nothing."""
+    keep: Fraction = 0.05
+    """`top-k`: share of the values that one round sends."""
+
+
 class Isolation(Model):
     """What each role may reach; everything else is dropped, in both directions."""
 
@@ -198,6 +209,8 @@ class Site(Model):
     """What no run may exceed."""
     aggregation: Aggregation = Aggregation()
     """How updates become a model."""
+    compression: Compression = Compression()
+    """How updates travel."""
     isolation: Isolation = Isolation()
     """What each role may reach."""
     certificates: Certificates = Certificates()

@@ -31,6 +31,7 @@ _CHOSEN: Mapping[str, tuple[str, ...]] = {
     "run": ("rounds", "quorum"),
     "privacy": ("mode", "epsilon_limit", "epsilon_per_run"),
     "aggregation": ("rule", "byzantine"),
+    "compression": ("mode",),
     "certificates": ("leaf_hours",),
 }
 """What most people change first: written out, though it equals the default."""

@@ -173,6 +173,7 @@ def tell_round(recorder: Recorder, number: int, chance: random.Random) -> None:
         flagged=flagged,
         bytes_up=1_130_000 * len(participants),
         bytes_down=4_000_000 * len(here),
+        ratio={"up": 3.63, "down": 1.0},
         seconds={stage: value * chance.uniform(0.9, 1.1) for stage, value in seconds.items()},
         model=f"4/{number}.safetensors",
         model_sha256=f"{number:064x}",

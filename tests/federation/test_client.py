@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from edgefl.federation import client
+from edgefl.federation.aggregation.vectors import Template
 from edgefl.federation.hostconfig import APP_VARIABLE, HostConfig, Places
 from edgefl.federation.local import initial_arrays
 from edgefl.federation.messages import EvaluateRequest, TrainRequest, pack
 from edgefl.federation.privacy.ledger import Ledger
 from edgefl.federation.task import load_task
+from edgefl.federation.updates import incoming
 
 TASK = """
 import numpy as np
@@ -91,6 +93,16 @@ def test_a_round_gives_an_update_with_what_it_cost(places: Places) -> None:
     assert arrays.keys() == {"weight", "bias"}
     assert said.privacy.spent == pytest.approx(Ledger(places.ledger).spent(1e-5))
     assert said.train_s > 0
+
+
+def test_a_device_whose_site_compresses_sends_a_small_delta_and_keeps_the_rest(places: Places) -> None:
+    configure(places, compression={"mode": "top-k", "keep": 0.3})
+    said, arrays = ask(places, train_request())
+    start = initial_arrays(load_task("./task.py", places.config.parent / "app"), {}, seed=1)
+    delta = incoming(said, arrays, start, Template.of(start))
+    assert isinstance(delta, np.ndarray)
+    assert np.count_nonzero(delta) == 3
+    assert places.feedback.exists()
 
 
 def test_a_round_that_the_budget_does_not_cover_is_refused_in_words(places: Places) -> None:

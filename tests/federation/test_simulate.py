@@ -1,6 +1,7 @@
 """A federation in one process: an attacker among honest devices is found, and costs the model little."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from edgefl.federation.privacy.plan import PrivacyTerms
 from edgefl.federation.simulate import Adversary, Federation, Round, main, simulate
 from edgefl.federation.task import load_task
 from edgefl.lab.attacks import ATTACKS
+from edgefl.site.model import Compression
 
 TASK = Path(__file__).parent / "tiny_task.py"
 
@@ -59,6 +61,15 @@ def test_what_the_guard_prevents_happens_without_it(federation: Federation) -> N
     adversary = Adversary(frozenset({"edge-03"}), "scaling", 1)
     flipped = Federation(federation.task, {"learning_rate": 2.0}, federation.directories, build("mean", 0.3), adversary=adversary)
     assert list(simulate(flipped, 4))[-1].metrics["loss"] > guarded
+
+
+@pytest.mark.parametrize("settings", [Compression(mode="quantised"), Compression(mode="top-k", keep=0.2)])
+def test_compressed_updates_train_nearly_as_well_and_hide_no_attacker(federation: Federation, settings: Compression) -> None:
+    whole = list(simulate(federation, 6))[-1].metrics["loss"]
+    small = list(simulate(replace(federation, compression=settings), 6))[-1].metrics["loss"]
+    assert small < 1.15 * whole
+    attacked = replace(federation, compression=settings, adversary=Adversary(frozenset({"edge-03"}), "sign_flip", 1))
+    assert all(result.flagged == {"edge-03"} for result in simulate(attacked, 3))
 
 
 @pytest.mark.slow

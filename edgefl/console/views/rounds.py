@@ -97,6 +97,10 @@ def _stage(*stages: str) -> Callable[[RoundRow], float | None]:
     return spent
 
 
+def _ratio(row: RoundRow, _: int) -> Ink:
+    return _muted(figures.times(row.ratio.get("up")))
+
+
 def _stage_column(key: str, title: str, importance: int, *stages: str) -> Column[RoundRow]:
     spent = _stage(*stages)
     return Column(key, title, 6, lambda row, _: _muted(figures.seconds(spent(row))), spent, importance, descending=True)
@@ -130,4 +134,5 @@ COLUMNS: tuple[Column[RoundRow], ...] = (
     _stage_column("evaluate", "EVAL", 6, "evaluate"),
     _bytes("up", "UP", lambda row: row.bytes_up, 2),
     _bytes("down", "DOWN", lambda row: row.bytes_down, 3),
+    Column("ratio", "RATIO", 5, _ratio, lambda row: row.ratio.get("up"), importance=8, descending=True),
 )

@@ -29,28 +29,19 @@ class Rejection:
     detail: str
 
 
-def check_update(
-    arrays: Arrays,
-    template: Template,
-    samples: object,
-    metrics: Mapping[str, Any],
-    expected_metrics: tuple[str, ...],
-    *,
-    claimed_before: int | None = None,
+def check_claims(
+    samples: object, metrics: Mapping[str, Any], expected_metrics: tuple[str, ...], *, claimed_before: int | None = None
 ) -> Rejection | None:
-    """Why these values cannot be averaged with others; None when they can.
+    """Why what a device says of its update cannot be true; None when it can.
 
-    samples: what the device claims to have trained on. claimed_before: its claim in the run's earlier rounds. Whatever passes
-    is still only a claim: rules cap what it weighs.
+    samples: what it claims to have trained on. claimed_before: its claim in the run's earlier rounds. Whatever passes is still
+    only a claim: rules cap what it weighs.
     """
-    return (
-        _arrays_problem(arrays, template)
-        or _samples_problem(samples, claimed_before)
-        or _metrics_problem(metrics, expected_metrics)
-    )
+    return _samples_problem(samples, claimed_before) or _metrics_problem(metrics, expected_metrics)
 
 
-def _arrays_problem(arrays: Arrays, template: Template) -> Rejection | None:
+def check_arrays(arrays: Arrays, template: Template) -> Rejection | None:
+    """Why these arrays are no model that could be averaged with others; None when they are one."""
     if arrays.keys() != template.shapes.keys():
         missing = sorted(template.shapes.keys() - arrays.keys())
         extra = sorted(arrays.keys() - template.shapes.keys())

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgefl.federation.aggregation.validate import check_update
+from edgefl.federation.aggregation.validate import check_arrays, check_claims
 from edgefl.federation.aggregation.vectors import Template
 from edgefl.lab.attacks import ATTACKS, Sent
 
@@ -14,13 +14,9 @@ TEMPLATE = Template.of(START)
 
 
 def problem(arrays: Any = None, samples: Any = 100, metrics: Any = None, claimed_before: int | None = None) -> str:
-    found = check_update(
-        START if arrays is None else arrays,
-        TEMPLATE,
-        samples,
-        {"loss": 0.5} if metrics is None else metrics,
-        ("loss",),
-        claimed_before=claimed_before,
+    claimed = {"loss": 0.5} if metrics is None else metrics
+    found = check_arrays(START if arrays is None else arrays, TEMPLATE) or check_claims(
+        samples, claimed, ("loss",), claimed_before=claimed_before
     )
     return "" if found is None else f"{found.reason}: {found.detail}"
 

@@ -1,0 +1,65 @@
+"""Error feedback: what compression left out of one round's update is added to the next one's (Karimireddy et al., 2019,
+arXiv:1901.09847). Without it a value too small to be sent never is, and training ends elsewhere.
+
+The state lies on the device, beside nothing that trains: it is made of updates that could have been sent as they were.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from edgefl.federation.compression.codec import decode, encode
+from edgefl.site.model import Compression
+
+Vector = NDArray[np.float32]
+
+
+class Feedback:
+    """What one device has still to send, in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def compress(self, delta: Vector, settings: Compression, run: str, round_: int, *, resumes: str = "") -> bytes:
+        """Encode a round's update with what earlier rounds left out; what is left out now is on the disk when this returns.
+
+        A round that is done again begins with what it began with before, so nothing is sent twice. Another run begins with
+        nothing, unless it `resumes` the one whose state this is.
+        """
+        before = self._before(run, round_, resumes)
+        if before is None or len(before) != len(delta):
+            before = np.zeros_like(delta)
+        whole = delta + before
+        payload = encode(whole, settings)
+        self._save(run, round_, before, whole - decode(payload, len(whole)))
+        return payload
+
+    def _before(self, run: str, round_: int, resumes: str) -> Vector | None:
+        """What the round begins with; None where the state is another run's, a later round's, damaged or missing."""
+        try:
+            with safe_open(self.path, "numpy") as state:
+                about = state.metadata() or {}
+                if about.get("run") not in {run, resumes}:
+                    return None
+                done = int(about["round"])
+                if done > round_:
+                    return None
+                found: Vector = state.get_tensor("before" if done == round_ else "after")
+                return found
+        except (OSError, SafetensorError, KeyError, ValueError):
+            return None  # losing it costs a little accuracy; refusing to train would cost the round
+
+    def _save(self, run: str, round_: int, before: Vector, after: Vector) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_name(self.path.name + ".new")
+        with draft.open("wb") as file:
+            file.write(save({"before": before, "after": after}, {"run": run, "round": str(round_)}))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.path)
