@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """Text from elsewhere without what would steer a terminal: control characters (C0, C1) become `·`, line breaks a space."""
+    return text if text.isprintable() else _CONTROL.sub("·", " ".join(text.splitlines()))
 
 
 @dataclass(frozen=True, slots=True)

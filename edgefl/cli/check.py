@@ -39,9 +39,9 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
         return ExitCode.OK
     site = load(args.site, with_files=True)
 
-    from edgefl.federation.task import check_task
+    from edgefl.operations.task import prove_task
 
-    check_task(site.task.module, site.root)
+    await prove_task(site)
     privacy = f"ε {site.privacy.epsilon_per_run:g} of {site.privacy.epsilon_limit:g}" if site.privacy.mode != "none" else "off"
     out.result(
         {

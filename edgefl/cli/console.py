@@ -24,6 +24,8 @@ examples:
 
 keys: 1 2 views · enter evidence · esc back · / filter · s S sort · p pause · r run · x stop · ctrl+p palette · ? help · q quit
 NO_COLOR is honoured; a light terminal is recognised by COLORFGBG, or say --theme edgefl-light
+
+exit codes: 0 closed · 2 no such recording · 14 not provisioned · 33 the authority's key does not open
 """
 
 

@@ -20,6 +20,8 @@ examples:
   edgefl demo                 in sites/demo
   edgefl demo /srv/demo       somewhere else
   edgefl demo --json          the stream, and result.json as its last line
+
+exit codes: 0 done · 12 locked · 13 needs root · 21-40 as `edgefl up` · 50-60 as `edgefl run`
 """
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from edgefl.errors import EdgeflError, ExitCode
+from edgefl.progress import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -99,7 +100,7 @@ def page(row: DeviceRow, now: datetime) -> RenderableType:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     for name, value in _facts(row, now):
-        facts.add_row(name, Text(value))
+        facts.add_row(name, Text(printable(value)))
     head = Text.assemble((row.name, "bold"), "  ", (row.state, _TONES.get(row.state, "dim")), f"  {row.detail}")
     if not row.flags:
         return Group(head, facts)
@@ -110,7 +111,14 @@ def page(row: DeviceRow, now: datetime) -> RenderableType:
         spread = f"{number(min(flag.peers))}…{number(max(flag.peers))}" if flag.peers else "—"
         when = age((now - flag.at).total_seconds())
         flags.add_row(
-            flag.run, str(flag.round), flag.rule, number(flag.score), number(flag.threshold), spread, when, Text(flag.reason)
+            flag.run,
+            str(flag.round),
+            flag.rule,
+            number(flag.score),
+            number(flag.threshold),
+            spread,
+            when,
+            Text(printable(flag.reason)),
         )
     return Group(head, facts, flags)
 

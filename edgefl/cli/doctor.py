@@ -63,8 +63,9 @@ async def _examine(host: Host, site: Site, bundle: Bundle | None) -> list[Findin
 
 def _table(found: list[Finding], *, show_all: bool) -> Table:
     """Each check of one host; of many hosts, the bad ones and a line for every host without any."""
-    from rich.markup import escape
     from rich.table import Table
+
+    from edgefl.cli.output import safe
 
     table = Table.grid(padding=(0, 1))
     for host in dict.fromkeys(finding.host for finding in found):
@@ -73,7 +74,7 @@ def _table(found: list[Finding], *, show_all: bool) -> Table:
         if not show_all and not bad:
             table.add_row(_SIGNS["good"], f"[bold]{host}[/]", f"{len(own)} checks are good")
         for finding in own if show_all else bad:
-            table.add_row(_SIGNS[finding.verdict], f"[bold]{host}[/] {finding.check}", escape(finding.found))
+            table.add_row(_SIGNS[finding.verdict], f"[bold]{host}[/] {finding.check}", safe(finding.found))
             if finding.verdict == "bad" and finding.fix:
-                table.add_row("", "", f"[bold]next: {escape(finding.fix)}[/]")
+                table.add_row("", "", f"[bold]next: {safe(finding.fix)}[/]")
     return table

@@ -17,6 +17,8 @@ examples:
   edgefl init clinic                      a lab of 4 devices on this machine, in ./clinic
   edgefl init clinic --devices 10
   edgefl init clinic --module static      for devices that exist; fill in their addresses
+
+exit codes: 0 written · 1 a site.yaml is there already
 """
 
 

@@ -32,6 +32,8 @@ examples:
   edgefl lab down                             nothing is left: no process, mount, control group or file
 
 The lab of a site is the one in its directory: run these there, or name it with --dir.
+
+exit codes: 0 done · 13 needs root · 23 a host could not be made, or has another state · `exec` and `ssh`: the command's own
 """
 _FAULTS = {
     "start": "boot it from its disk, where it does not run",

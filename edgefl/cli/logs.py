@@ -67,10 +67,10 @@ def moment(text: str) -> datetime:
 
 
 def _shown(line: LogLine) -> str:
-    from rich.markup import escape
+    from edgefl.cli.output import safe
 
     tone = {"err": "red", "crit": "red", "alert": "red", "emerg": "red", "warning": "yellow"}.get(line.level)
-    message = escape(line.message)
+    message = safe(line.message)
     when = line.at.astimezone().strftime("%H:%M:%S.%f")[:-3]
     unit = line.unit.removeprefix("edgefl-")
-    return f"[dim]{when}[/] [cyan]{escape(line.host)}[/] {escape(unit)} " + (f"[{tone}]{message}[/]" if tone else message)
+    return f"[dim]{when}[/] [cyan]{safe(line.host)}[/] {safe(unit)} " + (f"[{tone}]{message}[/]" if tone else message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shlex
 import sys
 import traceback
 from importlib import import_module
@@ -66,7 +67,7 @@ def run(argv: list[str]) -> int:
         out.error(error)
         return int(error.exit_code)
     except (KeyboardInterrupt, asyncio.CancelledError):
-        out.error(Cancelled("stopped; nothing is lost", hint=f"the same command goes on from here: edgefl {' '.join(argv)}"))
+        out.error(Cancelled("stopped; nothing is lost", hint=f"the same command goes on from here: edgefl {shlex.join(argv)}"))
         return ExitCode.CANCELLED
     except BrokenPipeError:
         os.dup2(

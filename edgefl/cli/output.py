@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefl.errors import EdgeflError
-from edgefl.progress import Failed, Finished, Progress, Started, Step, Warned
+from edgefl.progress import Failed, Finished, Progress, Started, Step, Warned, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -72,9 +72,9 @@ class Output:
 
         console = Console(stderr=True, highlight=False)
         first, *rest = error.lines()
-        console.print(Text(first, "bold red"), soft_wrap=True)
+        console.print(Text(printable(first), "bold red"), soft_wrap=True)
         for line in rest:
-            console.print(Text(line, "bold" if line.startswith("  next:") else "dim"), soft_wrap=True)
+            console.print(Text(printable(line), "bold" if line.startswith("  next:") else "dim"), soft_wrap=True)
 
     def quiet(self) -> None:
         """End the live line, so that whatever is printed next stands alone."""
@@ -93,10 +93,8 @@ class Output:
         return console
 
     def _line(self, event: Progress) -> str:
-        from rich.markup import escape
-
-        subject = f" [cyan]{escape(event.subject)}[/]" if event.subject else ""
-        what = escape(event.what)
+        subject = f" [cyan]{safe(event.subject)}[/]" if event.subject else ""
+        what = safe(event.what)
         match event:
             case Started(subject=""):
                 return f"[bold]▸ {event.stage}[/] {what}"
@@ -106,18 +104,16 @@ class Output:
             case Finished():
                 return f"  [green]✔[/]{subject} {what}"
             case Failed():
-                shown = f"  [red]✖[/]{subject} {what}" + (f": {escape(event.why)}" if event.why else "")
-                return shown + (f"\n    next: {escape(event.hint)}" if event.hint else "")
+                shown = f"  [red]✖[/]{subject} {what}" + (f": {safe(event.why)}" if event.why else "")
+                return shown + (f"\n    next: {safe(event.hint)}" if event.hint else "")
             case Warned():
-                return f"  [yellow]![/]{subject} {what}" + (f"\n    next: {escape(event.hint)}" if event.hint else "")
+                return f"  [yellow]![/]{subject} {what}" + (f"\n    next: {safe(event.hint)}" if event.hint else "")
             case Step(changed=True):
                 return f"  [yellow]~[/]{subject} {what}"
         return ""
 
     def _show_current(self, event: Progress) -> None:
-        from rich.markup import escape
-
-        text = f"{event.stage} {event.subject} [dim]{escape(event.what)}[/]"
+        text = f"{event.stage} {event.subject} [dim]{safe(event.what)}[/]"
         if isinstance(event, Finished) and not event.subject:
             self.quiet()
         elif self._status is None:
@@ -129,6 +125,13 @@ class Output:
     @staticmethod
     def _write_json(mapping: Mapping[str, Any]) -> None:
         print(json.dumps(mapping, default=_plain, ensure_ascii=False), flush=True)  # noqa: T201  # stdout is what --json is for
+
+
+def safe(text: str) -> str:
+    """Text from elsewhere (a device's own words among it) that neither marks up nor steers the terminal."""
+    from rich.markup import escape
+
+    return escape(printable(text))
 
 
 def _plain(value: object) -> object:

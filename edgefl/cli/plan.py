@@ -19,6 +19,8 @@ Infrastructure (Terraform), certificates, and configuration (Ansible's check mod
 examples:
   edgefl plan
   edgefl plan --json | jq 'select(.changed)'
+
+exit codes: 0 shown, whether or not anything would change · 10 site.yaml · 11 task · 12 locked · 20-22 Terraform · 31 Ansible
 """
 
 

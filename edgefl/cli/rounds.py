@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefl.errors import EdgeflError, ExitCode
+from edgefl.progress import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -166,6 +167,6 @@ def detail(row: RoundRow) -> RenderableType:
             number(update.loss),
             *(seconds(value) for value in (update.start_s, update.train_s, update.transfer_s)),
             size(update.bytes_up),
-            Text(update.rejected or update.dropped or update.reason),
+            Text(printable(update.rejected or update.dropped or update.reason)),
         )
     return Group(head, table)

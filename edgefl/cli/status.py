@@ -73,8 +73,7 @@ def summary(status: Status) -> dict[str, object]:
 
 def text(status: Status, found: list[Concern]) -> str:
     """What a person reads: two lines of figures, then what needs attention."""
-    from rich.markup import escape
-
+    from edgefl.cli.output import safe
     from edgefl.console.figures import number, span, sparkline
 
     said = summary(status)
@@ -86,7 +85,7 @@ def text(status: Status, found: list[Concern]) -> str:
     certificates = span((ends - status.now).total_seconds()) if ends else "—"
     accuracy, loss = status.state.rounds and said["accuracy"], said["loss"]
     lines = [
-        f"[bold]{escape(str(said['site']))}[/] · {where}",
+        f"[bold]{safe(str(said['site']))}[/] · {where}",
         f"{said['online']}/{said['devices']} devices online (quorum {said['quorum']}) · "
         f"acc {number(_float(accuracy), 3)} [green]{curve}[/] · loss {number(_float(loss), 3)} [cyan]{falling}[/]",
         f"ε max {said['epsilon_spent_max']:.2f} · certificates {certificates} · isolated {said['isolated']}/{said['devices']}",
@@ -95,8 +94,8 @@ def text(status: Status, found: list[Concern]) -> str:
     if not found:
         return "\n".join([*lines, "[green]✔[/] healthy"])
     for concern in found:
-        lines.append(f"[yellow]![/] [bold]{escape(concern.subject)}[/] {escape(concern.what)}")
-        lines += [f"    next: {escape(concern.hint)}"] if concern.hint else []
+        lines.append(f"[yellow]![/] [bold]{safe(concern.subject)}[/] {safe(concern.what)}")
+        lines += [f"    next: {safe(concern.hint)}"] if concern.hint else []
     return "\n".join(lines)
 
 

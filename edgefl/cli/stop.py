@@ -16,6 +16,8 @@ _EPILOG = """\
 examples:
   edgefl stop
   edgefl stop --why "wrong data on edge-03"    kept in the audit log
+
+exit codes: 0 stopping, or no run is going · 14 not provisioned · 60 the coordinator does not answer
 """
 
 

@@ -10,6 +10,8 @@ from enum import StrEnum
 
 from rich.cells import cell_len, set_cell_size
 
+from edgefl.progress import printable
+
 
 class Tone(StrEnum):
     """What a piece of text means. No tone is the only carrier of a fact: a word or a sign always says it too."""
@@ -30,8 +32,8 @@ EMPTY: Ink = ()
 
 
 def ink(text: str, tone: Tone = Tone.PLAIN) -> Ink:
-    """One run of text."""
-    return ((text, tone),) if text else EMPTY
+    """One run of text; what in it would steer the terminal is made visible instead."""
+    return ((printable(text), tone),) if text else EMPTY
 
 
 def plain(line: Ink) -> str:

@@ -8,13 +8,13 @@ on arrival: whoever sends it may be hostile.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -158,9 +158,22 @@ def size(content: RecordDict) -> int:
 
 def _arrays(content: RecordDict) -> dict[str, NDArray[Any]]:
     try:
-        packed = content[MODEL]["packed"].numpy()
-        if packed.dtype != np.uint8:
-            raise Undecodable(f"its model is {packed.dtype}, not packed bytes")
-        return load(packed.tobytes())
-    except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
-        raise Undecodable(f"its arrays cannot be read: {error}") from error
+        packed = content[MODEL]["packed"]
+        _check_header(packed.data)
+        return load(packed.numpy().tobytes())
+    except Undecodable:
+        raise
+    except Exception as error:  # NumPy's and safetensors' readers raise whatever a hostile file leads them to
+        raise Undecodable(f"its arrays cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _check_header(data: bytes) -> None:
+    """Refuse an array that is not what it should be before memory is taken for what it claims to be."""
+    file = BytesIO(data)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise Undecodable("its model is no NumPy array of the first format")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype != np.uint8 or len(shape) != 1:
+        raise Undecodable(f"its model is {dtype} of shape {shape}, not packed bytes")
+    if shape[0] != len(data) - file.tell():
+        raise Undecodable(f"its model claims {shape[0]} bytes, and {len(data) - file.tell()} came")

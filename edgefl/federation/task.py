@@ -1,6 +1,7 @@
 """A task: what is trained. The contract stands in `outline.py`, which reads it statically; this loads it to run.
 
-Importing this module imports neither torch nor numpy.
+Importing this module imports neither torch nor numpy. As a program (`python -m edgefl.federation.task REF [ROOT]`) it loads a
+task, and prints what is wrong with it as JSON.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import json
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from edgefl.errors import Where
+from edgefl.errors import EdgeflError, Where
 from edgefl.federation.outline import FUNCTIONS, Outline, Parameters, TaskInvalid, check_task, is_file
 
 if TYPE_CHECKING:
@@ -99,3 +101,17 @@ def _import(outline: Outline, root: Path | None) -> ModuleType:
         where = (Where(outline.path, frames[-1].lineno or 1, frames[-1].line or ""),) if frames else (Where(outline.path, 1),)
         raise TaskInvalid(f"task {outline.ref} does not import: {type(error).__name__}: {error}", where=where) from error
     return module
+
+
+def main(ref: str, root: str = ".") -> int:
+    """The program; exits with the error's code where the task cannot be loaded."""
+    try:
+        load_task(ref, Path(root))
+    except EdgeflError as error:
+        print(json.dumps(error.as_dict()))  # noqa: T201  # this is the program's edge
+        return int(error.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

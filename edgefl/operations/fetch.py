@@ -27,6 +27,8 @@ async def fetch_model(site: Site, inventory: Inventory, run: str, remote: str, s
     """
     from edgefl.fleet import ssh
 
+    if not run.isdecimal():  # it comes from the coordinator, and becomes a file's name here
+        raise ModelDamaged(f"the coordinator calls its run {run!r}, which is no number of a run", hint="edgefl status")
     path = site.state / "models" / f"{run}.safetensors"
     if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
         return path

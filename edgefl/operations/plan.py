@@ -6,8 +6,10 @@ import time
 from collections.abc import AsyncIterator
 
 from edgefl.infra.inventory import Inventory
+from edgefl.operations.lock import site_lock
 from edgefl.operations.stage import chained
 from edgefl.operations.state import bundle_directory, inventory_file
+from edgefl.operations.task import prove_task
 from edgefl.progress import Finished, Progress, Started, Step
 from edgefl.site.model import Site
 
@@ -16,15 +18,21 @@ _RENEWED_WITHIN = 1 / 3
 
 
 async def plan(site: Site) -> AsyncIterator[Progress]:
-    """Every change that `up` would make, as a Step with `changed`; nothing is changed on any host or in the site's state.
+    """Every change that `up` would make, as a Step with `changed`; no host, certificate or Terraform state changes.
 
-    Configuration is Ansible's check mode with diff, so it needs hosts that stand; for those that do not, the plan says so.
+    Configuration is Ansible's check mode with diff, so it needs hosts that stand; for those that do not, the plan says so. What
+    it compares with (the bundle, the rendered inventory) is made anew in `.edgefl/`, so it takes the site's lock.
     """
-    from edgefl.federation.task import check_task
+    await prove_task(site)
+    with site_lock(site, "plan"):
+        async for event in chained(_planned(site)):
+            yield event
+
+
+async def _planned(site: Site) -> AsyncIterator[Progress]:
     from edgefl.fleet import ansible, bundle
     from edgefl.infra.terraform import Terraform
 
-    check_task(site.task.module, site.root)
     terraform = Terraform(site)
     async for event in chained(terraform.plan(), _certificates(site)):
         yield event

@@ -17,6 +17,7 @@ from edgefl.operations.lock import site_lock
 from edgefl.operations.reporting import report_fleet
 from edgefl.operations.stage import chained
 from edgefl.operations.state import bundle_directory, inventory_file, passphrase
+from edgefl.operations.task import prove_task
 from edgefl.progress import Finished, Progress, Started
 from edgefl.site.model import Site
 
@@ -29,11 +30,10 @@ async def up(site: Site) -> AsyncIterator[Progress]:
 
     Raises the EdgeflError of the stage that failed. Cancelled anywhere, the next call goes on.
     """
-    from edgefl.federation.task import check_task
     from edgefl.fleet import ansible, bundle, preflight, proof
     from edgefl.lab.machine import demand
 
-    check_task(site.task.module, site.root)
+    await prove_task(site)
     if site.infrastructure.module == "lab":
         demand()
     with site_lock(site, "up"):

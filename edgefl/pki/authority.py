@@ -6,6 +6,7 @@ certificate's owner could have chosen.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -243,5 +244,8 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 def _write(path: Path, content: bytes) -> None:
     fresh = path.with_name(path.name + ".new")
-    fresh.write_bytes(content)
+    with fresh.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     fresh.replace(path)

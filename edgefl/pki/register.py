@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from edgefl.pki.errors import PkiError
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -57,8 +59,14 @@ class Register:
         found: dict[str, Entry] = {}
         if not self._path.exists():
             return []
-        for line in self._path.read_text().splitlines():
-            record = json.loads(line)
+        # What has no line end was cut off while it was written: nothing was signed by it yet, and `_append` replaces it.
+        for number, line in enumerate(self._path.read_text().rpartition("\n")[0].splitlines(), 1):
+            try:
+                record = json.loads(line)
+            except ValueError as damage:
+                raise PkiError(
+                    f"{self._path}:{number} is damaged: {damage}", hint="restore it from a backup: it says what was revoked"
+                ) from damage
             if "issued" in record:
                 entry = Entry(**record["issued"])
                 found[entry.serial] = entry
@@ -69,6 +77,8 @@ class Register:
 
     def _append(self, record: dict[str, object]) -> None:
         with locked(self._path) as descriptor:
+            content = self._path.read_bytes()
+            os.ftruncate(descriptor, content.rfind(b"\n") + 1)
             os.write(descriptor, (json.dumps(record, sort_keys=True) + "\n").encode())
             os.fsync(descriptor)
 

@@ -31,6 +31,7 @@ def test_every_command_shows_examples(name: str) -> None:
     assert shown.returncode == 0, shown.stderr
     assert "example" in shown.stdout
     assert f"edgefl {name}" in shown.stdout
+    assert "\nexit codes: 0 " in shown.stdout
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:

@@ -15,6 +15,9 @@ import pytest
 from edgefl.lab.hosts import Lab
 from edgefl.site import load
 
+BARE = "edge-02"
+"""The device whose host begins with nothing, so that the whole bundle is pushed to it as to a real one."""
+
 
 def edgefl(*argv: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user's script would."""
@@ -54,6 +57,11 @@ class Demo:
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     directory = tmp_path_factory.mktemp("demo") / "site"
+    directory.mkdir()
+    shipped = (Path(__file__).parents[2] / "sites" / "demo" / "site.yaml").read_text()
+    line = f"name: {BARE}, data: data/{BARE}, "
+    assert line in shipped
+    (directory / "site.yaml").write_text(shipped.replace(line, f"{line}preloaded: false, "))
     said = edgefl("demo", str(directory), "--json", timeout_s=1800)
     try:
         assert said.returncode == 0, said.stdout[-4000:] + said.stderr[-4000:]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Demo, last_object
+from .conftest import BARE, Demo, last_object
 
 pytestmark = pytest.mark.e2e
 
@@ -49,6 +49,23 @@ def test_the_model_arrives_whole(demo: Demo) -> None:
     tensors = load_file(demo.result["model"])
     assert tensors
     assert all(tensor.size for tensor in tensors.values())
+
+
+def test_the_bundle_was_pushed_to_the_device_that_had_nothing(demo: Demo) -> None:
+    def own(host: str) -> list[str]:
+        disk = demo.directory / ".edgefl" / "lab" / "hosts" / host / "upper"
+        return [
+            path.name for path in disk.glob("opt/edgefl/venvs/*/lib/python3.*/site-packages/*") if path.name in {"flwr", "torch"}
+        ]
+
+    assert sorted(own(BARE)) == ["flwr", "torch"]
+    assert own("edge-01") == []
+
+
+def test_updates_travel_as_small_as_the_site_says(demo: Demo) -> None:
+    rows = last_object(demo.edgefl("rounds", "--json"))["rounds"]
+    assert len(rows) == 10
+    assert all(row["ratio"]["up"] > 3.5 for row in rows)
 
 
 def test_a_second_up_changes_nothing(demo: Demo) -> None:

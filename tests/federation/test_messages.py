@@ -43,6 +43,17 @@ def test_what_is_packed_is_unpacked_bit_by_bit(arrays: dict[str, np.ndarray]) ->
     assert all(found[name].tobytes() == arrays[name].tobytes() and found[name].shape == arrays[name].shape for name in arrays)
 
 
+def with_bytes(data: bytes) -> RecordDict:
+    """A reply whose model is this array, as it travels."""
+    reply = RecordDict(dict(pack(SAID)))
+    reply[MODEL] = ArrayRecord({"packed": Array("uint8", (1,), "numpy.ndarray", data)})
+    return reply
+
+
+def numpy_file(header: str) -> bytes:
+    return b"\x93NUMPY\x01\x00v\x00" + header.encode().ljust(118)
+
+
 @pytest.mark.parametrize(
     "said", [Refused(reason="spent", spent=8.0, limit=8.0, cost=0.4), Failed(reason="no data"), Evaluated(samples=3, metrics={})]
 )
@@ -82,6 +93,13 @@ def with_model(packed: np.ndarray) -> RecordDict:
         pytest.param(with_model(np.zeros(3, np.uint8)), id="no safetensors"),
         pytest.param(with_model(np.frombuffer(b"\xff" * 64, np.uint8)), id="header without end"),
         pytest.param(with_model(np.zeros((2, 2), np.complex128)), id="another type"),
+        pytest.param(with_bytes(b""), id="an array of no bytes"),
+        pytest.param(with_bytes(b"PK\x03\x04" + bytes(40)), id="an archive"),
+        pytest.param(with_bytes(numpy_file("{'descr': '|u1', 'fortran_order': False, 'shape': (10**15,), }")), id="a huge claim"),
+        pytest.param(
+            with_bytes(numpy_file("{'descr': '|u1', 'fortran_order': False, 'shape': (4,), }") + b"abc"), id="too short"
+        ),
+        pytest.param(with_bytes(numpy_file("__import__('os')")), id="a header that is code"),
     ],
 )
 def test_what_cannot_be_read_is_undecodable_and_nothing_worse(content: RecordDict) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import subprocess
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from edgefl.pki.authority import Authority
 from edgefl.pki.errors import CsrRefused, PkiError
 from edgefl.pki.operator import ensure_operator
+from edgefl.pki.register import Entry, Register
 from edgefl.site.model import Site
 
 SITE = Site.model_validate({"name": "clinic", "devices": [{"name": "edge-01"}]})
@@ -166,3 +168,23 @@ def test_the_operators_identity_is_made_once_and_follows_a_new_root(tmp_path: Pa
     renewed = (ensure_operator(site) / "operator.crt").read_bytes()
     assert renewed != first
     assert "OU=operator" in leaf_of(renewed).subject.rfc4514_string()
+
+
+def test_a_line_cut_off_by_a_crash_is_forgotten_and_the_next_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "index.jsonl"
+    register = Register(path)
+    entry = Entry("1", "edge-01", "device", "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00")
+    register.issued(entry)
+    before = len(register.entries())
+    with path.open("a") as file:
+        file.write('{"issued": {"serial": "2", "sub')
+    assert len(register.entries()) == before
+    register.issued(replace(entry, serial="3"))
+    assert [found.serial for found in register.entries()][-1] == "3"
+
+
+def test_a_damaged_line_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "index.jsonl"
+    path.write_text("nonsense\n")
+    with pytest.raises(PkiError, match=r"index\.jsonl:1 is damaged"):
+        Register(path).entries()

@@ -1,8 +1,8 @@
 """What a site's privacy settings cost, known before anything runs: `python -m edgefl.federation.privacy.cost` prints it as
 JSON.
 
-A program, since the accountant brings torch and the operator's process must not. `edgefl check` runs it to tell an epsilon
-limit that is below what one round costs.
+A program, since the accountant brings torch and the operator's process must not. `edgefl check` itself needs no
+accountant: it refuses a limit below what a whole run may cost, which is more than one round does.
 """
 
 from __future__ import annotations

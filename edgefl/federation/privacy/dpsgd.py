@@ -11,6 +11,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from opacus.grad_sample.utils import prepare_module
 from opacus.optimizers import DPOptimizerFastGradientClipping
@@ -25,6 +26,12 @@ from edgefl.federation.privacy.plan import PrivacyPlan, PrivacyRefused
 # Ghost clipping runs backward hooks on models whose inputs need no gradient, which is right and what torch warns of at each
 # step.
 warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
+
+
+_WORDS = 624
+"""Of the Mersenne Twister's state; torch keeps each 32-bit word in 64 bits."""
+_FIRST_WORD = 24
+"""Where they begin in torch's state, behind the seed (8 bytes), two flags (4 each) and the next word's place (8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +89,17 @@ def private(
 
 
 def secret_generator() -> torch.Generator:
-    """A generator that nobody can foresee: seeded with 64 bits from the kernel."""
-    return torch.Generator().manual_seed(int.from_bytes(os.urandom(8), "little", signed=True))
+    """A generator that nobody can foresee: its whole state, 19,937 bits, comes from the kernel.
+
+    A seed would not do: torch's generator takes 32 bits of it, and whoever knows an update could try them all until the noise
+    falls away.
+    """
+    generator = torch.Generator().manual_seed(0)
+    state = generator.get_state()
+    words = np.frombuffer(os.urandom(4 * _WORDS), np.uint32).astype(np.uint64)
+    state[_FIRST_WORD : _FIRST_WORD + 8 * _WORDS] = torch.from_numpy(words.view(np.uint8))
+    generator.set_state(state)
+    return generator
 
 
 def _allowance(steps: int) -> Any:

@@ -1,0 +1,53 @@
+"""Whether the site's task can be trained, said before anything is deployed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from edgefl.errors import Where
+from edgefl.federation.task import TaskInvalid, check_task
+from edgefl.site.model import Site
+
+
+async def prove_task(site: Site) -> None:
+    """Read the task's source, then import it in a process of its own, where this machine has what hosts have.
+
+    An import costs seconds, so a source that imported once is not tried again until it changes. Where torch is not installed
+    here, the source is read and no more. Raises TaskInvalid with the user's own line.
+    """
+    ref, root = site.task.module, site.root
+    outline = check_task(ref, root, site.task.parameters, private=site.privacy.mode != "none")
+    if find_spec("torch") is None:
+        return
+    proven, mark = site.state / "task.proven", hashlib.sha256(outline.path.read_bytes() + ref.encode()).hexdigest()
+    if proven.exists() and proven.read_text() == mark:
+        return
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "edgefl.federation.task", ref, str(root)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise _problem(ref, said)
+    if site.state.is_dir():
+        proven.write_text(mark)
+
+
+def _problem(ref: str, said: bytes) -> TaskInvalid:
+    try:
+        error = json.loads(said.splitlines()[-1])
+        where = tuple(Where(Path(place["file"]), place["line"], place["text"]) for place in error["where"])
+        return TaskInvalid(error["what"], hint=error["next"], where=where)
+    except (IndexError, ValueError, KeyError, TypeError):
+        return TaskInvalid(f"task {ref} ends the process that imports it", hint=f"python -m edgefl.federation.task {ref}")

@@ -1,0 +1,59 @@
+"""A task that cannot be trained is said before anything is deployed, with the user's own line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgefl.federation.task import TaskInvalid
+from edgefl.operations.task import prove_task
+from edgefl.site import Site
+
+TASK = """\
+{first}
+def dataset(directory, parameters): ...
+def model(parameters): ...
+def train(model, batches, optimizer, loss, parameters): ...
+def evaluate(model, batches, parameters): ...
+"""
+
+
+def site(root: Path, first: str, **task: object) -> Site:
+    (root / "task.py").write_text(TASK.format(first=first))
+    (root / ".edgefl").mkdir(exist_ok=True)
+    values = {"name": "clinic", "devices": [{"name": "a"}], "task": {"module": "./task.py", **task}}
+    return Site.model_validate(values).at(root)
+
+
+@pytest.mark.parametrize(
+    ("first", "says"),
+    [
+        ("import nosuchmodule_xyz", "No module named 'nosuchmodule_xyz'"),
+        ("raise RuntimeError('not today')", "RuntimeError: not today"),
+        ("import os; os._exit(3)", "ends the process that imports it"),
+    ],
+)
+async def test_a_task_that_does_not_import_is_said_with_its_line(tmp_path: Path, first: str, says: str) -> None:
+    with pytest.raises(TaskInvalid, match=says) as refused:
+        await prove_task(site(tmp_path, first))
+    assert all((place.path, place.line) == (tmp_path / "task.py", 1) for place in refused.value.where)
+    assert not (tmp_path / ".edgefl" / "task.proven").exists()
+
+
+async def test_an_unknown_parameter_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TaskInvalid, match="did you mean"):
+        await prove_task(site(tmp_path, "PARAMETERS = {'batch_size': 8}", parameters={"batch_sise": 4}))
+
+
+async def test_batch_normalisation_under_privacy_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TaskInvalid, match="batch normalisation"):
+        await prove_task(site(tmp_path, "from torch import nn\nNORM = nn.BatchNorm2d"))
+
+
+async def test_a_task_is_imported_again_only_when_it_changed(tmp_path: Path) -> None:
+    mark = tmp_path / "imported"
+    count = f"with open({str(mark)!r}, 'a') as file: file.write('x')"
+    for first in (count, count, f"{count}  # changed"):
+        await prove_task(site(tmp_path, first))
+    assert mark.read_text() == "xx"
