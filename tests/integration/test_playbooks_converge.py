@@ -173,3 +173,21 @@ def test_a_corrupt_bundle_is_refused_before_anything_of_it_is_installed(fleet: F
         asyncio.run(_all(ansible.converge(fleet.site, fleet.inventory, package)))
     assert "rm -r .edgefl/bundle" in failed.value.hint
     assert fleet.on("edge-01", "ls -l /opt/edgefl /opt/edgefl/releases") == before
+
+
+def test_a_reset_takes_all_of_edgefl_and_leaves_what_is_the_devices_own(fleet: Fleet) -> None:
+    own = {"/var/lib/edgefl/ledger/mark": "spent", "/srv/edgefl/data/mark": "record", "/etc/mark": "mine"}
+    for path, text in own.items():
+        fleet.on("edge-01", f"mkdir -p $(dirname {path}); echo {text} >{path}")
+
+    def reset() -> list[Step]:
+        events = asyncio.run(_all(ansible.converge(fleet.site, fleet.inventory, fleet.package, playbook="reset.yml")))
+        return [event for event in events if isinstance(event, Step) and event.changed]
+
+    assert {step.subject for step in reset()} == set(SERVICES)
+    for host in SERVICES:
+        assert fleet.on(host, "ls -d /etc/edgefl /opt/edgefl /etc/systemd/system/*edgefl* 2>/dev/null") == ""
+        assert "edgefl" not in fleet.on(host, "nft list tables")
+        assert "edgefl-" not in fleet.on(host, "ps -eo user:32")
+    assert {path: fleet.on("edge-01", f"cat {path}").strip() for path in own} == own
+    assert reset() == []
