@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -40,7 +41,8 @@ async def prove_task(site: Site) -> None:
             await process.wait()
     if process.returncode:
         raise _problem(ref, said)
-    if site.state.is_dir():
+    with suppress(OSError):  # a site that may only be read is imported every time
+        site.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         proven.write_text(mark)
 
 
