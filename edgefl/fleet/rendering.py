@@ -122,7 +122,7 @@ def host_document(site: Site, host: Host, inventory: Inventory, bundle: Release)
 
 def data_directory(site: Site, device: Device) -> str:
     """Where the device's data lie on the device: a lab host got a copy, a real device is told where its own are."""
-    return str(device.data) if site.infrastructure.module == "static" and device.data else str(layout.DATA)
+    return str(device.data) if site.infrastructure.module != "lab" and device.data else str(layout.DATA)
 
 
 def operator_addresses(site: Site) -> list[str]:
@@ -184,7 +184,7 @@ def _site_variables(site: Site, inventory: Inventory, bundle: Release) -> Variab
         "isolation_device_addresses": [host.address for host in devices],
         "isolation_dns_addresses": [str(address) for address in site.isolation.dns],
         "isolation_time_addresses": [str(address) for address in site.isolation.time_servers],
-        "isolation_dhcp": site.infrastructure.module == "static",
+        "isolation_dhcp": site.infrastructure.module != "lab",
         "isolation_fleet_port": layout.FLEET_PORT,
         "isolation_api_port": layout.API_PORT,
         "isolation_superlink_port": layout.SUPERLINK_PORT,

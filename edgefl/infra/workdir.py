@@ -2,7 +2,7 @@
 
 .edgefl/terraform/
 engine.json          the engine that the site uses
-terraform.rc         where providers come from: the mirror below, and no registry
+terraform.rc         where providers come from: edgefl's own from the mirror below
 bin/edgefl-terraform the embedded engine's executable
 mirror/              edgefl's provider: a launcher of constant bytes, since the lock file hashes it
 root/                main.tf, modules/, terraform.tfvars.json, terraform.tfstate
@@ -34,6 +34,18 @@ _SOURCE = Path("edgefl.local/edgefl/edgefl")
 _VERSION = "1.0.0"
 _PROVIDER_LAUNCHER = '#!/bin/sh\nexec "$EDGEFL_PYTHON" -m "$EDGEFL_PROVIDER" "$@"\n'
 _ENGINE_LAUNCHER = '#!/bin/sh\nexec "$EDGEFL_PYTHON" -m edgefl.infra.shim "$@"\n'
+_INSTALLATION = """\
+provider_installation {
+  filesystem_mirror {
+    path    = MIRROR
+    include = ["edgefl.local/*/*"]
+  }
+  direct {
+    exclude = ["edgefl.local/*/*"]
+  }
+}
+"""
+"""edgefl's provider from its mirror and from nowhere else; only a module of the operator's own has others."""
 _DROPPED = ("TF_CLI_ARGS", "TF_VAR_", "TF_WORKSPACE", "TF_DATA_DIR", "TF_REATTACH_PROVIDERS", "TF_PLUGIN_CACHE", "TF_INPUT")
 """Beginnings of inherited variables that would change what Terraform does to the site."""
 
@@ -79,8 +91,7 @@ class Workdir:
         launcher = mirror / _SOURCE / _VERSION / _platform() / f"terraform-provider-edgefl_v{_VERSION}"
         _write(launcher, _PROVIDER_LAUNCHER, 0o755)
         _write(self.top / "bin" / "edgefl-terraform", _ENGINE_LAUNCHER, 0o755)
-        installation = f"provider_installation {{\n  filesystem_mirror {{\n    path = {json.dumps(str(mirror))}\n  }}\n}}\n"
-        _write(self.top / "terraform.rc", installation)
+        _write(self.top / "terraform.rc", _INSTALLATION.replace("MIRROR", json.dumps(str(mirror))))
 
     def render(self, site: Site) -> None:
         """Write the root of the site's module and its variables.
@@ -95,7 +106,11 @@ class Workdir:
             )
         shipped = share("terraform")
         _copy(shipped / "roots" / module, self.root)
-        _copy(shipped / "modules" / module, self.root / "modules" / module)
+        source = site.infrastructure.source
+        if source is None:
+            _copy(shipped / "modules" / module, self.root / "modules" / module)
+        else:
+            _copy_whole(source, self.root / "modules" / module)
         _write(self.root / "terraform.tfvars.json", json.dumps(variables(site), indent=2) + "\n")
         _write(self.top / "module", module)
 
@@ -144,12 +159,11 @@ class Workdir:
 
 def variables(site: Site) -> dict[str, Any]:
     """terraform.tfvars.json: the site in the modules' one contract. No secret is among it, not even a key's path."""
-    addresses = assign(site)
-    if site.infrastructure.module == "static":
+    if site.infrastructure.module != "lab":
         hosts = {
             host.name: {
                 "role": "device" if isinstance(host, Device) else "coordinator",
-                "address": str(addresses[host.name]),
+                "address": str(host.address) if host.address else None,
                 "ssh_user": host.ssh_user,
                 "ssh_port": host.ssh_port,
                 "host_key": host.host_key,
@@ -157,6 +171,7 @@ def variables(site: Site) -> dict[str, Any]:
             for host in site.hosts
         }
         return {"devices": hosts}
+    addresses = assign(site)
     hosts = {
         host.name: {
             "role": "device" if isinstance(host, Device) else "coordinator",
@@ -191,6 +206,15 @@ def _copy(source: Path, target: Path) -> None:
     for name, path in wanted.items():
         if not (target / name).exists() or (target / name).read_bytes() != path.read_bytes():
             shutil.copyfile(path, target / name)
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    """Make a directory equal to the operator's own module, templates and scripts too; Terraform's own files stay out of it."""
+    fresh = target.with_name(f".{target.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(source, fresh, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
 
 
 def _configuration(directory: Path) -> Iterator[Path]:

@@ -21,6 +21,7 @@ async def down(site: Site) -> AsyncIterator[Progress]:
     from edgefl.infra.terraform import Terraform
 
     with site_lock(site, "down"):
+        # Adopted hosts live on without edgefl; a module's own hosts end whole.
         if site.infrastructure.module == "static" and inventory_file(site).exists():
             from edgefl.fleet import ansible, bundle
 

@@ -29,6 +29,9 @@ def missing_files(site: Site) -> Iterator[Mistake]:
     """Files and directories of this machine that the site names and that are not there. `site` has been placed."""
     if site.task.module.endswith(".py") and not (site.root / site.task.module).is_file():
         yield ("task", "module"), f"there is no file {site.root / site.task.module}", "a path relative to site.yaml"
+    source = site.infrastructure.source
+    if source is not None and not any(source.glob("*.tf")):
+        yield ("infrastructure", "source"), f"there is no Terraform module in {source}", "a directory with .tf files"
     for location, host in _hosts(site):
         if host.ssh_key is not None and not host.ssh_key.is_file():
             yield (*location, "ssh_key"), f"there is no key {host.ssh_key}", "leave it out to use the agent's keys"
@@ -83,17 +86,26 @@ def lab_network(site: Site) -> Iterator[Mistake]:
 
 def static_hosts(site: Site) -> Iterator[Mistake]:
     """Hosts that exist have an address, and the operator has one that their firewalls let in."""
-    if site.infrastructure.module != "static":
+    if site.infrastructure.module == "lab":
         return
     for location, host in _hosts(site):
-        if host.address is None:
+        if host.address is None and site.infrastructure.module == "static":
             what = f"{host.name} has no address; `static` adopts hosts by address"
             yield location, what, "add e.g. address: 192.0.2.11"
         if isinstance(host, Device) and host.data is not None and not host.data.is_absolute():
             yield (*location, "data"), f"{host.data} must be an absolute path on {host.name}", "e.g. /srv/edgefl/data"
     if not site.isolation.operator_addresses:
-        what = "static hosts need the operator's address, or their firewalls shut you out"
+        what = "real hosts need the operator's address, or their firewalls shut you out"
         yield ("isolation", "operator_addresses"), what, "add under isolation: operator_addresses: [192.0.2.1]"
+
+
+def own_module(site: Site) -> Iterator[Mistake]:
+    """A module of the operator's own has a place, and nothing else has one."""
+    own, source = site.infrastructure.module == "own", site.infrastructure.source
+    if own and source is None:
+        yield ("infrastructure", "module"), "`own` names no module", "add under infrastructure: source: ./terraform"
+    elif not own and source is not None:
+        yield ("infrastructure", "source"), f"{site.infrastructure.module} has a module already", "module: own, or leave it out"
 
 
 def budgets(site: Site) -> Iterator[Mistake]:
@@ -136,6 +148,7 @@ RULES: tuple[tuple[Callable[[Site], Iterator[Mistake]], tuple[str, ...]], ...] =
     (addresses, ()),
     (lab_network, ("infrastructure",)),
     (static_hosts, ("infrastructure", "isolation")),
+    (own_module, ("infrastructure",)),
     (budgets, ("privacy",)),
     (robustness, ("run", "aggregation")),
 )

@@ -53,10 +53,10 @@ def load(path: Path, *, with_files: bool = False) -> Site:
 def site_hash(site: Site) -> str:
     """SHA-256 (hex) of the site's meaning: equal for two files that say the same, wherever they lie."""
     values = site.model_dump(mode="json")
-    for host in (values["coordinator"], *values["devices"]):
-        for key in ("ssh_key", "data"):
-            if (given := host.get(key)) and Path(given).is_relative_to(site.root):
-                host[key] = os.path.relpath(given, site.root)
+    for section in (values["infrastructure"], values["coordinator"], *values["devices"]):
+        for key in ("source", "ssh_key", "data"):
+            if (given := section.get(key)) and Path(given).is_relative_to(site.root):
+                section[key] = os.path.relpath(given, site.root)
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -79,8 +79,10 @@ class Device(HostBase):
 class Infrastructure(Model):
     """Where the hosts come from."""
 
-    module: Literal["lab", "static"] = "lab"
-    """`lab` boots hosts on this machine; `static` adopts hosts that exist, by address."""
+    module: Literal["lab", "static", "own"] = "lab"
+    """`lab` boots hosts on this machine; `static` adopts hosts that exist, by address; `own` asks a Terraform module of yours."""
+    source: Path | None = None
+    """`own`: the module's directory; it takes `devices` and gives `inventory`, as terraform/README.md says."""
     engine: Literal["auto", "terraform", "tofu", "embedded"] = "auto"
     """Which Terraform: `auto` takes terraform or tofu from PATH, else the embedded one."""
     network: IPv4Interface = IPv4Interface("10.77.0.1/24")
@@ -248,7 +250,11 @@ class Site(Model):
 
         devices = [device.model_copy(update=local(device)) for device in self.devices]
         coordinator = self.coordinator.model_copy(update=local(self.coordinator))
-        placed = self.model_copy(update={"coordinator": coordinator, "devices": devices})
+        infrastructure = self.infrastructure
+        if infrastructure.source is not None:
+            infrastructure = infrastructure.model_copy(update={"source": root / infrastructure.source.expanduser()})
+        sections = {"coordinator": coordinator, "devices": devices, "infrastructure": infrastructure}
+        placed = self.model_copy(update=sections)
         placed._root = root
         return placed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, get_args
@@ -83,7 +84,7 @@ def _unknown(location: Location, source: Source) -> Finding:
 def _wrong(location: Location, problems: list[Any], source: Source) -> Finding:
     given = problems[0]["input"]
     expected = ", or ".join(dict.fromkeys(_expected(problem) for problem in problems))
-    meant = nearest(str(given), expected.split(" or ")) if problems[0]["type"] == "literal_error" else None
+    meant = nearest(str(given), re.split(", | or ", expected)) if problems[0]["type"] == "literal_error" else None
     what = f"{dotted(location)} must be {expected}, not {_shown(given)}"
     if expected == "text" and isinstance(given, int | float):
         return Finding(source.where(location), what, f'put it in quotes: "{given}"')

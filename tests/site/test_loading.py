@@ -85,7 +85,7 @@ def test_every_mistake_is_named_at_once_with_its_line_and_the_nearest_right_thin
         "devices[2].limits.memory_mb must be at least 256, not 8",
     ]
     assert texts[8].startswith("devices[3] must be a section")
-    assert texts[10] == "infrastructure.module must be lab or static, not 'labb'"
+    assert texts[10] == "infrastructure.module must be lab, static or own, not 'labb'"
     assert hints[texts[10]] == "did you mean lab?"
     assert texts[12] == "run.rounds must be a whole number, not 2.5"
     assert hints[texts[13]] == "did you mean quorum?"
@@ -192,3 +192,21 @@ def test_the_hash_follows_the_meaning_and_not_the_place_or_the_layout(tmp_path: 
     second = site_hash(load(written(there, "# the same\ndevices: [{data: data, name: edge-01}]\nname: a\nrun:\n")))
     assert first == second
     assert site_hash(load(written(there, text + "run: {rounds: 3}\n"))) != first
+
+
+def test_a_module_of_ones_own_that_is_not_there_is_said_before_anything_is_touched(tmp_path: Path) -> None:
+    text = "name: a\ninfrastructure: {module: own, source: ./machines}\ndevices: [{name: edge-01}]\n"
+    text += "isolation: {operator_addresses: [192.0.2.1]}\n"
+    load(written(tmp_path, text))
+    with pytest.raises(SiteInvalid, match="has a mistake") as wrong:
+        load(written(tmp_path, text), with_files=True)
+    assert "no Terraform module in" in wrong.value.findings[0].what
+    (tmp_path / "machines").mkdir()
+    (tmp_path / "machines" / "main.tf").touch()
+    assert load(written(tmp_path, text), with_files=True).infrastructure.source == tmp_path / "machines"
+
+
+def test_the_nearest_of_many_names_is_offered(tmp_path: Path) -> None:
+    with pytest.raises(SiteInvalid) as wrong:
+        load(written(tmp_path, GOOD + "aggregation: {rule: gaurd}\ncompression: {mode: topk}\n"))
+    assert [finding.hint for finding in wrong.value.findings] == ["did you mean guard?", "did you mean top-k?"]
