@@ -7,6 +7,7 @@ The state lies on the device, beside nothing that trains: it is made of updates 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ class Feedback:
         self.path = path
 
     def compress(self, delta: Vector, settings: Compression, run: str, round_: int, *, resumes: str = "") -> bytes:
-        """Encode a round's update with what earlier rounds left out; what is left out now is on the disk when this returns.
+        """Encode a round's update with what earlier rounds left out; what is left out now is on the disk when this
+        returns, or forgotten where the disk takes nothing.
 
         A round that is done again begins with what it began with before, so nothing is sent twice. Another run begins with
         nothing, unless it `resumes` the one whose state this is.
@@ -37,7 +39,11 @@ class Feedback:
             before = np.zeros_like(delta)
         whole = delta + before
         payload = encode(whole, settings)
-        self._save(run, round_, before, whole - decode(payload, len(whole)))
+        try:
+            self._save(run, round_, before, whole - decode(payload, len(whole)))
+        except OSError:  # a full disk costs a little accuracy, not the round; what is stale must not be sent again
+            with suppress(OSError):
+                self.path.unlink()
         return payload
 
     def _before(self, run: str, round_: int, resumes: str) -> Vector | None:

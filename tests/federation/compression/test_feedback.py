@@ -65,3 +65,9 @@ def test_a_damaged_state_costs_what_it_held_and_no_round(feedback: Feedback, dam
 def test_a_model_of_another_size_begins_with_nothing(feedback: Feedback) -> None:
     feedback.compress(delta(), TOP, "run", 1)
     assert len(decode(feedback.compress(delta()[:50], TOP, "run", 2), 50)) == 50
+
+
+def test_a_disk_that_takes_nothing_costs_what_was_left_out_and_no_round(tmp_path: Path) -> None:
+    (tmp_path / "app").write_text("no directory")
+    sent = Feedback(tmp_path / "app" / "feedback.safetensors").compress(delta(), TOP, "run", 1)
+    assert np.count_nonzero(decode(sent, 200)) == 20
