@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from edgefl.cli.output import safe
@@ -12,8 +14,8 @@ HOSTILE = "gone\x1b]52;c;cm0gLXJm\x07\x1b[2J\x9b31m\r\nnext"
 
 
 @pytest.mark.parametrize("shown", [printable, safe, lambda text: plain(ink(text))])
-def test_no_control_character_reaches_the_terminal(shown: object) -> None:
-    text = shown(HOSTILE)  # type: ignore[operator]
+def test_no_control_character_reaches_the_terminal(shown: Callable[[str], str]) -> None:
+    text = shown(HOSTILE)
     assert text.isprintable()
     assert "gone" in text
     assert "next" in text

@@ -113,7 +113,7 @@ class Output:
         return ""
 
     def _show_current(self, event: Progress) -> None:
-        text = f"{event.stage} {event.subject} [dim]{safe(event.what)}[/]"
+        text = f"{event.stage} {safe(event.subject)} [dim]{safe(event.what)}[/]"
         if isinstance(event, Finished) and not event.subject:
             self.quiet()
         elif self._status is None:

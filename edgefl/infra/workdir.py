@@ -209,10 +209,12 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _copy_whole(source: Path, target: Path) -> None:
-    """Make a directory equal to the operator's own module, templates and scripts too; Terraform's own files stay out of it."""
+    """Make a directory equal to the operator's own module, templates and scripts too; Terraform's own files stay out of it, and
+    the site's state, of which the target is a part: a module may lie beside site.yaml.
+    """
     fresh = target.with_name(f".{target.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(source, fresh, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+    shutil.copytree(source, fresh, ignore=shutil.ignore_patterns(".edgefl", ".terraform*", "*.tfstate*"))
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
 

@@ -48,6 +48,17 @@ def test_a_file_that_a_newer_edgefl_no_longer_ships_goes(tmp_path: Path) -> None
     assert not (work.root / "modules" / "lab" / "old.tf").exists()
 
 
+def test_a_module_of_ones_own_may_lie_beside_site_yaml(tmp_path: Path) -> None:
+    (tmp_path / "main.tf").write_text("# hosts")
+    own = {"name": "clinic", "infrastructure": {"module": "own", "source": "."}, "devices": [{"name": "edge-01"}]}
+    placed = Site.model_validate(own).at(tmp_path)
+    work = Workdir(placed.state / "terraform")
+    for _ in range(2):
+        work.prepare()
+        work.render(placed)
+    assert [path.name for path in (work.root / "modules" / "own").iterdir()] == ["main.tf"]
+
+
 async def test_a_lab_without_the_provider_installed_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terraform, "find_spec", lambda name: None)
     monkeypatch.setenv("EDGEFL_TERRAFORM", _terraform(tmp_path))
