@@ -59,7 +59,7 @@ class HostsUnfit(AnsibleFailed):
 async def converge(
     site: Site,
     inventory: Inventory,
-    bundle: rendering.Release,
+    bundle: rendering.Release | None,
     playbook: str = "site.yml",
     *,
     limit: Sequence[str] | None = None,
@@ -68,7 +68,8 @@ async def converge(
 ) -> AsyncIterator[Progress]:
     """Bring the hosts to what the site says, or with `check` say what that would change; a second time changes nothing.
 
-    limit: the names of hosts that take part; None means all. diff: a change's Step carries `detail["diff"]`.
+    bundle: what is put on hosts; None for a playbook that puts nothing there. limit: the names of hosts that take part; None
+    means all. diff: a change's Step carries `detail["diff"]`.
     Cancelled anywhere, the playbook ends and the next run goes on from there. Raises AnsibleFailed and its kin after the run,
     naming every host that failed; a device that is left out as the site allows is only warned about.
     """

@@ -25,6 +25,8 @@ from edgefl.site.model import Device, Site
 
 Variables = dict[str, Any]
 
+_CONNECTION: Variables = {"ansible_python_interpreter": "/usr/bin/python3", "ansible_ssh_pipelining": True}
+
 
 class Release(Protocol):
     """What the playbooks need to know about a bundle."""
@@ -59,13 +61,18 @@ class Rendered:
     known_hosts: Path
 
 
-def write(site: Site, inventory: Inventory, bundle: Release) -> Rendered:
-    """Render everything into `.edgefl/ansible/`, leaving files alone whose content is already right."""
+def write(site: Site, inventory: Inventory, bundle: Release | None) -> Rendered:
+    """Render everything into `.edgefl/ansible/`, leaving files alone whose content is already right.
+
+    bundle: None for a playbook that puts nothing on hosts; it is told how to reach those of `inventory`, and no more.
+    """
     directory = site.state / "ansible"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     rendered = Rendered(directory / "inventory.json", directory / "ansible.cfg", directory / "known_hosts")
     _write(rendered.known_hosts, known_hosts(inventory))
-    _write(rendered.inventory, json.dumps(variables(site, inventory, bundle, rendered.known_hosts), indent=2) + "\n")
+    known = rendered.known_hosts
+    told = reachable(inventory, known) if bundle is None else variables(site, inventory, bundle, known)
+    _write(rendered.inventory, json.dumps(told, indent=2) + "\n")
     _write(rendered.configuration, configuration(rendered.inventory, accelerated=is_accelerated(inventory)))
     return rendered
 
@@ -93,6 +100,15 @@ def variables(site: Site, inventory: Inventory, bundle: Release, known_hosts_fil
             },
         }
     }
+
+
+def reachable(inventory: Inventory, known_hosts_file: Path) -> Variables:
+    """The inventory for taking edgefl off hosts: that needs neither a bundle nor what the site says today."""
+    children = {
+        group: {"hosts": {host.name: _connection(host, known_hosts_file) for host in inventory.hosts if host.role == role}}
+        for group, role in (("edgefl_coordinators", "coordinator"), ("edgefl_devices", "device"))
+    }
+    return {"all": {"vars": _CONNECTION, "children": children}}
 
 
 def host_document(site: Site, host: Host, inventory: Inventory, bundle: Release) -> Variables:
@@ -171,8 +187,7 @@ def _site_variables(site: Site, inventory: Inventory, bundle: Release) -> Variab
     operators = operator_addresses(site)
     devices = [inventory.host(device.name) for device in site.devices]
     return {
-        "ansible_python_interpreter": "/usr/bin/python3",
-        "ansible_ssh_pipelining": True,
+        **_CONNECTION,
         "preflight_on_failure": site.preflight.on_failure,
         "preflight_quorum": site.quorum,
         "preflight_max_clock_skew_s": site.preflight.max_clock_skew_s,
@@ -205,12 +220,8 @@ def _site_variables(site: Site, inventory: Inventory, bundle: Release) -> Variab
 
 
 def _host_variables(site: Site, host: Host, inventory: Inventory, bundle: Release, known_hosts_file: Path) -> Variables:
-    found: Variables = {
-        "ansible_host": host.address,
-        "ansible_port": host.port,
-        "ansible_user": host.user,
-        "ansible_become": host.user != "root",
-        "ansible_ssh_common_args": ssh_options(host, known_hosts_file),
+    return {
+        **_connection(host, known_hosts_file),
         "edgefl_role": host.role,
         "isolation_role": host.role,
         "isolation_ssh_port": host.port,
@@ -218,6 +229,16 @@ def _host_variables(site: Site, host: Host, inventory: Inventory, bundle: Releas
         "identity_address": host.address,
         "runtime_role": host.role,
         f"{host.role}_document": host_document(site, host, inventory, bundle),
+    }
+
+
+def _connection(host: Host, known_hosts_file: Path) -> Variables:
+    found: Variables = {
+        "ansible_host": host.address,
+        "ansible_port": host.port,
+        "ansible_user": host.user,
+        "ansible_become": host.user != "root",
+        "ansible_ssh_common_args": ssh_options(host, known_hosts_file),
     }
     if host.ssh_key:
         found["ansible_ssh_private_key_file"] = host.ssh_key

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from edgefl.infra.inventory import Inventory
 from edgefl.operations.lock import site_lock
 from edgefl.operations.stage import chained
-from edgefl.operations.state import bundle_directory, inventory_file
-from edgefl.progress import Finished, Progress, Started
+from edgefl.operations.state import inventory_file
+from edgefl.progress import Finished, Progress, Started, Warned
 from edgefl.site.model import Site
 
 
@@ -17,17 +18,12 @@ async def down(site: Site) -> AsyncIterator[Progress]:
 
     The operator's authority, proofs and fetched models stay in `.edgefl/`; ledger and journal stay on adopted hosts.
     """
-    from edgefl.infra.inventory import Inventory
     from edgefl.infra.terraform import Terraform
 
     with site_lock(site, "down"):
         # Adopted hosts live on without edgefl; a module's own hosts end whole.
         if site.infrastructure.module == "static" and inventory_file(site).exists():
-            from edgefl.fleet import ansible, bundle
-
-            inventory = Inventory.load(inventory_file(site))
-            package = bundle.Bundle.load(bundle_directory(site))
-            async for event in chained(ansible.converge(site, inventory, package, playbook="reset.yml")):
+            async for event in chained(_hosts_reset(site, Inventory.load(inventory_file(site)))):
                 yield event
         async for event in chained(Terraform(site).destroy()):
             yield event
@@ -35,6 +31,21 @@ async def down(site: Site) -> AsyncIterator[Progress]:
             async for event in chained(_lab_gone(site)):
                 yield event
         inventory_file(site).unlink(missing_ok=True)
+
+
+async def _hosts_reset(site: Site, inventory: Inventory) -> AsyncIterator[Progress]:
+    """Take edgefl off the hosts that were adopted, but for those that site.yaml no longer names: they may be lost for good."""
+    from edgefl.fleet import ansible
+
+    named = {host.name for host in site.hosts}
+    for host in inventory.hosts:
+        if host.name not in named:
+            what = f"is not in site.yaml any more, so edgefl stays on it ({host.address})"
+            yield Warned("configuration", host.name, what, hint=f"put {host.name} back into site.yaml, then edgefl down")
+    limit = [host.name for host in inventory.hosts if host.name in named]
+    if limit:
+        async for event in chained(ansible.converge(site, inventory, None, playbook="reset.yml", limit=limit)):
+            yield event
 
 
 async def _lab_gone(site: Site) -> AsyncIterator[Progress]:

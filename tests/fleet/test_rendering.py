@@ -61,6 +61,20 @@ def test_a_host_that_does_not_exist_yet_is_named(tmp_path: Path) -> None:
         rendering.variables(a_site(tmp_path), only_one, Package(), Path("/known"))
 
 
+def test_taking_edgefl_off_hosts_needs_no_bundle_and_only_the_way_to_hosts_that_exist(tmp_path: Path) -> None:
+    only_one = Inventory(hosts(user="ops", ssh_key="/lab/key").hosts[:2])
+    rendered = rendering.write(a_site(tmp_path), only_one, None)
+    told = json.loads(rendered.inventory.read_text())["all"]
+    by_role = [list(told["children"][group]["hosts"]) for group in ("edgefl_coordinators", "edgefl_devices")]
+
+    assert by_role == [["coordinator"], ["edge-01"]]
+    whole = rendering.variables(a_site(tmp_path), hosts(user="ops"), Package(), rendered.known_hosts)["all"]["children"]
+    for group, children in told["children"].items():
+        for name, way in children["hosts"].items():
+            assert way["ansible_become"] is True
+            assert way.items() <= whole[group]["hosts"][name].items()
+
+
 def test_a_device_gets_the_smaller_of_its_own_and_the_sites_epsilon_limit(tmp_path: Path) -> None:
     site = a_site(tmp_path, "privacy: {epsilon_limit: 8}\n")
     documents = [rendering.host_document(site, host, hosts(), Package()) for host in hosts().devices]
