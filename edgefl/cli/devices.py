@@ -128,8 +128,10 @@ def _facts(row: DeviceRow, now: datetime) -> list[tuple[str, str]]:
 
     host = f"{row.architecture or '—'}, {row.cores or '—'} cores, {row.memory_mb or '—'} MiB, {row.address or '—'}"
     sent = f"{row.updates} updates, {row.rejected} rejected, {row.dropped} missing"
+    left_out = [("left out", f"of the last up: {row.unfit}")] if row.unfit else []
     return [
         ("host", host),
+        *left_out,
         ("budget", _budget(row.epsilon)),
         ("trust", number(row.reputation)),
         ("certificate", _certificate(row.certificate, now)),

@@ -196,6 +196,14 @@ class DeviceFacts(Body):
     release: str = ""
 
 
+class DeviceFitness(Body):
+    """Whether the last provisioning took a device in; `why` says what kept it out and is empty when nothing does."""
+
+    type: Literal["device_fitness"] = "device_fitness"
+    device: str
+    why: str = ""
+
+
 class CertificateIssued(Body):
     """The site's authority signed a certificate."""
 
@@ -260,6 +268,7 @@ KnownBody = Annotated[
     | RunFinished
     | DeviceState
     | DeviceFacts
+    | DeviceFitness
     | CertificateIssued
     | CertificateRevoked
     | IsolationProven

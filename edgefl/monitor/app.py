@@ -32,6 +32,7 @@ NDJSON = "application/x-ndjson"
 FROM_OPERATORS = (
     schema.OperatorAction,
     schema.DeviceFacts,
+    schema.DeviceFitness,
     schema.DeviceState,
     schema.CertificateIssued,
     schema.CertificateRevoked,

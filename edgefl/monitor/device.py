@@ -10,6 +10,7 @@ from edgefl.events.schema import (
     CertificateIssued,
     DeviceDropped,
     DeviceFacts,
+    DeviceFitness,
     DeviceState,
     Event,
     FlagRaised,
@@ -101,7 +102,7 @@ class DeviceRow:
 
     state is derived from what follows it: standing, then connection, then suspicion, then activity.
     round, accuracy, loss, samples, update_*, *_s and cpu are the last update's; updates, rejected, dropped and bytes_* add up.
-    cpu: cores kept busy while training, e.g. 0.7. seen: when it last gave a sign of life.
+    cpu: cores kept busy while training, e.g. 0.7. seen: when it last gave a sign of life. unfit: why the last `up` left it out.
     """
 
     name: str
@@ -118,6 +119,7 @@ class DeviceRow:
     memory_mb: int | None = None
     address: str = ""
     release: str = ""
+    unfit: str = ""
 
     round: int = 0
     accuracy: float | None = None
@@ -189,6 +191,8 @@ class DeviceRow:
                     address=body.address,
                     release=body.release,
                 )
+            case DeviceFitness() as body:
+                return evolve(self, unfit=body.why)
             case IsolationProven() as body:
                 proof = Isolation(
                     event.at, body.probes, tuple(body.open_forbidden), tuple(body.closed_required), body.proof_sha256

@@ -61,6 +61,8 @@ def _of_device(row: DeviceRow, status: Status) -> Iterator[Concern]:
         yield Concern(row.name, f"is offline{_since(row, status.now)}", f"edgefl doctor {row.name}")
     elif row.state == "enrolled":
         yield Concern(row.name, "has not come online yet", f"edgefl doctor {row.name}")
+    if row.unfit:
+        yield Concern(row.name, f"was left out of the last up: {row.unfit}", "edgefl up takes it in when it is well again")
     here = [flag for flag in row.flags if run is not None and flag.run == run.id]
     if row.suspect or here:
         rounds = f" in {len(here)} of run {run.id}'s rounds" if here and run is not None else ""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from edgefl.events.schema import Body, CertificateIssued, DeviceFacts, OperatorAction
+from edgefl.events.schema import Body, CertificateIssued, DeviceFacts, DeviceFitness, OperatorAction
 from edgefl.infra.inventory import Inventory
 from edgefl.monitor.state import FederationState
 from edgefl.operations.watch import watching
@@ -18,9 +18,17 @@ STAGE = "journal"
 
 
 async def report_fleet(
-    site: Site, inventory: Inventory, facts: Mapping[str, Mapping[str, Any]], *, converged: bool
+    site: Site,
+    inventory: Inventory,
+    facts: Mapping[str, Mapping[str, Any]],
+    *,
+    converged: bool,
+    unfit: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Progress]:
-    """Tell the monitor which devices there are, what they may do and for how long; only what it does not know yet."""
+    """Tell the monitor which devices there are, what they may do and for how long; only what it does not know yet.
+
+    unfit: why each device that is not in `inventory` was left out, by name.
+    """
     from edgefl.fleet import evidence
 
     began = time.monotonic()
@@ -28,6 +36,8 @@ async def report_fleet(
     async with watching(site) as monitor:
         known = (await monitor.status(updates=False)).state
         news: list[Body] = [*_facts(inventory, facts, known), *_certificates(site, known)]
+        reasons = {**{device.name: "" for device in inventory.devices}, **(unfit or {})}
+        news += [DeviceFitness(device=name, why=why) for name, why in reasons.items() if _unfit(known, name) != why]
         if (latest := evidence.latest(site.state)) is not None:
             news += latest.events(device.name for device in inventory.devices)
         if converged:
@@ -52,6 +62,11 @@ def _facts(inventory: Inventory, facts: Mapping[str, Mapping[str, Any]], known: 
         row = known.devices.get(device.name)
         if row is None or any(getattr(row, name) != value for name, value in said.model_dump(exclude={"type", "device"}).items()):
             yield said
+
+
+def _unfit(known: FederationState, device: str) -> str:
+    row = known.devices.get(device)
+    return row.unfit if row is not None else ""
 
 
 def _certificates(site: Site, known: FederationState) -> Iterable[CertificateIssued]:

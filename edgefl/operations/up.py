@@ -18,7 +18,7 @@ from edgefl.operations.reporting import report_fleet
 from edgefl.operations.stage import chained
 from edgefl.operations.state import bundle_directory, inventory_file, passphrase
 from edgefl.operations.task import prove_task
-from edgefl.progress import Finished, Progress, Started
+from edgefl.progress import Failed, Finished, Progress, Started
 from edgefl.site.model import Site
 
 if TYPE_CHECKING:
@@ -45,15 +45,18 @@ async def up(site: Site) -> AsyncIterator[Progress]:
         inventory = Inventory.load(inventory_file(site))
         fit: list[str] = []
         facts: dict[str, Mapping[str, Any]] = {}
+        unfit: dict[str, str] = {}
         async for event in chained(preflight.check(site, inventory, fit, bundle=package)):
             facts[event.subject] = event.detail
+            if isinstance(event, Failed):
+                unfit[event.subject] = event.why
             yield event
         fleet = Inventory(tuple(host for host in inventory.hosts if host.name in fit))
         converged = False
         async for event in chained(ansible.converge(site, inventory, package, limit=fit), proof.verify(site, fleet)):
             converged = converged or (isinstance(event, Finished) and event.changed)
             yield event
-        async for event in chained(report_fleet(site, fleet, facts, converged=converged)):
+        async for event in chained(report_fleet(site, fleet, facts, converged=converged, unfit=unfit)):
             yield event
 
 

@@ -48,6 +48,7 @@ def certificate(**changes) -> Certificate:
         (row(state="offline", connected=False, seen=NOW - timedelta(minutes=4)), "is offline for 4 min"),
         (row(state="offline", connected=False, seen=None), "is offline"),
         (row(state="enrolled", connected=None), "has not come online yet"),
+        (row(unfit="its clock is 90 s behind"), "was left out of the last up: its clock is 90 s behind"),
         (row(state="quarantined", standing="quarantined", detail="odd updates"), "is quarantined: odd updates"),
         (row(state="suspect", suspect=True, flags=(FLAG,)), "was flagged in 1 of run 4's rounds: points away from its peers"),
         (row(flags=(FLAG,)), "was flagged in 1 of run 4's rounds: points away from its peers"),

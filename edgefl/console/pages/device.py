@@ -67,6 +67,7 @@ def facts(row: DeviceRow, frame: Frame) -> list[Ink]:
         (*_label("identity"), *join([_certificate(row, frame), _isolation(row)], _DOT)),
         (*_label("work"), *join([_seen(row, frame), *_work(row)], _DOT)),
         (*_label("privacy"), *_privacy(row)),
+        *([(*_label("left out"), *ink(f"of the last up: {row.unfit}", Tone.WARN))] if row.unfit else []),
     ]
 
 
