@@ -56,8 +56,6 @@ VENVS = Path("/opt/edgefl/venvs")
 """<hash>/: what edgefl depends on, by the hash of its lock; `/opt/edgefl/venv` points at the one in use."""
 MONITOR_SOCKET = Path("/run/edgefl-monitor/api.sock")
 """Where the gate reaches the monitor."""
-GATE_ADMIN_SOCKET = Path("/run/edgefl-gate/admin.sock")
-"""haproxy's runtime API, for live revocation."""
 
 
 def cache() -> Path:
