@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +22,50 @@ BARE = "edge-02"
 """The device whose host begins with nothing, so that the whole bundle is pushed to it as to a real one."""
 
 
-def edgefl(*argv: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user's script would."""
-    command = [sys.executable, "-m", "edgefl", *argv]
+def edgefl(*argv: str, timeout_s: float = 900, within: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user's script would; `within` is a command that runs another one somewhere else."""
+    command = [*within, sys.executable, "-m", "edgefl", *argv]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
 
 
 def last_object(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The result of a command that ran with --json."""
     return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def until(condition: Callable[[], object], what: str, deadline_s: float = 120.0) -> None:
+    """Wait for a condition; the failure says what was awaited."""
+    ends = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < ends, f"waited {deadline_s} s for {what}"
+        time.sleep(0.5)
+
+
+@contextmanager
+def in_background(*argv: str, within: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
+    """The command line while it runs; it is ended when the block is left."""
+    process = subprocess.Popen(
+        [*within, sys.executable, "-m", "edgefl", *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # CI may ignore Ctrl-C, and children inherit that
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=120)
+
+
+def interrupted(process: subprocess.Popen[str], stage: str) -> int:
+    """Press Ctrl-C as soon as the command says that this stage began; its exit code."""
+    assert process.stdout
+    assert any(json.loads(line).get("stage") == stage for line in process.stdout), f"it never came to {stage}"
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    return process.wait(timeout=120)
 
 
 @dataclass(frozen=True)

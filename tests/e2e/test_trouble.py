@@ -3,43 +3,12 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
-from .conftest import Demo, edgefl, last_object
+from .conftest import Demo, edgefl, in_background, interrupted, last_object, until
 
 pytestmark = pytest.mark.e2e
-
-
-def until(condition, what: str, deadline_s: float = 120.0) -> None:
-    """Wait for a condition; the failure says what was awaited."""
-    ends = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < ends, f"waited {deadline_s} s for {what}"
-        time.sleep(0.5)
-
-
-@contextmanager
-def in_background(*argv: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "edgefl", *argv],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # CI may ignore Ctrl-C, and children inherit that
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.communicate(timeout=120)
 
 
 def test_a_second_up_at_the_same_time_is_refused_by_name(demo: Demo) -> None:
@@ -149,12 +118,7 @@ def test_a_coordinator_that_dies_in_the_middle_of_up_is_named_and_the_next_up_go
 def test_ctrl_c_leaves_a_site_from_which_up_goes_on(demo: Demo) -> None:
     demo.on("edge-05", "systemctl", "stop", "edgefl-supernode")
     with in_background("up", "--site", str(demo.directory), "--json") as going:
-        assert going.stdout
-        for line in going.stdout:
-            if json.loads(line).get("stage") == "configuration":
-                break
-        going.send_signal(signal.SIGINT)
-        assert going.wait(timeout=120) == 130
+        assert interrupted(going, "configuration") == 130
     again = demo.edgefl("up", "--json")
     assert again.returncode == 0, again.stdout[-3000:]
     assert demo.on("edge-05", "systemctl", "is-active", "edgefl-supernode").stdout.strip() == "active"
