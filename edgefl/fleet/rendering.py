@@ -97,6 +97,7 @@ def variables(site: Site, inventory: Inventory, bundle: Release, known_hosts_fil
                 "edgefl_devices": {
                     "hosts": {host.name: _host_variables(site, host, inventory, bundle, known_hosts_file) for host in devices}
                 },
+                "edgefl_standing": {},  # filled by a run that finds nothing to do
             },
         }
     }
@@ -190,6 +191,7 @@ def _site_variables(site: Site, inventory: Inventory, bundle: Release) -> Variab
         **_CONNECTION,
         "preflight_on_failure": site.preflight.on_failure,
         "preflight_quorum": site.quorum,
+        "preflight_record": str(site.state / "ansible" / "standing.json"),
         "preflight_max_clock_skew_s": site.preflight.max_clock_skew_s,
         "preflight_min_disk_mb": site.preflight.min_disk_mb,
         "preflight_min_memory_mb": site.preflight.min_memory_mb,

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from edgefl.errors import EdgeflError
 from edgefl.pki.authority import Authority
 from edgefl.pki.profiles import profiles
-from edgefl.site import load
 
 from ansible_collections.edgefl.host.plugins.plugin_utils import renewal
+from ansible_collections.edgefl.host.plugins.plugin_utils.authority import of as authority_of
+from ansible_collections.edgefl.host.plugins.plugin_utils.authority import site_of
 from ansible_collections.edgefl.host.plugins.plugin_utils.known import FACT, FactfulAction
 
 IDENTITY = "/etc/edgefl/identity"
-PASSPHRASE = "EDGEFL_PASSPHRASE"  # noqa: S105  # the variable's name
-PASSPHRASE_FILE = "EDGEFL_PASSPHRASE_FILE"  # noqa: S105
-"""Where the passphrase can be read once instead: edgefl hands it over in memory, so that no log of the run can hold it."""
 
 
 class ActionModule(FactfulAction):
@@ -110,23 +105,3 @@ class ActionModule(FactfulAction):
         diff = {"before_header": "identity", "after_header": "identity", "before": "", "after": "\n".join(lines) + "\n"}
         touched = [f"{IDENTITY}/{role}.crt" for role in renew] + [file["path"] for file in files]
         return {"changed": True, "renewed": renew, "touched": touched, "diff": diff}
-
-
-@cache
-def site_of(site_file: str) -> Any:
-    """The site, loaded once per process."""
-    return load(Path(site_file))
-
-
-@cache
-def authority_of(site_file: str, state_dir: str) -> Authority:
-    """The operator's authority, opened once per process."""
-    return Authority.open(Path(state_dir), site=site_of(site_file), passphrase=passphrase())
-
-
-def passphrase() -> str | None:
-    """What opens the authority's keys, from a file or the environment."""
-    place = os.environ.get(PASSPHRASE_FILE)
-    if place:
-        return Path(place).read_text() or None
-    return os.environ.get(PASSPHRASE) or None

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from ansible import context
+from edgefl.errors import EdgeflError
+
+from ansible_collections.edgefl.host.plugins.plugin_utils import authority, renewal, standing
 from ansible_collections.edgefl.host.plugins.plugin_utils.fitness import verdict
 from ansible_collections.edgefl.host.plugins.plugin_utils.known import FACT, FactfulAction
 
+PLAYBOOKS = Path(__file__).parents[5]
+
 
 class ActionModule(FactfulAction):
-    """Runs once for the whole play (`run_once`): fails when the site says so, else names who is left out."""
+    """Runs once for the whole play (`run_once`): fails when the site says so, else names who is left out.
+
+    With `record` it also says whether there is anything to do at all.
+    """
 
     def act(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """Gather every host's problems and decide."""
         hosts = self.task_vars["hostvars"]
         names = self.task_vars["ansible_play_hosts_all"]
-        found = {name: hosts[name].get(FACT, {}).get("problems", ["could not be read"]) for name in names}
-        unfit = {name: list(problems) for name, problems in found.items() if problems}
+        facts = {name: hosts[name].get(FACT, {"problems": ["could not be read"]}) for name in names}
+        unfit = {name: list(known["problems"]) for name, known in facts.items() if known["problems"]}
         goes_on, block = verdict(
             unfit,
             stops=wanted["on_failure"] == "stop",
@@ -24,4 +35,20 @@ class ActionModule(FactfulAction):
             devices=sum(name != wanted["coordinator"] for name in names),
             quorum=int(wanted["quorum"]),
         )
-        return {"changed": False, "failed": not goes_on, "msg": block, "unfit": unfit}
+        said = {"changed": False, "failed": not goes_on, "msg": block, "unfit": unfit, "stands": False, "wants": {}}
+        record = wanted.get("record")
+        if not record or not goes_on:
+            return said
+        try:
+            others = [standing.of_tree(PLAYBOOKS), str(context.CLIARGS.get("extra_vars")), authority_says(wanted)]
+        except EdgeflError:  # the role that needs the authority says what is wrong with it
+            return said
+        wants = {name: standing.wanted(hosts.raw_get(name), others) for name in names}
+        is_done = not unfit and standing.stands(standing.load(Path(record)), wants, facts, datetime.now(UTC))
+        return {**said, "stands": is_done, "wants": wants}
+
+
+def authority_says(wanted: dict[str, Any]) -> str:
+    """Who is trusted, and who no more."""
+    its = authority.of(wanted["site_file"], wanted["state_dir"])
+    return its.bundle().decode() + str(renewal.content_of(renewal.lists_of(its.crl().decode())))

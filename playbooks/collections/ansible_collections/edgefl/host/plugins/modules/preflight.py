@@ -23,6 +23,18 @@ options:
     description: How many devices must be fit.
     type: int
     required: true
+  record:
+    description: File on the controller in which M(edgefl.host.standing) wrote how it left the hosts; none means not to ask.
+    type: path
+    default: ""
+  site_file:
+    description: The site, for C(record).
+    type: path
+    default: ""
+  state_dir:
+    description: Where the site's authority lies, for C(record).
+    type: path
+    default: ""
 author: [The edgefl authors]
 """
 
@@ -35,6 +47,14 @@ EXAMPLES = r"""
 RETURN = r"""
 unfit:
   description: Problems by host.
+  returned: always
+  type: dict
+stands:
+  description: Whether every host is as the last run left it and nothing else is wanted, so that there is nothing to do.
+  returned: always
+  type: bool
+wants:
+  description: A digest by host of what is wanted of it, for M(edgefl.host.standing).
   returned: always
   type: dict
 """

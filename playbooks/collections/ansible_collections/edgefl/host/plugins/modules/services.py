@@ -52,6 +52,7 @@ restarted:
   type: list
 """
 
+import contextlib
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -60,6 +61,7 @@ from ansible_collections.edgefl.host.plugins.module_utils import units
 from ansible_collections.edgefl.host.plugins.module_utils.process import CommandFailed, run
 
 POLL_S = 0.25
+"""Between looks at a unit that systemd is about to bring back."""
 RESTARTS = 3
 """A unit that came back this often and still is not ready will not become so by waiting."""
 
@@ -77,9 +79,17 @@ def wait(names, wait_s):
     while True:
         late = {name: state for name, state in units.states(names).items() if not state["active"]}
         is_hopeless = any(state["restarts"] >= RESTARTS for state in late.values())
-        if not late or is_hopeless or time.monotonic() > deadline:
+        left_s = deadline - time.monotonic()
+        if not late or is_hopeless or left_s <= 0:
             return [f"{name} is {state['state']}:\n{units.last_words(name)}" for name, state in late.items()]
-        time.sleep(POLL_S)
+        starting = [name for name, state in late.items() if _is_starting(state)]
+        if starting:
+            # Joins the job that is under way and sleeps until its end: asking again and again would cost a small host more
+            # than the start itself.
+            with contextlib.suppress(CommandFailed):
+                run(["systemctl", "start", *starting], check=False, timeout_s=left_s)
+        else:
+            time.sleep(POLL_S)
 
 
 def main():

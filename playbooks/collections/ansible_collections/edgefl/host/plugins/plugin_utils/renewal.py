@@ -69,16 +69,27 @@ def leaf_subject(leaf: x509.Certificate) -> tuple[str, str, str]:
 def lists_differ(installed: str, current: str, now: datetime) -> bool:
     """Whether the installed revocation lists say something else than the current ones, or end soon."""
     try:
-        olds, news = [[x509.load_pem_x509_crl(pem.encode()) for pem in _split(lists)] for lists in (installed, current)]
+        olds, news = lists_of(installed), lists_of(current)
     except ValueError:
         return True
-    return _content(olds) != _content(news) or any(crl.next_update_utc and crl.next_update_utc < now for crl in olds)
+    return content_of(olds) != content_of(news) or any(crl.next_update_utc and crl.next_update_utc < now for crl in olds)
 
 
 def revoked_serials(lists: str) -> list[str]:
     """Every revoked serial as haproxy's `ssl_c_serial,hex` writes it: upper-case hex, whole bytes."""
-    serials = [entry.serial_number for pem in _split(lists) for entry in x509.load_pem_x509_crl(pem.encode())]
+    serials = [entry.serial_number for crl in lists_of(lists) for entry in crl]
     return sorted(number.to_bytes((number.bit_length() + 7) // 8 or 1, "big").hex().upper() for number in serials)
+
+
+def lists_of(pem: str) -> list[x509.CertificateRevocationList]:
+    """The revocation lists that stand one after another in a file. Raises ValueError where one is none."""
+    end = "-----END X509 CRL-----\n"
+    return [x509.load_pem_x509_crl((part + end).encode()) for part in pem.split(end) if part.strip()]
+
+
+def content_of(lists: list[x509.CertificateRevocationList]) -> list[tuple[bytes, list[int]]]:
+    """What lists say, whenever they were made: each issuer's revoked serials."""
+    return [(crl.issuer.public_bytes(), sorted(entry.serial_number for entry in crl)) for crl in lists]
 
 
 def _names(leaf: x509.Certificate) -> list[object]:
@@ -102,12 +113,3 @@ def _is_signed_by(leaf: x509.Certificate, issuing: x509.Certificate) -> bool:
     except (InvalidSignature, ValueError, TypeError):
         return False
     return True
-
-
-def _split(lists: str) -> list[str]:
-    end = "-----END X509 CRL-----\n"
-    return [part + end for part in lists.split(end) if part.strip()]
-
-
-def _content(lists: list[x509.CertificateRevocationList]) -> list[tuple[bytes, list[int]]]:
-    return [(crl.issuer.public_bytes(), sorted(entry.serial_number for entry in crl)) for crl in lists]
