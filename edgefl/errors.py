@@ -44,6 +44,8 @@ class ExitCode(IntEnum):
     BUDGET = 51
     """The privacy budget does not allow what was asked."""
     RUN_FAILED = 52
+    AUDIT_FAILED = 53
+    """`edgefl audit`: more leaks than is claimed."""
     MONITOR_UNREACHABLE = 60
     JOURNAL_BROKEN = 61
     """The journal's hash chain does not verify."""

@@ -20,7 +20,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "site": ("init", "check", "plan", "up", "down"),
     "training": ("run", "stop", "rounds"),
     "watch": ("console", "status", "devices", "logs"),
-    "trust": ("verify", "doctor"),
+    "trust": ("verify", "audit", "doctor"),
     "lab": ("lab", "demo"),
 }
 """Every command, in the order of a site's life; each is a module of edgefl.cli."""

@@ -246,6 +246,24 @@ class OperatorAction(Body):
     detail: dict[str, Any] = Field(default_factory=dict)
 
 
+class AuditFinished(Body):
+    """An operator attacked the task on purpose, on data of its kind; the report lies with the operator.
+
+    figures: e.g. `auc@4`, `epsilon_low@4` (membership, at epsilon 4), `psnr@clipped` (inversion). passed: no more leaked than
+    the claimed epsilon allows. at: when it ended.
+    """
+
+    type: Literal["audit_finished"] = "audit_finished"
+    who: Annotated[str, Field(max_length=200)] = ""
+    audit: Literal["membership", "inversion", "baseline"]
+    passed: bool
+    says: Annotated[str, Field(max_length=1000)]
+    figures: Annotated[dict[Annotated[str, Field(max_length=80)], float], Field(max_length=100)] = Field(default_factory=dict)
+    at: datetime
+    site_hash: Annotated[str, Field(max_length=64)] = ""
+    report_sha256: Annotated[str, Field(max_length=64)] = ""
+
+
 class Unrecognised(Body):
     """An event of a kind that this version does not know, kept whole: a newer host in a site that is being upgraded."""
 
@@ -272,7 +290,8 @@ KnownBody = Annotated[
     | CertificateIssued
     | CertificateRevoked
     | IsolationProven
-    | OperatorAction,
+    | OperatorAction
+    | AuditFinished,
     Field(discriminator="type"),
 ]
 KINDS: frozenset[str] = frozenset(body.model_fields["type"].default for body in get_args(get_args(KnownBody)[0]))

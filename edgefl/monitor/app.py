@@ -37,6 +37,7 @@ FROM_OPERATORS = (
     schema.CertificateIssued,
     schema.CertificateRevoked,
     schema.IsolationProven,
+    schema.AuditFinished,
 )
 """What an operator may append. What happens in a run, only the ServerApp says."""
 MOST_ACTIONS = 1000
@@ -168,7 +169,8 @@ def _body(said: dict[str, Any]) -> schema.Body:
         raise Refused(f"not an event: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     if not isinstance(body, FROM_OPERATORS):
         raise Refused(f"an operator does not write {body.type}", hint="only what operators do and find")
-    return body.model_copy(update={"who": caller().name}) if isinstance(body, schema.OperatorAction) else body
+    signed = isinstance(body, schema.OperatorAction | schema.AuditFinished)
+    return body.model_copy(update={"who": caller().name}) if signed else body
 
 
 def _translate_errors(app: FastAPI) -> None:

@@ -48,6 +48,9 @@ def _of_coordinator(status: Status) -> Iterator[Concern]:
     run = status.state.run
     if run is not None and run.status == "failed":
         yield Concern(f"run {run.id}", f"failed: {run.reason}", "edgefl logs")
+    for kind, audit in status.state.audits.items():
+        if not audit.passed:
+            yield Concern(f"{kind} audit", audit.says, f"edgefl audit {kind}")
     for certificate in status.state.certificates.values():
         if certificate.role in {"gate", "superlink"} and (what := _certificate(certificate, status.now)):
             yield Concern(certificate.subject, f"the {certificate.role}'s certificate {what}", "edgefl up")

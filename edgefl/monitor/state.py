@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, TypeAdapter
 
 from edgefl.events.schema import (
+    AuditFinished,
     CertificateIssued,
     CertificateRevoked,
     Event,
@@ -53,12 +54,23 @@ class Totals:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Audit:
+    """What an operator's last audit of a kind found. passed: no more leaked than the claimed epsilon allows."""
+
+    at: datetime
+    who: str
+    passed: bool
+    says: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class FederationState:
     """Everything about one federation that is shown, after the event `seq`.
 
     run: the current or last one; rounds: its rounds, in order; runs: those before it, oldest first.
     devices: by name, in the site's order. certificates: the newest by `role/subject`, the devices' included.
+    audits: the newest of each kind.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
@@ -72,6 +84,7 @@ class FederationState:
     rounds: tuple[RoundRow, ...] = ()
     devices: dict[str, DeviceRow] = field(default_factory=dict)
     certificates: dict[str, Certificate] = field(default_factory=dict)
+    audits: dict[str, Audit] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
 
     @classmethod
@@ -101,6 +114,8 @@ class FederationState:
                 return state._certificate(Certificate.of(body))
             case CertificateRevoked():
                 return state._revoked(body)
+            case AuditFinished():
+                return evolve(state, audits={**self.audits, body.audit: Audit(body.at, body.who, body.passed, body.says)})
         device = getattr(body, "device", None)
         if isinstance(device, str):
             row = self.devices.get(device) or DeviceRow(name=device)

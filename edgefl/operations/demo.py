@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-from edgefl.errors import EdgeflError
+from edgefl.operations.program import printed
 from edgefl.operations.run import run
 from edgefl.operations.stage import chained
 from edgefl.operations.summary import Summary, summarise
@@ -74,7 +73,7 @@ async def _data(directory: Path) -> AsyncIterator[Progress]:
     target = directory / "data"
     fresh = not all((target / f"edge-{number:02}").is_dir() for number in range(1, devices + 1))
     if fresh:
-        await _python("edgefl.lab.data", "--task", "images", "--devices", str(devices), "--out", str(target))
+        await printed("edgefl.lab.data", "--task", "images", "--devices", str(devices), "--out", str(target))
     what = f"{devices} private directories in {target}"
     yield Finished("data", "", what, changed=fresh, seconds=time.monotonic() - began)
 
@@ -95,7 +94,7 @@ async def _clean(site: Site) -> AsyncIterator[Progress]:
     """The same training with the same data and privacy, without the attacker, in one process: what accuracy should be reached."""
     began = time.monotonic()
     yield Started("comparison", "", "the same run, simulated without the attacker")
-    told = json.loads(await _python("edgefl.federation.simulate", *_simulated(site)))
+    told = json.loads(await printed("edgefl.federation.simulate", *_simulated(site)))
     accuracy = float(told["accuracy"])
     yield Finished(
         "comparison", "", f"clean accuracy {accuracy:.3f}", seconds=time.monotonic() - began, detail={"accuracy": accuracy}
@@ -119,20 +118,3 @@ def _simulated(site: Site) -> list[str]:
         "max-grad-norm": site.privacy.max_grad_norm,
     }
     return [word for name, value in named.items() for word in (f"--{name}", str(value))]
-
-
-async def _python(module: str, *arguments: str) -> str:
-    """Run a module of edgefl's as a program; the last line that it printed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        out, err = await process.communicate()
-    except asyncio.CancelledError:
-        process.kill()
-        await process.wait()
-        raise
-    if process.returncode:
-        last = (err.decode().strip().splitlines() or ["no message"])[-1]
-        raise EdgeflError(f"{module} failed: {last}", hint=f"python -m {module} {' '.join(arguments)}")
-    return (out.decode().strip().splitlines() or [""])[-1]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from edgefl.events.schema import Body, CertificateIssued, DeviceFacts, DeviceFitness, OperatorAction
+from edgefl.events.schema import AuditFinished, Body, CertificateIssued, DeviceFacts, DeviceFitness, OperatorAction
 from edgefl.infra.inventory import Inventory
 from edgefl.monitor.state import FederationState
 from edgefl.operations.watch import watching
@@ -42,9 +44,20 @@ async def report_fleet(
             news += latest.events(device.name for device in inventory.devices)
         if converged:
             news.append(OperatorAction(who="", action="up", subject=site.name, detail={"hosts": len(inventory.hosts)}))
+        untold = list(pending(site))
+        news += [event for _, event in untold]
         if news:
             await monitor.append(*news)
+        for path, _ in untold:
+            path.unlink(missing_ok=True)
     yield Finished(STAGE, "", f"{len(news)} events" if news else "nothing new", seconds=time.monotonic() - began)
+
+
+def pending(site: Site) -> Iterable[tuple[Path, Body]]:
+    """Results of audits that the journal does not have yet, with the files that wait for it; oldest first."""
+    for path in sorted((site.state / "audits").glob("*/untold.json")):
+        with suppress(OSError, ValueError):  # a file that somebody damaged: the report beside it says the same
+            yield path, AuditFinished.model_validate_json(path.read_bytes())
 
 
 def _facts(inventory: Inventory, facts: Mapping[str, Mapping[str, Any]], known: FederationState) -> Iterable[DeviceFacts]:

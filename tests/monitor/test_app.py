@@ -16,6 +16,7 @@ from edgefl.events.journal import Journal
 from edgefl.events.schema import DeviceDropped, DeviceState, OperatorAction, RunFinished, RunStarted
 from edgefl.federation.hostconfig import HostConfig
 from edgefl.monitor.app import build
+from edgefl.monitor.health import concerns
 from edgefl.monitor.service import assemble
 
 OPERATOR = {"X-Edgefl-Name": "alice@desk", "X-Edgefl-Role": "operator"}
@@ -316,3 +317,20 @@ async def test_logs_that_cannot_be_read_say_why(api, monkeypatch, tmp_path):
     answer = await api.get("/v1/logs")
     assert answer.status_code == 503
     assert "journalctl" in answer.json()["what"]
+
+
+async def test_an_audits_result_is_written_under_the_certificates_name_and_a_failed_one_needs_attention(api, journal, monitor):
+    said = {"type": "audit_finished", "who": "mallory", "audit": "membership", "says": "it leaks", "at": "2026-03-02T09:00:00Z"}
+    assert (await api.post("/v1/actions", json=said | {"passed": False, "figures": {"auc@4": 0.51}})).status_code == 201
+    assert [event.body.who for event in journal.events()] == ["alice@desk"]
+    assert monitor.status().state.audits["membership"].says == "it leaks"
+    assert [concern.what for concern in concerns(monitor.status()) if "audit" in concern.subject] == ["it leaks"]
+    await api.post("/v1/actions", json=said | {"passed": True})
+    assert not [concern for concern in concerns(monitor.status()) if "audit" in concern.subject]
+
+
+@pytest.mark.parametrize("more", [{"says": "x" * 1001}, {"figures": {str(n): 0.0 for n in range(101)}}, {"audit": "other"}])
+async def test_an_audits_result_is_bounded(api, journal, more):
+    said = {"type": "audit_finished", "audit": "inversion", "passed": True, "says": "", "at": "2026-03-02T09:00:00Z", **more}
+    assert (await api.post("/v1/actions", json=said)).status_code == 400
+    assert journal.head().seq == 0

@@ -1,0 +1,83 @@
+"""`edgefl audit`: attack the site's own task, and see what it gives away."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgefl.errors import ExitCode
+
+if TYPE_CHECKING:
+    from edgefl.cli.output import Output
+
+SUMMARY = "attack the task on purpose, and see what it gives away"
+_EPILOG = """\
+An audit never touches the devices' data: it trains and attacks on this machine, with the site's task and privacy terms, on
+records of the same kind (`--data`; for a lab site its devices' own directories). The report, HTML and JSON, lies in
+.edgefl/audits/; the result goes to the journal where there is a coordinator. Ctrl-C keeps what was finished; the same command
+goes on.
+
+examples:
+  edgefl audit membership                         who was in the training data? at epsilon 1, 3, 5, 10, none, and the site's own
+  edgefl audit membership --site sites/demo --epsilon 4,inf
+  edgefl audit membership --data /srv/public/wards --records 500
+  edgefl audit membership --json | tail -1
+
+exit codes: 0 done · 2 no data · 11 the task does not fit · 53 more leaks than is claimed · 130 stopped
+"""
+_EPSILONS = "1,3,5,10,inf"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the kinds of audit, their arguments and examples."""
+    parser.epilog = _EPILOG
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    membership = kinds.add_parser("membership", help="can a record's presence in the training data be told from the model?")
+    membership.add_argument(
+        "--epsilon", type=_epsilons, metavar="E,E…", help=f"claims to audit (default: {_EPSILONS} and the site's)"
+    )
+    membership.add_argument("--models", type=int, metavar="N", help="models trained at each claim, an even number (default: 32)")
+    membership.add_argument(
+        "--records", type=int, metavar="N", help="records in all, half of them for each model (default: 1000)"
+    )
+    for kind in kinds.choices.values():
+        kind.add_argument("--site", type=Path, default=Path(), metavar="DIR", help="directory of site.yaml (default: here)")
+        kind.add_argument(
+            "--data", type=Path, action="append", metavar="DIR", help="records as a device has them; may come again"
+        )
+        kind.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one JSON object a line")
+
+
+async def run(args: argparse.Namespace, out: Output) -> ExitCode:
+    """Audit, then say what was found and where the report lies."""
+    from edgefl.operations.audit import audit
+    from edgefl.site import load
+
+    site = load(args.site)
+    options: dict[str, Any] = {name: getattr(args, name, None) for name in ("models", "records")}
+    if args.kind == "membership":
+        options["levels"] = ",".join(
+            f"{value:g}" for value in args.epsilon or _with_own(site.privacy.mode, site.privacy.epsilon_per_run)
+        )
+    given = {name: value for name, value in options.items() if value is not None}
+    seen = await out.stream(audit(site, args.kind, data=args.data or (), options=given))
+    result = dict(seen[-1].detail)
+    out.result(result)
+    return ExitCode.OK if result["passed"] else ExitCode.AUDIT_FAILED
+
+
+def _with_own(mode: str, epsilon: float) -> list[float]:
+    """The usual claims, and the site's own."""
+    return sorted({*_epsilons(_EPSILONS), *([epsilon] if mode != "none" else [])})
+
+
+def _epsilons(text: str) -> list[float]:
+    try:
+        found = [float(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(value > 0 and not math.isnan(value) for value in found):
+        raise argparse.ArgumentTypeError(f"{text!r}: epsilons above 0 with commas between, e.g. {_EPSILONS}")
+    return found
