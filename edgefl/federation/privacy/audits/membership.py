@@ -190,7 +190,7 @@ def _classifies(outputs: Tensor, labels: Tensor) -> bool:
 def _losses(subject: Subject, outputs: Tensor, labels: Tensor) -> Floats:
     loss = subject.loss()
     each = vmap(vmap(lambda output, label: loss(output[None], label[None])), in_dims=(0, None))
-    found: NDArray[np.float64] = each(outputs, labels).double().numpy()
+    found: NDArray[np.float64] = each(outputs.double(), labels).numpy()
     return found
 
 
