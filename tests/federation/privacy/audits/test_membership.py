@@ -23,7 +23,7 @@ def level(subject: Subject, epsilon: float | None, models: int = 16, records: in
 
 
 def overfitted(subject: Subject) -> Subject:
-    eager = {**subject.parameters, "local_epochs": 6.0, "learning_rate": 2.0}
+    eager = {**subject.parameters, "local_epochs": 4.0, "learning_rate": 3.0}
     return replace(subject, parameters=eager, terms=replace(subject.terms, max_grad_norm=100.0))
 
 
@@ -63,10 +63,10 @@ def test_of_models_that_never_saw_the_records_nothing_is_proven(kind):
     rng = np.random.default_rng(8)
     hard = rng.standard_normal(300)  # some records are harder than others, whoever saw them
     found = [
-        _attack(kind, {kind: hard + 0.3 * rng.standard_normal((16, 300))}, rng.random((16, 300)) < 0.5, 1e-5) for _ in range(40)
+        _attack(kind, {kind: hard + 0.3 * rng.standard_normal((16, 300))}, rng.random((16, 300)) < 0.5, 1e-5) for _ in range(20)
     ]
-    assert sum(attack.epsilon_low > 0 for attack in found) <= 4  # 2.5 % each are allowed
-    assert sum(attack.auc.low <= 0.5 <= attack.auc.high for attack in found) >= 34
+    assert sum(attack.epsilon_low > 0 for attack in found) <= 3  # 2.5 % each are allowed
+    assert sum(attack.auc.low <= 0.5 <= attack.auc.high for attack in found) >= 16
 
 
 def test_the_likelihood_ratio_is_that_of_two_normal_distributions():

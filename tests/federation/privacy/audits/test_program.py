@@ -26,6 +26,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> list[dict]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.slow  # matplotlib draws
 def test_a_report_needs_nothing_beside_it_and_its_json_says_the_same(data, tmp_path, capsys):
     assert audits.main(arguments(data, tmp_path / "out", *SMALL)) == 0
     *progress, last = told(capsys)
@@ -43,6 +44,7 @@ def test_a_report_needs_nothing_beside_it_and_its_json_says_the_same(data, tmp_p
     assert last["result"]["passed"]
 
 
+@pytest.mark.slow
 def test_what_was_finished_before_a_stop_is_not_done_again(data, tmp_path, capsys, monkeypatch):
     parts = f"--parts={tmp_path / 'parts'}"
     done = []

@@ -23,11 +23,13 @@ def split(rows: list[tuple[float, bool]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(scored)
+@settings(max_examples=40)
 def test_the_area_is_that_of_scikit_learn_ties_among_them(rows):
     scores, member = split(rows)
     assert auc(scores, member).value == pytest.approx(roc_auc_score(member, scores))
 
 
+@settings(max_examples=40)
 @given(scored, st.sampled_from([0.0, 0.01, 0.1, 0.5]))
 def test_the_curve_is_that_of_scikit_learn(rows, fpr):
     scores, member = split(rows)
@@ -61,6 +63,7 @@ def test_scores_that_depend_on_each_other_widen_the_interval():
     assert (naive := auc(np.repeat(scores, 20), np.repeat(member, 20))).high - naive.low < 0.3 * (once.high - once.low)
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 400), st.data())
 def test_without_delta_the_bound_is_clopper_and_pearsons(guesses, data):
     right = data.draw(st.integers(0, guesses))
@@ -82,9 +85,9 @@ def test_delta_and_fewer_right_guesses_only_lower_the_bound(guesses, data, delta
 def test_randomised_response_is_never_said_to_leak_more_than_it_does(epsilon):
     """The mechanism that leaks the most: each membership is told rightly with probability e^ε / (1 + e^ε)."""
     rng = np.random.default_rng(4)
-    right = rng.binomial(2000, 1 / (1 + math.exp(-epsilon)), 400)
+    right = rng.binomial(2000, 1 / (1 + math.exp(-epsilon)), 100)
     found = np.array([epsilon_lower_bound(int(one), 2000, 2000, 0.0) for one in right])
-    assert (found > epsilon).mean() < 0.08  # 5 % are allowed
+    assert (found > epsilon).mean() <= 0.1  # 5 % are allowed
     assert np.median(found) > 0.8 * epsilon
 
 
