@@ -62,7 +62,13 @@ def in_background(*argv: str, within: Sequence[str] = ()) -> Iterator[subprocess
 def interrupted(process: subprocess.Popen[str], stage: str) -> int:
     """Press Ctrl-C as soon as the command says that this stage began; its exit code."""
     assert process.stdout
-    assert any(json.loads(line).get("stage") == stage for line in process.stdout), f"it never came to {stage}"
+    said: list[str] = []
+    for line in process.stdout:
+        said.append(line)
+        if json.loads(line).get("stage") == stage:
+            break
+    else:
+        raise AssertionError(f"it never came to {stage}: {''.join(said[-3:])}")
     process.send_signal(signal.SIGINT)
     process.stdout.read()
     return process.wait(timeout=120)
