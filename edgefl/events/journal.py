@@ -106,27 +106,26 @@ class Journal:
         with self._lock, self._told():
             return self._head()
 
-    def records(self, after: int = 0, *, until: int | None = None, run: str | None = None) -> Iterator[dict[str, Any]]:
+    def records(
+        self, after: int = 0, *, until: int | None = None, run: str | None = None, kind: str | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Events as JSON values, by seq, read page by page; what is appended meanwhile is included.
 
-        after: exclusive; until: inclusive; run: only this run's events.
+        after: exclusive; until: inclusive; run, kind: only this run's events, only those of this type.
         """
-        while page := self.page(after, until=until, run=run):
+        while page := self.page(after, until=until, run=run, kind=kind):
             yield from page
             after = page[-1]["seq"]
 
-    def page(self, after: int, *, until: int | None = None, run: str | None = None, size: int = _PAGE) -> list[dict[str, Any]]:
+    def page(
+        self, after: int, *, until: int | None = None, run: str | None = None, kind: str | None = None, size: int = _PAGE
+    ) -> list[dict[str, Any]]:
         """At most `size` records after `after`; empty when there are none."""
-        wanted, values = ["seq > ?"], [after]
-        if until is not None:
-            wanted.append("seq <= ?")
-            values.append(until)
-        sql = f"SELECT {_COLUMNS} FROM events WHERE {' AND '.join(wanted)}"  # noqa: S608 — constants
+        given = {"seq > ?": after, "seq <= ?": until, "run = ?": run, "type = ?": kind}
+        limits = {clause: value for clause, value in given.items() if value is not None}
+        sql = f"SELECT {_COLUMNS} FROM events WHERE {' AND '.join(limits)}"  # noqa: S608 — constants
         with self._lock, self._told():
-            rows = self._connection.execute(
-                f"{sql}{'' if run is None else ' AND run = ?'} ORDER BY seq LIMIT ?",
-                (*values, *(() if run is None else (run,)), size),
-            ).fetchall()
+            rows = self._connection.execute(f"{sql} ORDER BY seq LIMIT ?", (*limits.values(), size)).fetchall()
         return [_record(row) for row in rows]
 
     def events(self, after: int = 0, *, until: int | None = None, run: str | None = None) -> Iterator[Event]:

@@ -129,6 +129,8 @@ class HostConfig(BaseModel):
     """The site's devices, in its order."""
     epsilon_limit: float | None = None
     """This device's own limit; the smaller of it and the site's counts."""
+    epsilon_per_run: float | None = None
+    """What a run may cost this device; the smaller of it and the site's counts."""
 
     @classmethod
     def load(cls, path: Path) -> HostConfig:

@@ -30,6 +30,7 @@ from edgefl.federation.exchange import Arrival, Exchange
 from edgefl.federation.hostconfig import HostConfig, Places
 from edgefl.federation.local import initial_arrays
 from edgefl.federation.messages import Evaluated, EvaluateRequest, Failed, Refused, Trained, TrainRequest, pack, size
+from edgefl.federation.privacy.witness import Witness
 from edgefl.federation.rounds import Measurement, Plan, QuorumMissing, Timing
 from edgefl.federation.task import Task, load_task
 from edgefl.federation.updates import incoming
@@ -78,6 +79,7 @@ class Run:
     reputation: Reputation
     reputation_file: Path
     arrays: Arrays
+    witness: Witness
     claimed: dict[str, int] = field(default_factory=dict)
     saved: Saved | None = None
     metrics: dict[str, float] = field(default_factory=dict)
@@ -103,6 +105,7 @@ class Run:
             reputation=Reputation.load(reputation_file),
             reputation_file=reputation_file,
             arrays=arrays,
+            witness=Witness.of(journal.records(kind="privacy_spent")),
         )
 
     def work(self) -> None:
@@ -277,6 +280,8 @@ class Run:
         )
         if said.privacy is not None:
             self._say(events.PrivacySpent(device=device, **said.privacy.model_dump()), round_=round_)
+            if (flag := self.witness.look(device, said.privacy)) is not None:
+                self._say(flag, round_=round_)
 
     def _aggregate(self, round_: int, received: Received) -> Aggregate | None:
         """The round's robust step, with every update's score in the journal; None when the round is skipped."""

@@ -74,7 +74,7 @@ class Round:
     """One round's result. metrics: of the new global model on the honest devices' held-out records, by their number.
 
     arrays: the new global model. rejected: device to why its reply was no update. refused: device to why it did not train.
-    spent: device to its epsilon so far.
+    spent: device to its epsilon so far. bytes_up: device to the bytes of its encoded update, where updates are compressed.
     """
 
     number: int
@@ -84,6 +84,7 @@ class Round:
     rejected: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     spent: dict[str, float] = field(default_factory=dict)
+    bytes_up: dict[str, int] = field(default_factory=dict)
 
     @property
     def flagged(self) -> set[str]:
@@ -129,7 +130,9 @@ def _round(
         template.delta(sent.arrays, arrays, out=row)
         if federation.compression.mode != "none":
             feedback = Feedback(ledgers / device / "feedback.safetensors")
-            row[:] = decode(feedback.compress(row, federation.compression, RUN, number), template.size)
+            payload = feedback.compress(row, federation.compression, RUN, number)
+            result.bytes_up[device] = len(payload)
+            row[:] = decode(payload, template.size)
     counts = np.array([sent.samples for sent in replies.values()], np.int64)
     aggregate = federation.rule.aggregate(deltas, list(replies), counts, reputation)
     moved = template.moved(arrays, aggregate.delta)

@@ -134,6 +134,7 @@ def host_document(site: Site, host: Host, inventory: Inventory, bundle: Release)
         device = site.device(host.name)
         document["data"] = data_directory(site, device)
         document["epsilon_limit"] = min(site.privacy.epsilon_limit, device.epsilon_limit or site.privacy.epsilon_limit)
+        document["epsilon_per_run"] = min(site.privacy.epsilon_per_run, device.epsilon_per_run or site.privacy.epsilon_per_run)
     return document
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 
+from edgefl.errors import EdgeflError
 from edgefl.infra.inventory import Inventory
 from edgefl.operations.lock import site_lock
 from edgefl.operations.stage import chained
 from edgefl.operations.state import bundle_directory, inventory_file
 from edgefl.operations.task import prove_task
+from edgefl.operations.watch import watching
 from edgefl.progress import Finished, Progress, Started, Step
 from edgefl.site.model import Site
 
@@ -25,7 +27,7 @@ async def plan(site: Site) -> AsyncIterator[Progress]:
     """
     await prove_task(site)
     with site_lock(site, "plan"):
-        async for event in chained(_planned(site)):
+        async for event in chained(_planned(site), _budgets(site)):
             yield event
 
 
@@ -47,6 +49,27 @@ async def _planned(site: Site) -> AsyncIterator[Progress]:
     inventory = Inventory.load(inventory_file(site))
     async for event in chained(ansible.converge(site, inventory, package, check=True, diff=True)):
         yield event
+
+
+async def _budgets(site: Site) -> AsyncIterator[Progress]:
+    """What the next run would cost each device, where there is a monitor that knows; without one nothing is spent yet."""
+    from edgefl.operations.budgets import shortages
+
+    if site.privacy.mode != "dp-sgd" or not inventory_file(site).exists():
+        return
+    began = time.monotonic()
+    yield Started("budgets", "", "whose privacy budget ends before the next run does")
+    try:
+        async with watching(site) as monitor:
+            state = (await monitor.status(updates=False)).state
+    except EdgeflError as error:
+        yield Finished("budgets", "", f"not known: {error.what}", seconds=time.monotonic() - began)
+        return
+    short = list(shortages(state, [device.name for device in site.devices], site.run.rounds, "budgets"))
+    for warning in short:
+        yield warning
+    what = f"{len(short)} of {len(site.devices)} devices do not last {site.run.rounds} rounds" if short else "all last the run"
+    yield Finished("budgets", "", what, seconds=time.monotonic() - began)
 
 
 async def _certificates(site: Site) -> AsyncIterator[Progress]:

@@ -20,6 +20,7 @@ from edgefl.events.schema import (
     UpdateReceived,
     UpdateRejected,
 )
+from edgefl.operations.budgets import shortages
 from edgefl.operations.fetch import fetch_model
 from edgefl.operations.state import inventory_of
 from edgefl.operations.watch import watching
@@ -52,6 +53,9 @@ async def run(site: Site, overrides: Mapping[str, Any] | None = None) -> AsyncIt
             what = f"run {number} started"
         rounds = int((overrides or {}).get("rounds", site.run.rounds))
         yield Started(STAGE, "", what, total=rounds, detail={"run": number})
+        if after and site.privacy.mode == "dp-sgd":
+            for shortage in shortages(state, [device.name for device in site.devices], rounds, STAGE):
+                yield shortage
         ended: RunFinished | None = None
         async with aclosing(cast("AsyncGenerator[Event, None]", monitor.events(after))) as events:
             async for event in events:

@@ -11,6 +11,8 @@ from edgefl.site.addresses import room
 from edgefl.site.model import Coordinator, Device, Site
 from edgefl.site.source import Location
 
+MEANINGLESS = 30.0
+"""An epsilon above this bounds nothing: e^30 is no odds (federation/privacy/accounting.py has the same limit)."""
 Mistake = tuple[Location, str, str]
 """Where, what is wrong, and what would be right."""
 
@@ -109,18 +111,21 @@ def own_module(site: Site) -> Iterator[Mistake]:
 
 
 def budgets(site: Site) -> Iterator[Mistake]:
-    """A run that costs more than any device may ever spend can never start."""
+    """A run that costs more than a device may ever spend can never end, and one that costs too much protects nobody."""
     if site.privacy.mode == "none":
         return
     run, limit = site.privacy.epsilon_per_run, site.privacy.epsilon_limit
+    if run > MEANINGLESS:
+        what = f"epsilon {run:g} a run protects nobody: the noise would be decorative"
+        yield ("privacy", "epsilon_per_run"), what, f"at most {MEANINGLESS:g}, e.g. 4; or mode: none, and claim nothing"
     if limit < run:
         what = f"one run costs epsilon {run:g}, more than the limit of {limit:g} that a device may ever spend"
         yield ("privacy", "epsilon_limit"), what, f"raise it to at least {run:g}, or lower epsilon_per_run"
     for index, device in enumerate(site.devices):
-        own = device.epsilon_limit
-        if own is not None and own < run <= limit:
-            what = f"one run costs epsilon {run:g}, more than {device.name}'s own limit of {own:g}"
-            yield ("devices", index, "epsilon_limit"), what, "raise it, or lower privacy.epsilon_per_run"
+        own, cost = min(limit, device.epsilon_limit or limit), min(run, device.epsilon_per_run or run)
+        if own < cost and run <= limit:
+            what = f"one run costs epsilon {cost:g}, more than {device.name}'s own limit of {own:g}"
+            yield ("devices", index, "epsilon_limit"), what, f"raise it, or give {device.name} a smaller epsilon_per_run"
 
 
 def robustness(site: Site) -> Iterator[Mistake]:

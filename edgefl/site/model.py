@@ -74,6 +74,8 @@ class Device(HostBase):
     """`lab`: the host's image already holds the bundle; false exercises the push that a real device gets."""
     epsilon_limit: PositiveFloat | None = None
     """This device's own epsilon limit; none means the site's. The device enforces the smaller of the two."""
+    epsilon_per_run: PositiveFloat | None = None
+    """What one run may cost this device; none means the site's. The smaller of the two counts: it trains with more noise."""
 
 
 class Infrastructure(Model):

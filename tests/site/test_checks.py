@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from edgefl.site.checks import mistakes
 from edgefl.site.model import Site
@@ -69,6 +70,16 @@ HERE = [{"name": "edge-01", "address": "192.0.2.11"}]
             ("devices", 0, "epsilon_limit"),
             "more than a's own limit of 2",
         ),
+        (
+            site([{"name": "a", "epsilon_limit": 2, "epsilon_per_run": 3}]),
+            ("devices", 0, "epsilon_limit"),
+            "costs epsilon 3, more than a's own limit of 2",
+        ),
+        (
+            site(privacy={"epsilon_limit": 500, "epsilon_per_run": 100}),
+            ("privacy", "epsilon_per_run"),
+            "the noise would be decorative",
+        ),
         (site(4, aggregation={"rule": "krum"}), ("aggregation", "rule"), "needs at least 5 devices"),
         (site(8, aggregation={"rule": "multi-krum"}), ("run", "quorum"), "needs 7"),
         (site(8, aggregation={"rule": "trimmed-mean"}, run={"quorum": 0.5}), ("run", "quorum"), "needs 5"),
@@ -83,6 +94,16 @@ def test_a_contradiction_is_found_where_it_stands(wrong: Site, location: tuple[o
 
 def test_without_privacy_no_budget_is_checked() -> None:
     assert list(mistakes(site(privacy={"mode": "none", "epsilon_limit": 1}))) == []
+
+
+def test_a_device_with_a_small_budget_takes_a_small_share_of_it_a_run() -> None:
+    assert list(mistakes(site([{"name": "a", "epsilon_limit": 2, "epsilon_per_run": 1}]))) == []
+
+
+@pytest.mark.parametrize("weakened", [{"accountant": "gdp"}, {"poisson_sampling": False}, {"sigma": 0.001}])
+def test_no_setting_weakens_the_accounting(weakened: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        site(privacy=weakened)
 
 
 def test_the_hinted_quorum_is_enough() -> None:

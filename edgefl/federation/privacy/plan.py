@@ -8,7 +8,7 @@ from typing import Any
 
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.federation.outline import Parameters
-from edgefl.federation.privacy.accounting import MIN_SIGMA, Steps, epsilon, solve_sigma
+from edgefl.federation.privacy.accounting import LARGEST_EXACT, MIN_SIGMA, Steps, epsilon, solve_sigma
 
 MIN_RECORDS = 32
 """With fewer, one update says too much of each record (a batch of one leaks its record analytically)."""
@@ -49,16 +49,19 @@ class PrivacyTerms:
     def from_host(cls, host: Mapping[str, Any]) -> PrivacyTerms | None:
         """The terms in a device's host.json; None where the site trains without privacy.
 
-        The device's own `epsilon_limit` counts where it is smaller than the site's.
+        The device's own `epsilon_limit` and `epsilon_per_run` count where they are smaller than the site's.
         """
         privacy = host["privacy"]
         if privacy["mode"] == "none":
             return None
-        own = host.get("epsilon_limit")
-        limit = float(privacy["epsilon_limit"])
+
+        def smaller(name: str) -> float:
+            own = host.get(name)
+            return float(privacy[name]) if own is None else min(float(privacy[name]), float(own))
+
         return cls(
-            epsilon_limit=limit if own is None else min(limit, float(own)),
-            epsilon_per_run=float(privacy["epsilon_per_run"]),
+            epsilon_limit=smaller("epsilon_limit"),
+            epsilon_per_run=smaller("epsilon_per_run"),
             delta=float(privacy["delta"]),
             max_grad_norm=float(privacy["max_grad_norm"]),
             rounds=int(host["run"]["rounds"]),
@@ -127,9 +130,9 @@ def plan(terms: PrivacyTerms, records: int, parameters: Parameters, known_sigma:
         sigma = known_sigma or solve_sigma(terms.epsilon_per_run, terms.delta, sampling_rate, steps * terms.rounds)
     except ValueError as error:
         raise PrivacyRefused(str(error), hint="raise privacy.epsilon_per_run, or train fewer rounds or local_epochs") from error
-    if sigma <= MIN_SIGMA:
+    if sigma <= MIN_SIGMA or terms.epsilon_per_run > LARGEST_EXACT:
         raise PrivacyRefused(
-            f"epsilon {terms.epsilon_per_run:g} a run asks for noise of sigma {sigma:.2g} or less: it would be decorative",
+            f"epsilon {terms.epsilon_per_run:g} a run asks for noise of sigma {sigma:.2g} at most: it would be decorative",
             hint="lower privacy.epsilon_per_run, or set privacy.mode: none and claim nothing",
         )
     return PrivacyPlan(terms, records, sampling_rate, steps, sigma)

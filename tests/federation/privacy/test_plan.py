@@ -28,6 +28,15 @@ def test_a_device_obeys_the_smaller_of_its_own_limit_and_the_sites() -> None:
     assert PrivacyTerms.from_host(HOST | {"privacy": {"mode": "none"}}) is None
 
 
+def test_a_device_with_a_smaller_share_of_its_own_a_run_trains_with_more_noise() -> None:
+    own = PrivacyTerms.from_host(HOST | {"epsilon_per_run": 1.0})
+    assert own is not None
+    assert own.epsilon_per_run == 1.0
+    assert plan(own, 4000, PARAMETERS).sigma > 2 * plan(TERMS, 4000, PARAMETERS).sigma
+    larger = PrivacyTerms.from_host(HOST | {"epsilon_per_run": 6.0})
+    assert larger == TERMS
+
+
 def test_a_plan_keeps_the_runs_target_over_all_its_rounds() -> None:
     planned = plan(TERMS, 4000, PARAMETERS)
     assert (planned.sampling_rate, planned.steps) == (0.128, 31)
@@ -55,6 +64,13 @@ def test_terms_that_promise_nothing_are_refused(terms: PrivacyTerms, records: in
     with pytest.raises(PrivacyRefused, match=why) as refused:
         plan(terms, records, PARAMETERS)
     assert refused.value.hint
+
+
+@pytest.mark.parametrize("rounds", [1, 10])
+@pytest.mark.parametrize("records", [64, 4000, 40_000])
+def test_decorative_noise_is_refused_for_a_round_as_for_a_run(rounds: int, records: int) -> None:
+    with pytest.raises(PrivacyRefused, match="decorative"):
+        plan(PrivacyTerms(5000, 1000, 1e-6, 1.0, rounds), records, PARAMETERS)
 
 
 def test_a_limit_below_one_rounds_cost_is_known_beforehand() -> None:
