@@ -48,6 +48,8 @@ LEDGER = STATE / "ledger" / "ledger.db"
 """The device's own record of epsilon spent."""
 FEEDBACK = STATE / "app" / "feedback.safetensors"
 """What compression has left to send of a device's updates."""
+HELD = STATE / "app" / "model.safetensors"
+"""The global model that a device holds, where the next one is sent as its change."""
 DATA = Path("/srv/edgefl/data")
 """The device's private data, where the site names no other place."""
 RELEASES = Path("/opt/edgefl/releases")

@@ -16,6 +16,7 @@ from flwr.clientapp import ClientApp
 
 from edgefl.errors import EdgeflError
 from edgefl.federation.compression.feedback import Feedback
+from edgefl.federation.compression.held import Held, VersionMissing
 from edgefl.federation.flower.zygote import LAUNCHED_VARIABLE
 from edgefl.federation.hostconfig import APP_VARIABLE, HostConfig, Places
 from edgefl.federation.local import evaluate_locally, train_locally
@@ -28,6 +29,7 @@ from edgefl.federation.messages import (
     Privacy,
     Refused,
     Reply,
+    Stale,
     Trained,
     TrainRequest,
     Undecodable,
@@ -65,9 +67,12 @@ def answer(content: RecordDict, expected: type[TrainRequest | EvaluateRequest], 
         if not isinstance(request, expected):
             raise Undecodable(f"it should ask to {expected.model_fields['kind'].default}, but it says {request.kind}")
         host = HostConfig.load(places.host)
+        model = Held(places.held).model(request.model, received)
         if isinstance(request, TrainRequest):
-            return trained(request, received, host, places, start_s=start_s)
-        return evaluated(request, received, host, start_s=start_s), None
+            return trained(request, model, host, places, start_s=start_s)
+        return evaluated(request, model, host, start_s=start_s), None
+    except VersionMissing:
+        return Stale(), None
     except BudgetExceeded as refusal:
         return Refused(reason=refusal.what, spent=refusal.spent, limit=refusal.limit, cost=refusal.cost), None
     except PrivacyRefused as refusal:

@@ -22,6 +22,8 @@ POLL_S = 0.15
 """How often the coordinator asks its SuperLink for replies; both are on one host."""
 FETCHERS = 8
 """How many replies are fetched at once; each may hold four times the model."""
+GROWTH = 4
+"""How many times larger than its question, or than the model, a reply may be."""
 SLACK = 1024 * 1024
 """Bytes that a reply may have besides the model."""
 
@@ -51,17 +53,31 @@ class Exchange:
         return {self._names[node]: node for node in self._grid.get_node_ids() if node in self._names}
 
     def send(self, kind: str, content: RecordDict, devices: Mapping[str, int], *, group: int, ttl_s: float) -> Pending:
-        """Send one content to these devices.
+        """Send one content to these devices; see `send_each`."""
+        return self.send_each(kind, dict.fromkeys(devices, content), devices, group=group, ttl_s=ttl_s)
+
+    def send_each(
+        self,
+        kind: str,
+        contents: Mapping[str, RecordDict],
+        devices: Mapping[str, int],
+        *,
+        group: int,
+        ttl_s: float,
+        model_bytes: int = 0,
+    ) -> Pending:
+        """Send each of these devices its own content. model_bytes: of a whole model, where the contents may be less.
 
         A message that is not delivered in `ttl_s` never is: a device must not train for a round that is over.
         """
         began = time.monotonic()
         ordered = list(devices.items())
-        messages = [Message(content, node, kind, ttl=ttl_s, group_id=str(group)) for _, node in ordered]
+        messages = [Message(contents[device], node, kind, ttl=ttl_s, group_id=str(group)) for device, node in ordered]
         accepted = list(self._grid.push_messages(messages)) if messages else []
         sent = {key: device for key, (device, _) in zip(accepted, ordered, strict=False) if key}
         lost = [device for device in devices if device not in sent.values()]
-        return Pending(self._grid, self._fetchers, sent, lost, began, 4 * size(content) + SLACK)
+        largest = max([model_bytes, *(size(contents[device]) for device in devices)])
+        return Pending(self._grid, self._fetchers, sent, lost, began, GROWTH * largest + SLACK)
 
     def close(self) -> None:
         """Let go of replies that are still being fetched."""
@@ -92,6 +108,14 @@ class Pending:
     def silent(self) -> list[str]:
         """Devices whose reply has not arrived (wholly) yet."""
         return [*self.waiting.values(), *self._fetching.values()]
+
+    def again(self, kind: str, content: RecordDict, device: str, node: int, *, group: int, ttl_s: float) -> None:
+        """Send a device another message in place of the one that it answered; it counts as lost where it is not taken."""
+        accepted = list(self._grid.push_messages([Message(content, node, kind, ttl=ttl_s, group_id=str(group))]))
+        if accepted and accepted[0]:
+            self.waiting[accepted[0]] = device
+        else:
+            self.lost.append(device)
 
     def arrivals(self, deadline_s: float) -> Iterator[Arrival]:
         """Each reply when it has arrived, until all have or the deadline (from sending) is over."""

@@ -87,6 +87,11 @@ class Places:
         return self.state / layout.FEEDBACK.relative_to(layout.STATE)
 
     @property
+    def held(self) -> Path:
+        """The global model that the device holds."""
+        return self.state / layout.HELD.relative_to(layout.STATE)
+
+    @property
     def nodes(self) -> Path:
         """Flower's node ids with the devices' names, as the registration left them."""
         return self.state / "nodes.json"

@@ -41,6 +41,17 @@ class Said(BaseModel):
     carries_model: ClassVar[bool] = False
 
 
+class Model(BaseModel):
+    """Which global model a request is about. version: its hash; none where it comes whole and nobody keeps it. base: the
+    version that it is built on, by the encoded step DELTA; none where it comes whole, its own where it is held already.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    version: str = ""
+    base: str = ""
+
+
 class TrainRequest(Said):
     """Train this global model for one round. rounds: how many the run has in all. resumes: the run that it goes on from."""
 
@@ -52,6 +63,7 @@ class TrainRequest(Said):
     seed: int
     resumes: str = ""
     parameters: Parameters = Field(default_factory=dict)
+    model: Model = Model()
 
 
 class EvaluateRequest(Said):
@@ -62,6 +74,7 @@ class EvaluateRequest(Said):
     run: str
     round: int
     parameters: Parameters = Field(default_factory=dict)
+    model: Model = Model()
 
 
 class Privacy(Said):
@@ -114,6 +127,12 @@ class Refused(Said):
     cost: FiniteFloat = 0.0
 
 
+class Stale(Said):
+    """The device does not hold the model that the request builds on: it needs the whole one."""
+
+    kind: Literal["stale"] = "stale"
+
+
 class Failed(Said):
     """The device could not do what was asked; the reason is for the operator."""
 
@@ -121,7 +140,7 @@ class Failed(Said):
     reason: str
 
 
-Reply = Trained | Evaluated | Refused | Failed
+Reply = Trained | Evaluated | Refused | Stale | Failed
 _ANY: TypeAdapter[Any] = TypeAdapter(Annotated[TrainRequest | EvaluateRequest | Reply, Field(discriminator="kind")])
 
 

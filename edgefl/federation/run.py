@@ -26,11 +26,13 @@ from edgefl.federation.aggregation.validate import Rejection, check_claims
 from edgefl.federation.aggregation.vectors import Template, Vector
 from edgefl.federation.checkpoint import Checkpoints, Saved
 from edgefl.federation.client import task_source
+from edgefl.federation.compression.downlink import Downlink
 from edgefl.federation.exchange import Arrival, Exchange
 from edgefl.federation.hostconfig import HostConfig, Places
 from edgefl.federation.local import initial_arrays
-from edgefl.federation.messages import Evaluated, EvaluateRequest, Failed, Refused, Trained, TrainRequest, pack, size
+from edgefl.federation.messages import Evaluated, EvaluateRequest, Failed, Refused, Trained, TrainRequest
 from edgefl.federation.privacy.witness import Witness
+from edgefl.federation.question import Question
 from edgefl.federation.rounds import Measurement, Plan, QuorumMissing, Timing
 from edgefl.federation.task import Task, load_task
 from edgefl.federation.updates import incoming
@@ -51,7 +53,10 @@ log = logging.getLogger("edgefl")
 
 @dataclass(slots=True)
 class Received:
-    """What came back in a round, judged one by one. bytes_updates: of bytes_up, those of the updates that were accepted."""
+    """What came back in a round, judged one by one. bytes_updates: of bytes_up, those of the updates that were accepted.
+
+    down: what each device's request to train took. models_down: how many messages brought a model, of bytes_down.
+    """
 
     updates: dict[str, Trained] = field(default_factory=dict)
     deltas: dict[str, Vector] = field(default_factory=dict)
@@ -60,8 +65,9 @@ class Received:
     timings: list[Timing] = field(default_factory=list)
     bytes_up: int = 0
     bytes_updates: int = 0
+    down: dict[str, int] = field(default_factory=dict)
     bytes_down: int = 0
-    bytes_down_each: int = 0
+    models_down: int = 0
     send_s: float = 0.0
 
 
@@ -80,6 +86,7 @@ class Run:
     reputation_file: Path
     arrays: Arrays
     witness: Witness
+    downlink: Downlink
     claimed: dict[str, int] = field(default_factory=dict)
     saved: Saved | None = None
     metrics: dict[str, float] = field(default_factory=dict)
@@ -106,6 +113,7 @@ class Run:
             reputation_file=reputation_file,
             arrays=arrays,
             witness=Witness.of(journal.records(kind="privacy_spent")),
+            downlink=Downlink(host.compression),
         )
 
     def work(self) -> None:
@@ -158,12 +166,12 @@ class Run:
         if aggregate is None:
             return False
         scored = time.monotonic()
-        self.arrays = Template.of(self.arrays).moved(self.arrays, aggregate.delta)
+        self.arrays = self.downlink.moved(self.arrays, aggregate.delta)
         self.saved = self.checkpoints.save(round_, self.arrays)
         self.reputation.save(self.reputation_file)
         aggregated = time.monotonic()
         flagged = [score.device for score in aggregate.scores if score.flagged]
-        self.metrics = self._evaluate(round_, devices, flagged)
+        self.metrics = self._evaluate(round_, devices, flagged, received)
         self._say(
             events.RoundFinished(
                 accuracy=self.metrics.get("accuracy"),
@@ -210,22 +218,23 @@ class Run:
             resumes=plan.resume,
             parameters=plan.parameters,
         )
-        content = pack(request, self.arrays)
         self._say(events.RoundStarted(devices=list(devices), deadline_s=plan.deadline_s), round_=round_)
-        received = Received(bytes_down_each=size(content), bytes_down=size(content) * len(devices))
+        received = Received()
         for device in plan.devices:
             if device not in devices:
                 self._drop(round_, received, device, "offline")
-        pending = self.exchange.send("train", content, devices, group=round_, ttl_s=plan.deadline_s)
-        received.send_s = pending.send_s
-        for device in pending.lost:
-            self._drop(round_, received, device, "the SuperLink did not take its message")
+        question = Question(self.exchange, self.downlink, request, self.arrays, devices, limit_s=plan.deadline_s)
+        received.send_s, received.down = question.send_s, question.bytes_down
         template = Template.of(self.arrays)
-        for arrival in pending.arrivals(plan.deadline_s):
+        for arrival in question.arrivals():
             received.bytes_up += arrival.bytes_up
             self._judge(round_, received, arrival, template)
-        for device in pending.silent:
+        for device in question.lost:
+            self._drop(round_, received, device, "the SuperLink did not take its message")
+        for device in question.silent:
             self._drop(round_, received, device, f"no reply within {plan.deadline_s:g} s")
+        received.bytes_down += sum(question.bytes_down.values())
+        received.models_down += len(question.bytes_down)
         return received
 
     def _judge(self, round_: int, received: Received, arrival: Arrival, template: Template) -> None:
@@ -268,7 +277,7 @@ class Run:
                 device=device,
                 samples=said.samples,
                 bytes_up=arrival.bytes_up,
-                bytes_down=received.bytes_down_each,
+                bytes_down=received.down.get(device, 0),
                 train_s=said.train_s,
                 transfer_s=timing.transfer_s,
                 start_s=said.start_s,
@@ -315,24 +324,29 @@ class Run:
         return aggregate
 
     def _ratio(self, received: Received) -> dict[str, float]:
-        """How many times smaller than the model in float32 a message was that carried it, by measured bytes."""
+        """How many times smaller than the model in float32 the messages about it were, by measured bytes.
+
+        Up: updates. Down: requests to train and to measure.
+        """
         dense = 4 * Template.of(self.arrays).size
-        sizes = {"up": received.bytes_updates / len(received.updates), "down": received.bytes_down_each}
+        sizes = {"up": received.bytes_updates / len(received.updates), "down": received.bytes_down / received.models_down}
         return {way: round(dense / size, 3) for way, size in sizes.items()}
 
-    def _evaluate(self, round_: int, devices: Mapping[str, int], flagged: list[str]) -> dict[str, float]:
+    def _evaluate(self, round_: int, devices: Mapping[str, int], flagged: list[str], received: Received) -> dict[str, float]:
         """The new model's metrics, as the devices measure them; a device that cannot is left out."""
         plan = self.plan
-        content = pack(EvaluateRequest(run=plan.run, round=round_, parameters=plan.parameters), self.arrays)
+        request = EvaluateRequest(run=plan.run, round=round_, parameters=plan.parameters)
         limit_s = EVALUATE_SHARE * plan.deadline_s
-        pending = self.exchange.send("evaluate", content, devices, group=round_, ttl_s=limit_s)
+        question = Question(self.exchange, self.downlink, request, self.arrays, devices, limit_s=limit_s)
         measurements = []
-        for arrival in pending.arrivals(limit_s):
+        for arrival in question.arrivals():
             if isinstance(arrival.said, Evaluated):
                 measurements.append(Measurement(arrival.device, arrival.said.samples, arrival.said.metrics))
             else:
                 why = arrival.said.reason if isinstance(arrival.said, Failed) else arrival.problem
                 log.warning("round %s: %s did not measure the model: %s", round_, arrival.device, why[:MOST_DETAIL])
+        received.bytes_down += sum(question.bytes_down.values())
+        received.models_down += len(question.bytes_down)
         return rounds.measured(measurements, excluded=flagged)
 
     def _skip(self, round_: int, reason: str, participants: list[str]) -> bool:

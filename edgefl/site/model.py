@@ -146,6 +146,10 @@ class Compression(Model):
     """Bits of each value that is sent: 8 loses next to nothing."""
     keep: Fraction = 0.05
     """`top-k`: share of the values that one round sends."""
+    down: Literal["none", "cached", "quantised"] = "none"
+    """To devices: the whole model each time (`none`), only once where it is held already (`cached`), or its quantised change."""
+    down_bits: Annotated[int, Field(ge=2, le=16)] = 8
+    """`down: quantised`: bits of each value of a change."""
 
 
 class Isolation(Model):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from edgefl.federation.checkpoint import Checkpoints
 from edgefl.federation.loopback import Loopback, descendants
@@ -115,6 +116,7 @@ def site(root: Path, **sections: dict[str, Any]) -> Site:
         "run": {"rounds": 3, "deadline_s": 240, "quorum": 0.6, **sections.get("run", {})},
         "privacy": {"mode": "none", **sections.get("privacy", {})},
         "aggregation": {"rule": "median", "byzantine": 0.3},
+        "compression": sections.get("compression", {}),
     })  # fmt: skip
     made._root = root
     return made
@@ -190,6 +192,23 @@ def test_a_private_run_through_the_gate_is_told_in_full_by_the_journal(federatio
     assert {entry["device"] for entry in refused} == set(NAMES)
     assert all(entry["spent"] + entry["cost"] > entry["limit"] for entry in refused)
     assert bodies(fed.events(second), "run_finished")[0]["status"] == "failed"
+
+
+def test_a_device_that_lost_its_model_gets_it_whole_and_the_others_what_has_changed(federation: Made) -> None:
+    fed = federation(compression={"mode": "quantised", "down": "quantised"}, run={"rounds": 4})
+    lost = fed.places("edge-2").held
+    run = fed.start_run()
+    fed.wait_until("a round is over", lambda: bool(bodies(fed.events(run), "round_finished")))
+    lost.write_bytes(b"a disk that forgot")
+    assert fed.finish(run).outcome == "completed", fed.log("superexec")
+    events = fed.events(run)
+    finished = bodies(events, "round_finished")
+    assert [sorted(entry["participants"]) for entry in finished] == [NAMES] * 4
+    assert finished[-1]["accuracy"] > 0.6
+    _, model = Checkpoints(fed.places("coordinator").models, str(run)).latest()
+    for name in NAMES:
+        held = load_file(fed.places(name).held)
+        assert all((held[key] == model[key]).all() for key in model), "devices hold the very model that was saved"
 
 
 def test_a_device_that_lies_costs_its_own_update_and_never_the_round(federation: Made, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Numbers as few bytes: small codes of a fixed width, and rising places as the gaps between them."""
+"""Numbers as few bytes, for an entropy coder to make smaller still: codes of a fixed width, and rising places as their gaps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ Places = NDArray[np.int64]
 
 
 def pack_codes(codes: Codes, bits: int) -> bytes:
-    """Codes below 2**bits in ceil(n * bits / 8) bytes. bits: 1 to 16."""
+    """Codes below 2**bits in `packed_size` bytes. bits: 1 to 16.
+
+    A code that does not divide a byte has one of its own: across bytes its distribution would be lost on the entropy coder.
+    """
+    bits = _width(bits)
     if bits == 8:
         return codes.astype(np.uint8).tobytes()
     if bits == 16:
@@ -24,6 +28,7 @@ def pack_codes(codes: Codes, bits: int) -> bytes:
 
 def unpack_codes(packed: bytes, bits: int, count: int) -> Codes:
     """The inverse of `pack_codes`. packed: of exactly `packed_size(bits, count)` bytes."""
+    bits = _width(bits)
     if bits == 8:
         return np.frombuffer(packed, np.uint8).astype(np.uint16)
     if bits == 16:
@@ -35,7 +40,12 @@ def unpack_codes(packed: bytes, bits: int, count: int) -> Codes:
 
 def packed_size(bits: int, count: int) -> int:
     """Bytes that `count` codes take."""
-    return -(-count * bits // 8)
+    return -(-count * _width(bits) // 8)
+
+
+def _width(bits: int) -> int:
+    """Bits that a code takes before entropy coding."""
+    return 8 if 4 < bits < 8 or bits == 3 else bits
 
 
 def pack_places(places: Places) -> bytes:
