@@ -198,7 +198,7 @@ def test_a_device_that_lost_its_model_gets_it_whole_and_the_others_what_has_chan
     fed = federation(compression={"mode": "quantised", "down": "quantised"}, run={"rounds": 4})
     lost = fed.places("edge-2").held
     run = fed.start_run()
-    fed.wait_until("a round is over", lambda: bool(bodies(fed.events(run), "round_finished")))
+    fed.wait_until("a round is over", lambda: bool(bodies(fed.events(run), "round_finished")), limit_s=900)
     lost.write_bytes(b"a disk that forgot")
     assert fed.finish(run).outcome == "completed", fed.log("superexec")
     events = fed.events(run)
