@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := host,audit,lab,terraform,provider,tasks
+EXTRAS := host,audit,he,lab,terraform,provider,tasks
 
 .PHONY: help demo root test lint types unit integration molecule e2e install develop screenshots clean
 

@@ -50,6 +50,8 @@ FEEDBACK = STATE / "app" / "feedback.safetensors"
 """What compression has left to send of a device's updates."""
 HELD = STATE / "app" / "model.safetensors"
 """The global model that a device holds, where the next one is sent as its change."""
+SECURE = STATE / "app" / "secure"
+"""Secrets of a device's masks, a file for each round under way."""
 DATA = Path("/srv/edgefl/data")
 """The device's private data, where the site names no other place."""
 RELEASES = Path("/opt/edgefl/releases")

@@ -96,7 +96,7 @@ def overview(state: FederationState) -> RenderableType:
             number(row.accuracy, 3),
             number(row.loss, 3),
             _counts(row),
-            Text(" ".join(row.flagged) or "—", "red" if row.flagged else "dim"),
+            Text(" ".join(row.flagged) or row.secure or "—", "red" if row.flagged else "dim"),
             seconds(row.wall_s),
             *(number(row.seconds.get(stage), 1) for stage in STAGES),
             size(row.bytes_up),
@@ -158,7 +158,7 @@ def detail(row: RoundRow) -> RenderableType:
         if update is None:
             table.add_row(name, Text("—" if row.state != "running" else "training", "dim"))
             continue
-        verdict = "invalid" if update.rejected else "missing" if update.dropped else update.verdict or "received"
+        verdict = "invalid" if update.rejected else "missing" if update.dropped else update.verdict or row.secure or "received"
         table.add_row(
             name,
             Text(("⚑ " if update.flagged else "") + verdict, "red" if update.flagged or verdict in {"invalid", "reject"} else ""),
@@ -169,4 +169,29 @@ def detail(row: RoundRow) -> RenderableType:
             size(update.bytes_up),
             Text(printable(update.rejected or update.dropped or update.reason)),
         )
-    return Group(head, table)
+    return Group(head, table, *_sums(row))
+
+
+def _sums(row: RoundRow) -> list[RenderableType]:
+    """What the coordinator saw of a masked round."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from edgefl.console.figures import number
+
+    if not row.secure:
+        return []
+    said = f"\n{row.secure}: the coordinator sees sums alone; a single update has no score and raises no flag"
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for column in ("SUM OF", "CAME", "NEEDED", "VERDICT", "SCORE", "LIMIT", "WEIGHT", "WHY"):
+        table.add_column(column, justify="left" if column in {"SUM OF", "VERDICT", "WHY"} else "right")
+    for made in row.sums:
+        table.add_row(
+            " ".join(made.members),
+            f"{len(made.survivors)}/{len(made.members)}",
+            str(made.needed or "—"),
+            Text(made.verdict or ("lost" if made.lost else "unmasked"), "red" if made.lost or made.verdict == "reject" else ""),
+            *(number(value) for value in (made.score, made.threshold, made.weight)),
+            Text(printable(made.lost or made.reason)),
+        )
+    return [Text(said, "dim"), table]

@@ -38,14 +38,18 @@ class RunStarted(Body):
     rule: str
     privacy: dict[str, Any] = Field(default_factory=dict)
     first_round: int = 1
+    secure: dict[str, Any] = Field(default_factory=dict)
 
 
 class RoundStarted(Body):
-    """The global model was sent to these devices."""
+    """A round began with these devices. secure: `masked` where only sums of updates come back, and no scores or flags of single
+    ones.
+    """
 
     type: Literal["round_started"] = "round_started"
     devices: list[str]
     deadline_s: float
+    secure: str = ""
 
 
 class UpdateReceived(Body):
@@ -107,6 +111,42 @@ class DeviceDropped(Body):
     type: Literal["device_dropped"] = "device_dropped"
     device: str
     reason: str
+
+
+class SumUnmasked(Body):
+    """The masks came off the sum of the survivors' updates; of their single ones the coordinator learnt nothing.
+
+    members: who began it. needed: how many had to stay.
+    """
+
+    type: Literal["sum_unmasked"] = "sum_unmasked"
+    members: list[str]
+    survivors: list[str]
+    needed: int
+
+
+class SumLost(Body):
+    """A sum was given up: no update of its members counts. culprit: the device whose doing it was, where that is certain."""
+
+    type: Literal["sum_lost"] = "sum_lost"
+    members: list[str]
+    reason: str
+    culprit: str = ""
+
+
+class SumScored(Body):
+    """What the rule thought of the mean of a group's updates; it says nothing of a single device."""
+
+    type: Literal["sum_scored"] = "sum_scored"
+    members: list[str]
+    rule: str
+    score: float
+    threshold: float
+    verdict: Verdict
+    weight: float
+    norm: float
+    cosine: float
+    reason: str = ""
 
 
 class PrivacySpent(Body):
@@ -279,6 +319,9 @@ KnownBody = Annotated[
     | UpdateScored
     | FlagRaised
     | DeviceDropped
+    | SumUnmasked
+    | SumLost
+    | SumScored
     | PrivacySpent
     | PrivacyRefused
     | RoundFinished

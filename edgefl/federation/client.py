@@ -10,16 +10,19 @@ import dataclasses
 import os
 import time
 from pathlib import Path
+from types import UnionType
+from typing import Literal
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from edgefl.errors import EdgeflError
+from edgefl.federation.aggregation.vectors import Template
 from edgefl.federation.compression.feedback import Feedback
 from edgefl.federation.compression.held import Held, VersionMissing
 from edgefl.federation.flower.zygote import LAUNCHED_VARIABLE
 from edgefl.federation.hostconfig import APP_VARIABLE, HostConfig, Places
-from edgefl.federation.local import evaluate_locally, train_locally
+from edgefl.federation.local import Least, evaluate_locally, train_locally
 from edgefl.federation.messages import (
     Arrays,
     Evaluated,
@@ -29,6 +32,8 @@ from edgefl.federation.messages import (
     Privacy,
     Refused,
     Reply,
+    Request,
+    SecureQuestion,
     Stale,
     Trained,
     TrainRequest,
@@ -38,10 +43,15 @@ from edgefl.federation.messages import (
 )
 from edgefl.federation.privacy.ledger import Ledger
 from edgefl.federation.privacy.plan import BudgetExceeded, PrivacyRefused, PrivacyTerms
+from edgefl.federation.secure import device as masked
+from edgefl.federation.secure import keeper
+from edgefl.federation.secure.vault import Vault
 from edgefl.federation.task import Task, load_task
 from edgefl.federation.updates import outgoing
 
 app = ClientApp()
+LEAST_STEPS = 4
+"""Steps of training that a masked update rests on: after one alone, it is a gradient, which tells most of its records."""
 
 
 def train(message: Message, _: Context) -> Message:
@@ -54,19 +64,27 @@ def evaluate(message: Message, _: Context) -> Message:
     return Message(pack(*answer(message.content, EvaluateRequest, Places.from_environment())), reply_to=message)
 
 
+def agree(message: Message, _: Context) -> Message:
+    """Answer one of the questions that a masked round asks before and after its training."""
+    return Message(pack(*answer(message.content, SecureQuestion, Places.from_environment())), reply_to=message)
+
+
 app.train()(train)
 app.evaluate()(evaluate)
+app.query()(agree)
 
 
-def answer(content: RecordDict, expected: type[TrainRequest | EvaluateRequest], places: Places) -> tuple[Reply, Arrays | None]:
+def answer(content: RecordDict, expected: type[Request] | UnionType, places: Places) -> tuple[Reply, Arrays | None]:
     """The reply to a request, and its arrays where it has any; whatever goes wrong on the device is a reply too."""
     launched = os.environ.get(LAUNCHED_VARIABLE)
     start_s = time.monotonic() - float(launched) if launched else 0.0
     try:
         request, received = unpack(content)
         if not isinstance(request, expected):
-            raise Undecodable(f"it should ask to {expected.model_fields['kind'].default}, but it says {request.kind}")
+            raise Undecodable(f"it asks for something else: it says {request.kind}")
         host = HostConfig.load(places.host)
+        if isinstance(request, SecureQuestion):
+            return keeper.answer(request, received, host, Vault(places.secure))
         model = Held(places.held).model(request.model, received)
         if isinstance(request, TrainRequest):
             return trained(request, model, host, places, start_s=start_s)
@@ -88,8 +106,12 @@ def trained(
 ) -> tuple[Trained, Arrays]:
     """One round of training by this host's own terms: the reply and the update's arrays.
 
-    Raises PrivacyRefused before a record is touched when the budget does not cover the round; TaskInvalid, TrainingFailed.
+    Raises PrivacyRefused or SecureRefused before a record is touched when the budget does not cover the round, or its sum is none
+    that this device takes part in; TaskInvalid, TrainingFailed.
     """
+    secure = host.secure.mode
+    if secure != "none":
+        masked.check(request, host, Vault(places.secure))
     terms = PrivacyTerms.from_host(host.model_dump(mode="json"))
     if terms is not None:
         # The coordinator may plan more rounds than this host knows of: that can only add noise to each.
@@ -104,11 +126,21 @@ def trained(
         run=request.run,
         round=request.round,
         seed=request.seed,
+        least=Least(host.secure.least_records, LEAST_STEPS) if secure != "none" else None,
     )
     privacy = Privacy.model_validate(dataclasses.asdict(update.privacy)) if update.privacy is not None else None
-    sent, encoded = outgoing(update.arrays, arrays, host.compression, Feedback(places.feedback), request)
+    encoding: Literal["model", "delta", "masked", "encrypted"]
+    vault, template = Vault(places.secure), Template.of(arrays)
+    if secure == "masked":
+        delta = template.delta(update.arrays, arrays)
+        sent, encoding = masked.mask(delta, request, host, vault, Feedback(places.feedback)), "masked"
+    elif secure == "homomorphic":
+        sent, encoding = keeper.encrypt(template.delta(update.arrays, arrays), request, host, vault), "encrypted"
+    else:
+        sent, encoded = outgoing(update.arrays, arrays, host.compression, Feedback(places.feedback), request)
+        encoding = "delta" if encoded else "model"
     reply = Trained(
-        encoding="delta" if encoded else "model",
+        encoding=encoding,
         samples=update.samples,
         metrics=update.metrics,
         privacy=privacy,

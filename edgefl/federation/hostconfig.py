@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from edgefl import layout
 from edgefl.errors import EdgeflError
-from edgefl.site.model import Aggregation, Compression, Privacy, Run, Task
+from edgefl.site.model import Aggregation, Compression, Privacy, Run, Secure, Task
 
 CONFIG_VARIABLE = "EDGEFL_CONFIG"
 """Environment variable with the configuration's directory, where it is not /etc/edgefl."""
@@ -92,6 +92,11 @@ class Places:
         return self.state / layout.HELD.relative_to(layout.STATE)
 
     @property
+    def secure(self) -> Path:
+        """The secrets of this device's masks, a file for each round under way."""
+        return self.state / layout.SECURE.relative_to(layout.STATE)
+
+    @property
     def nodes(self) -> Path:
         """Flower's node ids with the devices' names, as the registration left them."""
         return self.state / "nodes.json"
@@ -127,6 +132,7 @@ class HostConfig(BaseModel):
     privacy: Annotated[Privacy, BeforeValidator(_filled)] = Privacy()
     aggregation: Annotated[Aggregation, BeforeValidator(_filled)] = Aggregation()
     compression: Annotated[Compression, BeforeValidator(_filled)] = Compression()
+    secure: Annotated[Secure, BeforeValidator(_filled)] = Secure()
     fab_sha256: str = ""
     """The one Flower app that this host executes; empty means none."""
     data: Path = layout.DATA

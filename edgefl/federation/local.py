@@ -50,6 +50,14 @@ class LocalUpdate:
     cpu_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Least:
+    """What an update must rest on, so that a sum with few others tells little of a single record."""
+
+    records: int
+    steps: int
+
+
 def initial_arrays(task: Task, parameters: Parameters, seed: int) -> dict[str, NDArray[Any]]:
     """The first global model: the task's own initialisation under a seed."""
     with torch.random.fork_rng(devices=[]):
@@ -67,10 +75,13 @@ def train_locally(  # noqa: PLR0917  # all of them together are what a round is
     run: str,
     round: int,  # noqa: A002  # the word of the field
     seed: int,
+    *,
+    least: Least | None = None,
 ) -> LocalUpdate:
     """Train the global model on the records in `directory` for one round.
 
     With privacy, the round is charged to the ledger before a record is touched by training: a crash later has paid already.
+    least: what the round must rest on; with less the device does not train.
     Raises TaskInvalid or TrainingFailed when the task's code does not do what it promises, PrivacyRefused when the device must
     not train (BudgetExceeded among them; the model did not see a record then).
     """
@@ -83,6 +94,8 @@ def train_locally(  # noqa: PLR0917  # all of them together are what a round is
         count = batches.size_of(records)
         if count < 1:
             raise TrainingFailed(f"task {task.ref} found no training records in {directory}")
+        if least is not None:
+            _check_least(least, count, settled)
         optimizer = optim.SGD(model.parameters(), lr=float(settled["learning_rate"]), momentum=float(settled["momentum"]))
         loss = task.loss(settled) if task.loss is not None else nn.CrossEntropyLoss()
         model.train()
@@ -133,6 +146,20 @@ def evaluate_locally(task: Task, arrays: Arrays, parameters: Parameters, directo
 def round_half_up(value: float) -> int:
     """3.5 is 4: Python's own rounding to even would make batches differ by one between devices for no reason."""
     return int(value + 0.5)
+
+
+def _check_least(least: Least, records: int, parameters: Parameters) -> None:
+    _, steps = shape_of(records, parameters)
+    if records < least.records:
+        raise TrainingFailed(
+            f"{records} records are on this device, and a masked sum needs {least.records} of each",
+            hint="leave the device out, or lower secure.least_records",
+        )
+    if steps < least.steps:
+        raise TrainingFailed(
+            f"a round takes {steps} steps on this device, and a masked sum needs {least.steps}",
+            hint="a smaller batch_size, or more local_epochs, under task.parameters",
+        )
 
 
 def _plan(terms: PrivacyTerms, records: int, parameters: Parameters, ledger: Ledger) -> PrivacyPlan:

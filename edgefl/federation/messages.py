@@ -21,10 +21,12 @@ Arrays = Mapping[str, NDArray[Any]]
 Seconds = Annotated[float, Field(ge=0, lt=1e7, allow_inf_nan=False)]
 Claim = Annotated[int, Field(ge=-(10**15), le=10**15)]
 """A number of records as a device claims it; whether it can be true is checked later, and recorded."""
+Hex32 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+"""32 bytes."""
 Parameters = dict[str, bool | int | float | str]
 
 MODEL, ABOUT = "model", "about"
-DELTA = "delta"
+DELTA, MASKED = "delta", "masked"
 MAX_ABOUT_BYTES = 64 * 1024
 """Most JSON that a reply may carry; metrics are few."""
 
@@ -52,8 +54,114 @@ class Model(BaseModel):
     base: str = ""
 
 
+class KeysRequest(Said):
+    """Make new keys for one masked round."""
+
+    kind: Literal["keys_request"] = "keys_request"
+    run: str
+    round: int
+
+
+class Keys(Said):
+    """A device's public keys for one round, in hex: for what it seals to its peers, and for its masks."""
+
+    kind: Literal["keys"] = "keys"
+    seal: Hex32
+    mask: Hex32
+
+
+class SharesRequest(Said):
+    """Share your round's secrets with these devices of one sum, whose public keys come beside it (secure/device.py)."""
+
+    kind: Literal["shares_request"] = "shares_request"
+    carries_model: ClassVar[bool] = True
+    run: str
+    round: int
+    members: list[str]
+
+
+class Shares(Said):
+    """A device's shares, sealed for each member, beside this. seed_mark: SHA-256 of the seed of its own mask."""
+
+    kind: Literal["shares"] = "shares"
+    carries_model: ClassVar[bool] = True
+    seed_mark: Hex32
+
+
+class UnmaskRequest(Said):
+    """These devices' updates are in the sum: give what removes their own masks, and the others' pairwise ones."""
+
+    kind: Literal["unmask_request"] = "unmask_request"
+    carries_model: ClassVar[bool] = True
+    run: str
+    round: int
+    survivors: list[str]
+
+
+class Unmasked(Said):
+    """One share for each member, beside this: of a survivor's seed, of a dropped device's key."""
+
+    kind: Literal["unmasked"] = "unmasked"
+    carries_model: ClassVar[bool] = True
+
+
+class ContextRequest(Said):
+    """Make the key of one homomorphic round, sealed for these devices, whose public keys come beside it (secure/keeper.py)."""
+
+    kind: Literal["context_request"] = "context_request"
+    carries_model: ClassVar[bool] = True
+    run: str
+    round: int
+    members: list[str]
+
+
+class Context(Said):
+    """The round's key, sealed for each member, beside this."""
+
+    kind: Literal["context"] = "context"
+    carries_model: ClassVar[bool] = True
+
+
+class HoldRequest(Said):
+    """Keep the round's key, which the keeper sealed for you."""
+
+    kind: Literal["hold_request"] = "hold_request"
+    carries_model: ClassVar[bool] = True
+    run: str
+    round: int
+    members: list[str]
+    keeper: str
+
+
+class Holding(Said):
+    """The device can read the round's ciphertexts, and will encrypt its own update."""
+
+    kind: Literal["holding"] = "holding"
+
+
+class OpenRequest(Said):
+    """Decrypt the sum of these devices' updates, which comes beside it."""
+
+    kind: Literal["open_request"] = "open_request"
+    carries_model: ClassVar[bool] = True
+    run: str
+    round: int
+    survivors: list[str]
+    size: Annotated[int, Field(ge=1, le=10**7)]
+
+
+class Opened(Said):
+    """The sum, as numbers, beside this."""
+
+    kind: Literal["opened"] = "opened"
+    carries_model: ClassVar[bool] = True
+
+
 class TrainRequest(Said):
-    """Train this global model for one round. rounds: how many the run has in all. resumes: the run that it goes on from."""
+    """Train this global model for one round. rounds: how many the run has in all. resumes: the run that it goes on from.
+
+    sums: the devices of each sum of a masked round; none where updates are sent as they are.
+    """
 
     kind: Literal["train"] = "train"
     carries_model: ClassVar[bool] = True
@@ -64,6 +172,7 @@ class TrainRequest(Said):
     resumes: str = ""
     parameters: Parameters = Field(default_factory=dict)
     model: Model = Model()
+    sums: list[list[str]] = Field(default_factory=list)
 
 
 class EvaluateRequest(Said):
@@ -90,14 +199,15 @@ class Privacy(Said):
 
 
 class Trained(Said):
-    """A device's update: its model, or (`delta`) what it changed, encoded by `compression.codec` as the one array DELTA.
+    """A device's update: its model, or (`delta`) what it changed, encoded by `compression.codec` as the one array DELTA, or
+    (`masked`) packed words that mean nothing alone, as the one array MASKED, or (`encrypted`) ciphertexts (secure/ckks.py).
 
     start_s: from the task's launch to its training; train_s: its training; cpu_s: the whole process.
     """
 
     kind: Literal["trained"] = "trained"
     carries_model: ClassVar[bool] = True
-    encoding: Literal["model", "delta"] = "model"
+    encoding: Literal["model", "delta", "masked", "encrypted"] = "model"
     samples: Claim
     metrics: dict[str, float]
     privacy: Privacy | None = None
@@ -140,8 +250,11 @@ class Failed(Said):
     reason: str
 
 
-Reply = Trained | Evaluated | Refused | Stale | Failed
-_ANY: TypeAdapter[Any] = TypeAdapter(Annotated[TrainRequest | EvaluateRequest | Reply, Field(discriminator="kind")])
+SecureQuestion = KeysRequest | SharesRequest | UnmaskRequest | ContextRequest | HoldRequest | OpenRequest
+"""What a round of secure sums asks besides training."""
+Request = TrainRequest | EvaluateRequest | SecureQuestion
+Reply = Trained | Evaluated | Keys | Shares | Unmasked | Context | Holding | Opened | Refused | Stale | Failed
+_ANY: TypeAdapter[Any] = TypeAdapter(Annotated[Request | Reply, Field(discriminator="kind")])
 
 
 def pack(said: Said, arrays: Arrays | None = None) -> RecordDict:

@@ -11,7 +11,9 @@ from edgefl.federation.messages import Evaluated, Refused, Stale, Trained, size
 
 
 class Question:
-    """Sent when it is made. bytes_down: what each device's messages took. silent, lost, send_s: see `exchange.Pending`."""
+    """Sent when it is made. growth: how many times larger than in float32 an update may be. bytes_down: what each device's
+    messages took. silent, lost, send_s: see `exchange.Pending`.
+    """
 
     def __init__(
         self,
@@ -22,6 +24,7 @@ class Question:
         devices: Mapping[str, int],
         *,
         limit_s: float,
+        growth: int = 1,
     ) -> None:
         self._downlink, self._request, self._arrays, self._devices = downlink, request, arrays, devices
         self._limit_s = limit_s
@@ -35,7 +38,7 @@ class Question:
             devices,
             group=request.round,
             ttl_s=limit_s,
-            model_bytes=4 * Template.of(arrays).size,
+            model_bytes=4 * growth * Template.of(arrays).size,
         )
         self.send_s, self.lost = self._pending.send_s, self._pending.lost
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,13 @@ from edgefl.federation.messages import Evaluated, EvaluateRequest, Failed, Refus
 from edgefl.federation.privacy.witness import Witness
 from edgefl.federation.question import Question
 from edgefl.federation.rounds import Measurement, Plan, QuorumMissing, Timing
+from edgefl.federation.secure.modes import secure_rounds
+from edgefl.federation.secure.round import SecureRounds
 from edgefl.federation.task import Task, load_task
 from edgefl.federation.updates import incoming
 
 Arrays = Mapping[str, NDArray[Any]]
+Read = Callable[[str, Trained, Arrays], Rejection | None]
 
 GATHER_S = 90.0
 """How long a run waits for a quorum of devices before its first round, at least."""
@@ -87,6 +90,7 @@ class Run:
     arrays: Arrays
     witness: Witness
     downlink: Downlink
+    secure: SecureRounds | None = None
     claimed: dict[str, int] = field(default_factory=dict)
     saved: Saved | None = None
     metrics: dict[str, float] = field(default_factory=dict)
@@ -114,12 +118,15 @@ class Run:
             arrays=arrays,
             witness=Witness.of(journal.records(kind="privacy_spent")),
             downlink=Downlink(host.compression),
+            secure=secure_rounds(host.secure),
         )
 
     def work(self) -> None:
         """Every round of the plan. Raises QuorumMissing when too few devices come, or stay."""
         plan = self.plan
-        self._say(
+        if self.secure:
+            self.secure.check(self)
+        self.say(
             events.RunStarted(
                 site=self.host.site,
                 site_hash=self.host.site_hash,
@@ -130,6 +137,7 @@ class Run:
                 rule=plan.rule,
                 privacy=self.host.privacy.model_dump(mode="json"),
                 first_round=plan.first_round,
+                secure=self.host.secure.model_dump(mode="json") if self.secure else {},
             )
         )
         there = self._gather(max(GATHER_S, plan.deadline_s))
@@ -145,7 +153,7 @@ class Run:
         if self.saved is None:
             raise QuorumMissing(f"no round had {plan.quorum} updates: there is no new model", hint="edgefl devices")
         self.exchange.close()
-        self._say(
+        self.say(
             events.RunFinished(
                 status="completed",
                 accuracy=self.metrics.get("accuracy"),
@@ -159,10 +167,10 @@ class Run:
         """One round; whether there is a new global model. Every outcome stands in the journal."""
         devices = self._gather(self.plan.deadline_s)
         if len(devices) < self.plan.quorum:
-            return self._skip(round_, f"{len(devices)} devices are online, {self.plan.quorum} are needed", [])
-        received = self._train(round_, devices)
+            return self.skip(round_, f"{len(devices)} devices are online, {self.plan.quorum} are needed", [])
+        received = self.secure.train(self, round_, devices) if self.secure else self._train(round_, devices)
         began = time.monotonic()
-        aggregate = self._aggregate(round_, received)
+        aggregate = self.secure.aggregate(self, round_, received) if self.secure else self._aggregate(round_, received)
         if aggregate is None:
             return False
         scored = time.monotonic()
@@ -172,7 +180,7 @@ class Run:
         aggregated = time.monotonic()
         flagged = [score.device for score in aggregate.scores if score.flagged]
         self.metrics = self._evaluate(round_, devices, flagged, received)
-        self._say(
+        self.say(
             events.RoundFinished(
                 accuracy=self.metrics.get("accuracy"),
                 loss=self.metrics.get("loss"),
@@ -208,7 +216,33 @@ class Run:
                 return there
             time.sleep(GATHER_POLL_S)
 
+    def begin(self, round_: int, devices: Mapping[str, int]) -> Received:
+        """Say that the round began, and who is not there."""
+        mode = self.host.secure.mode if self.secure else ""
+        self.say(events.RoundStarted(devices=list(devices), deadline_s=self.plan.deadline_s, secure=mode), round_=round_)
+        received = Received()
+        for device in self.plan.devices:
+            if device not in devices:
+                self.drop(round_, received, device, "offline")
+        return received
+
     def _train(self, round_: int, devices: Mapping[str, int]) -> Received:
+        received, template = self.begin(round_, devices), Template.of(self.arrays)
+
+        def read(device: str, said: Trained, arrays: Arrays) -> Rejection | None:
+            delta = incoming(said, arrays, self.arrays, template)
+            if isinstance(delta, Rejection):
+                return delta
+            received.deltas[device] = delta
+            return None
+
+        self.collect(round_, received, devices, read)
+        return received
+
+    def collect(
+        self, round_: int, received: Received, devices: Mapping[str, int], read: Read, sums: Sequence[list[str]] = ()
+    ) -> None:
+        """Have these devices train, and file their replies. read: takes an update whose claims can be true, or says why not."""
         plan = self.plan
         request = TrainRequest(
             run=plan.run,
@@ -217,39 +251,34 @@ class Run:
             seed=plan.seed,
             resumes=plan.resume,
             parameters=plan.parameters,
+            sums=list(sums),
         )
-        self._say(events.RoundStarted(devices=list(devices), deadline_s=plan.deadline_s), round_=round_)
-        received = Received()
-        for device in plan.devices:
-            if device not in devices:
-                self._drop(round_, received, device, "offline")
-        question = Question(self.exchange, self.downlink, request, self.arrays, devices, limit_s=plan.deadline_s)
-        received.send_s, received.down = question.send_s, question.bytes_down
-        template = Template.of(self.arrays)
+        growth = self.secure.growth if self.secure else 1
+        question = Question(self.exchange, self.downlink, request, self.arrays, devices, limit_s=plan.deadline_s, growth=growth)
+        received.send_s += question.send_s
+        received.down = question.bytes_down
         for arrival in question.arrivals():
             received.bytes_up += arrival.bytes_up
-            self._judge(round_, received, arrival, template)
+            self._judge(round_, received, arrival, read)
         for device in question.lost:
-            self._drop(round_, received, device, "the SuperLink did not take its message")
+            self.drop(round_, received, device, "the SuperLink did not take its message")
         for device in question.silent:
-            self._drop(round_, received, device, f"no reply within {plan.deadline_s:g} s")
+            self.drop(round_, received, device, f"no reply within {plan.deadline_s:g} s")
         received.bytes_down += sum(question.bytes_down.values())
         received.models_down += len(question.bytes_down)
-        return received
 
-    def _judge(self, round_: int, received: Received, arrival: Arrival, template: Template) -> None:
+    def _judge(self, round_: int, received: Received, arrival: Arrival, read: Read) -> None:
         """File one reply: an update, a rejection, a refusal or a failure. Nothing that a device sends raises."""
         device, said = arrival.device, arrival.said
         if isinstance(said, Trained):
             problem = check_claims(said.samples, said.metrics, self.task.metrics, claimed_before=self.claimed.get(device))
-            delta = problem or incoming(said, arrival.arrays, self.arrays, template)
-            if isinstance(delta, Rejection):
-                self._reject(round_, received, device, delta)
+            problem = problem or read(device, said, arrival.arrays)
+            if problem is not None:
+                self.reject(round_, received, device, problem)
             else:
-                received.deltas[device] = delta
                 self._accept(round_, received, arrival, said)
         elif isinstance(said, Refused):
-            self._say(
+            self.say(
                 events.PrivacyRefused(
                     device=device, spent=said.spent, limit=said.limit, cost=said.cost, reason=said.reason[:MOST_DETAIL]
                 ),
@@ -257,11 +286,11 @@ class Run:
             )
             received.dropped.append(device)
         elif isinstance(said, Failed):
-            self._drop(round_, received, device, said.reason)
+            self.drop(round_, received, device, said.reason)
         elif arrival.problem and not arrival.undecodable:
-            self._drop(round_, received, device, arrival.problem)
+            self.drop(round_, received, device, arrival.problem)
         else:
-            self._reject(
+            self.reject(
                 round_, received, device, Rejection("undecodable", arrival.problem or "it is no answer to what was asked")
             )
 
@@ -272,7 +301,7 @@ class Run:
         received.bytes_updates += arrival.bytes_up
         received.timings.append(timing)
         self.claimed.setdefault(device, said.samples)
-        self._say(
+        self.say(
             events.UpdateReceived(
                 device=device,
                 samples=said.samples,
@@ -288,26 +317,26 @@ class Run:
             round_=round_,
         )
         if said.privacy is not None:
-            self._say(events.PrivacySpent(device=device, **said.privacy.model_dump()), round_=round_)
+            self.say(events.PrivacySpent(device=device, **said.privacy.model_dump()), round_=round_)
             if (flag := self.witness.look(device, said.privacy)) is not None:
-                self._say(flag, round_=round_)
+                self.say(flag, round_=round_)
 
     def _aggregate(self, round_: int, received: Received) -> Aggregate | None:
         """The round's robust step, with every update's score in the journal; None when the round is skipped."""
         devices = [device for device in self.plan.devices if device in received.updates]
         if len(devices) < self.plan.quorum:
-            self._skip(round_, f"{len(devices)} updates came, {self.plan.quorum} are needed", devices)
+            self.skip(round_, f"{len(devices)} updates came, {self.plan.quorum} are needed", devices)
             return None
         deltas = np.stack([received.deltas.pop(device) for device in devices])
         samples = np.array([received.updates[device].samples for device in devices], dtype=np.int64)
         aggregate = self.rule.aggregate(deltas, devices, samples, self.reputation)
         if not np.isfinite(aggregate.delta).all():
-            self._skip(round_, f"the rule {self.rule.name} gave a model that is not finite", devices)
+            self.skip(round_, f"the rule {self.rule.name} gave a model that is not finite", devices)
             return None
         self.reputation = aggregate.reputation
         for score in aggregate.scores:
             said = {name: getattr(score, name) for name in ("device", "score", "threshold", "reason")}
-            self._say(
+            self.say(
                 events.UpdateScored(
                     **said,
                     rule=self.rule.name,
@@ -320,7 +349,7 @@ class Run:
                 round_=round_,
             )
             if score.flagged:
-                self._say(events.FlagRaised(**said, rule=self.rule.name, peers=list(score.peers)), round_=round_)
+                self.say(events.FlagRaised(**said, rule=self.rule.name, peers=list(score.peers)), round_=round_)
         return aggregate
 
     def _ratio(self, received: Received) -> dict[str, float]:
@@ -349,18 +378,22 @@ class Run:
         received.models_down += len(question.bytes_down)
         return rounds.measured(measurements, excluded=flagged)
 
-    def _skip(self, round_: int, reason: str, participants: list[str]) -> bool:
-        self._say(events.RoundSkipped(reason=reason, participants=participants), round_=round_)
+    def skip(self, round_: int, reason: str, participants: list[str]) -> bool:
+        """The round gives no model; returns False."""
+        self.say(events.RoundSkipped(reason=reason, participants=participants), round_=round_)
         return False
 
-    def _drop(self, round_: int, received: Received, device: str, reason: str) -> None:
+    def drop(self, round_: int, received: Received, device: str, reason: str) -> None:
+        """A device gave no update."""
         received.dropped.append(device)
-        self._say(events.DeviceDropped(device=device, reason=reason[:MOST_DETAIL]), round_=round_)
+        self.say(events.DeviceDropped(device=device, reason=reason[:MOST_DETAIL]), round_=round_)
 
-    def _reject(self, round_: int, received: Received, device: str, problem: Rejection) -> None:
+    def reject(self, round_: int, received: Received, device: str, problem: Rejection) -> None:
+        """What a device sent is no update."""
         received.rejected.append(device)
         detail = problem.detail[:MOST_DETAIL]
-        self._say(events.UpdateRejected(device=device, reason=problem.reason, detail=detail), round_=round_)
+        self.say(events.UpdateRejected(device=device, reason=problem.reason, detail=detail), round_=round_)
 
-    def _say(self, body: events.Body, *, round_: int = 0) -> None:
+    def say(self, body: events.Body, *, round_: int = 0) -> None:
+        """Into the journal."""
         self.journal.append(body, run=self.plan.run, round=round_)

@@ -16,6 +16,9 @@ from edgefl.events.schema import (
     RoundStarted,
     RunFinished,
     RunStarted,
+    SumLost,
+    SumScored,
+    SumUnmasked,
     UpdateReceived,
     UpdateRejected,
     UpdateScored,
@@ -80,10 +83,11 @@ class RunRow:
 class UpdateRow:
     """One device's part in one round: what it sent and what the rule thought of it.
 
-    rejected, dropped: why, empty when it was not. verdict is empty until the update was scored.
+    rejected, dropped: why, empty when it was not. verdict is empty until the update was scored; a masked one never is.
     """
 
     device: str
+    masked: bool = False
     samples: int | None = None
     bytes_up: int = 0
     bytes_down: int = 0
@@ -122,6 +126,23 @@ class UpdateRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SumRow:
+    """One sum of a masked round. lost: why there is none, empty when there is. The score is that of a group's mean."""
+
+    members: tuple[str, ...]
+    survivors: tuple[str, ...] = ()
+    needed: int = 0
+    lost: str = ""
+    score: float | None = None
+    threshold: float | None = None
+    verdict: Literal["", "accept", "down-weight", "reject"] = ""
+    weight: float | None = None
+    norm: float | None = None
+    cosine: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoundRow:
     """One round. seconds: by stage (STAGES), as the server measured them. ratio: how many times smaller than the model in float32
     a message was, `up` and `down`. updates: by device; empty in rounds long past.
@@ -147,6 +168,8 @@ class RoundRow:
     model: str = ""
     model_sha256: str = ""
     reason: str = ""
+    secure: str = ""
+    sums: tuple[SumRow, ...] = ()
     updates: dict[str, UpdateRow] = field(default_factory=dict)
 
     @property
@@ -157,7 +180,13 @@ class RoundRow:
     @classmethod
     def begun(cls, body: RoundStarted, event: Event) -> RoundRow:
         """As it started."""
-        return cls(number=event.round, started=event.at, devices=tuple(body.devices), deadline_s=body.deadline_s)
+        return cls(
+            number=event.round,
+            started=event.at,
+            devices=tuple(body.devices),
+            deadline_s=body.deadline_s,
+            secure=body.secure,
+        )
 
     def after(self, event: Event) -> RoundRow:
         """The row after an event of this round."""
@@ -180,10 +209,19 @@ class RoundRow:
             case UpdateReceived():
                 row = evolve(self, bytes_up=self.bytes_up + body.bytes_up, bytes_down=self.bytes_down + body.bytes_down)
                 return row._with_update(body.device, event)
+            case SumUnmasked():
+                made = SumRow(members=tuple(body.members), survivors=tuple(body.survivors), needed=body.needed)
+                return evolve(self, sums=(*self.sums, made))
+            case SumLost():
+                return evolve(self, sums=(*self.sums, SumRow(members=tuple(body.members), lost=body.reason)))
+            case SumScored():
+                scored = body.model_dump(exclude={"type", "members", "rule"})
+                sums = (evolve(made, **scored) if made.survivors == tuple(body.members) else made for made in self.sums)
+                return evolve(self, sums=tuple(sums))
             case UpdateRejected() | UpdateScored() | FlagRaised() | DeviceDropped() | PrivacyRefused():
                 return self._with_update(body.device, event)
         return self
 
     def _with_update(self, device: str, event: Event) -> RoundRow:
-        update = self.updates.get(device) or UpdateRow(device=device)
+        update = self.updates.get(device) or UpdateRow(device=device, masked=bool(self.secure))
         return evolve(self, updates={**self.updates, device: update.after(event)})

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from ipaddress import IPv4Address
 from itertools import chain
-from math import floor
 
+from edgefl.site import modes
 from edgefl.site.addresses import room
 from edgefl.site.model import Coordinator, Device, Site
+from edgefl.site.modes import Mistake
 from edgefl.site.source import Location
 
 MEANINGLESS = 30.0
 """An epsilon above this bounds nothing: e^30 is no odds (federation/privacy/accounting.py has the same limit)."""
-Mistake = tuple[Location, str, str]
-"""Where, what is wrong, and what would be right."""
 
 
 def mistakes(site: Site, doubtful: Collection[str] = ()) -> Iterator[Mistake]:
@@ -130,8 +129,10 @@ def budgets(site: Site) -> Iterator[Mistake]:
 
 def robustness(site: Site) -> Iterator[Mistake]:
     """The smallest round that counts must still outvote the malicious (Krum: n >= 2f + 3, Blanchard et al., 2017)."""
-    rule, malicious = site.aggregation.rule, floor(site.aggregation.byzantine * len(site.devices) + 1e-9)
-    needs = {"mean": 1, "krum": 2 * malicious + 3, "multi-krum": 2 * malicious + 3}.get(rule, 2 * malicious + 1)
+    if site.secure.mode != "none":
+        return  # modes.py: sums hide updates
+    rule, malicious = site.aggregation.rule, modes.malicious(site)
+    needs = modes.needed(rule, malicious)
     if len(site.devices) < needs:
         what = f"{rule} against {malicious} malicious of {len(site.devices)} devices needs at least {needs} devices"
         yield ("aggregation", "rule"), what, "add devices, lower aggregation.byzantine, or take guard"
@@ -156,5 +157,9 @@ RULES: tuple[tuple[Callable[[Site], Iterator[Mistake]], tuple[str, ...]], ...] =
     (own_module, ("infrastructure",)),
     (budgets, ("privacy",)),
     (robustness, ("run", "aggregation")),
+    (modes.hidden_updates, ("aggregation", "secure")),
+    (modes.sizes_of_sums, ("secure",)),
+    (modes.encrypted_sums, ("secure",)),
+    (modes.small_sums, ("compression", "secure")),
 )
 """Every rule with the sections that it takes at their word."""

@@ -6,6 +6,7 @@ The docstring under each field is its documentation everywhere: the scaffold's c
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -152,6 +153,35 @@ class Compression(Model):
     """`down: quantised`: bits of each value of a change."""
 
 
+class Secure(Model):
+    """Whether the coordinator sees single updates, or their sums alone."""
+
+    mode: Literal["none", "masked", "homomorphic"] = "none"
+    """`masked` hides each update under masks that cancel in the sum; then nothing can judge or flag a single device.
+    `homomorphic` adds ciphertexts, of 8 times the bytes, whose key every device holds and the coordinator does not.
+    """
+    threshold: Annotated[float, Field(gt=0.5, le=1)] = 0.67
+    """Share of the devices of a sum that must stay until its end; with fewer the sum is lost, never wrong."""
+    group_size: Annotated[int, Field(ge=0, le=256)] = 0
+    """Devices whose updates are summed together; robust rules then judge the groups' means. 0 sums all devices."""
+    clip: PositiveFloat = 10.0
+    """Largest L2 norm of one device's update; a longer one is shortened."""
+    bits: Literal[8, 32] = 32
+    """Bits of each value that is sent: 32 as plain updates; 8 needs 3 to 4 bits more for the sum, and loses next to nothing."""
+    keep: Fraction = 1.0
+    """Share of the values that one round sends; the coordinator says which, the same for all devices."""
+    least_records: PositiveInt = 32
+    """A device with fewer records takes no part: a sum of updates that a few records made tells too much of them."""
+
+    def needed(self, members: int) -> int:
+        """How many of a sum's devices must stay until its end: more than half, whatever the share."""
+        return max(members // 2 + 1, ceil(self.threshold * members - 1e-9))
+
+    def sums(self, devices: int) -> int:
+        """How many groups so many devices make; the last ones may be larger than `group_size`."""
+        return max(1, devices // self.group_size) if self.group_size else 1
+
+
 class Isolation(Model):
     """What each role may reach; everything else is dropped, in both directions."""
 
@@ -219,6 +249,8 @@ class Site(Model):
     """How updates become a model."""
     compression: Compression = Compression()
     """How updates travel."""
+    secure: Secure = Secure()
+    """What the coordinator sees."""
     isolation: Isolation = Isolation()
     """What each role may reach."""
     certificates: Certificates = Certificates()

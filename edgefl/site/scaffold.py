@@ -32,6 +32,7 @@ _CHOSEN: Mapping[str, tuple[str, ...]] = {
     "privacy": ("mode", "epsilon_limit", "epsilon_per_run"),
     "aggregation": ("rule", "byzantine"),
     "compression": ("mode",),
+    "secure": ("mode",),
     "certificates": ("leaf_hours",),
 }
 """What most people change first: written out, though it equals the default."""

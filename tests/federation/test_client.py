@@ -13,8 +13,9 @@ from edgefl.federation import client
 from edgefl.federation.aggregation.vectors import Template
 from edgefl.federation.hostconfig import APP_VARIABLE, HostConfig, Places
 from edgefl.federation.local import initial_arrays
-from edgefl.federation.messages import EvaluateRequest, TrainRequest, pack
+from edgefl.federation.messages import EvaluateRequest, KeysRequest, SecureQuestion, SharesRequest, TrainRequest, pack
 from edgefl.federation.privacy.ledger import Ledger
+from edgefl.federation.secure import masks
 from edgefl.federation.task import load_task
 from edgefl.federation.updates import incoming
 
@@ -157,7 +158,7 @@ def test_an_unknown_parameter_of_the_run_is_said(places: Places) -> None:
 def test_a_message_that_asks_for_something_else_is_refused(places: Places) -> None:
     said, _ = ask(places, EvaluateRequest(run="9", round=1), TrainRequest)
     assert said.kind == "failed"
-    assert "it should ask to train, but it says evaluate" in said.reason
+    assert "it asks for something else: it says evaluate" in said.reason
 
 
 def test_a_damaged_host_json_trains_nothing(places: Places) -> None:
@@ -165,3 +166,52 @@ def test_a_damaged_host_json_trains_nothing(places: Places) -> None:
     said, _ = ask(places, train_request())
     assert said.kind == "failed"
     assert not places.ledger.exists()
+
+
+MASKED: dict[str, object] = {"secure": {"mode": "masked"}, "devices": ["edge-1", "edge-2"], "privacy": {"mode": "none"}}
+
+
+def agree(places: Places, request: KeysRequest | SharesRequest, arrays: Any = None) -> Any:
+    said, _ = client.answer(pack(request, arrays), SecureQuestion, places)
+    return said
+
+
+def begin(places: Places) -> None:
+    """This device's keys and shares for round 1, with a peer that it knows by its keys alone."""
+    said = agree(places, KeysRequest(run="9", round=1))
+    rows = [bytes.fromhex(said.seal + said.mask), masks.public(masks.fresh()) + masks.public(masks.fresh())]
+    keys = np.frombuffer(b"".join(rows), np.uint8).reshape(2, 2, 32)
+    assert agree(places, SharesRequest(run="9", round=1, members=["edge-1", "edge-2"]), {"keys": keys}).kind == "shares"
+
+
+def test_a_masked_update_is_words_and_its_plain_form_is_given_to_nobody(places: Places) -> None:
+    configure(places, **MASKED, task={"module": "./tasks/task.py", "parameters": {"batch_size": 16, "local_epochs": 1.0}})
+    said, arrays = ask(places, train_request())
+    assert said.kind == "failed"
+    assert "asks for this device's update alone" in said.reason
+    begin(places)
+    said, arrays = ask(places, train_request(sums=[["edge-1", "edge-2"]]))
+    assert (said.kind, said.encoding) == ("trained", "masked")
+    assert arrays.keys() == {"masked"}
+    assert (arrays["masked"].dtype, arrays["masked"].shape) == (np.uint32, (10,))
+    again, _ = ask(places, train_request(sums=[["edge-1", "edge-2"]]))
+    assert "answers nothing twice" in again.reason
+
+
+@pytest.mark.parametrize(
+    ("secure", "parameters", "says"),
+    [
+        ({"least_records": 65}, {}, "64 records are on this device, and a masked sum needs 65"),
+        ({}, {"batch_size": 64}, "takes 1 steps on this device"),
+    ],
+)
+def test_what_rests_on_too_little_is_not_summed_and_costs_no_budget(
+    places: Places, secure: dict[str, object], parameters: dict[str, object], says: str
+) -> None:
+    changes = {**MASKED, "privacy": {"epsilon_limit": 3.0, "epsilon_per_run": 3.0}, "secure": {"mode": "masked", **secure}}
+    configure(places, **changes, task={"module": "./tasks/task.py", "parameters": parameters})
+    begin(places)
+    said, _ = ask(places, train_request(sums=[["edge-1", "edge-2"]]))
+    assert said.kind == "failed"
+    assert says in said.reason
+    assert Ledger(places.ledger).spent(1e-5) == 0

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import io
 import json
 import math
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from rich.console import Console
 
+from edgefl.cli.rounds import detail
 from edgefl.events import schema as s
 from edgefl.events.schema import BODIES, Event
 from edgefl.monitor.state import FederationState
@@ -288,3 +291,26 @@ def test_a_long_journal_is_folded_in_a_few_seconds(story):
     FederationState.enrolled("clinic", DEVICES).apply_all(story.events)
     each_us = (time.process_time() - began) / len(story.events) * 1e6
     assert each_us < 200, f"{each_us:.0f} µs an event"
+
+
+def test_a_masked_round_shows_its_sums_and_says_that_single_updates_are_not_judged(story):
+    story.start()
+    story.say(s.RoundStarted(devices=DEVICES, deadline_s=60, secure="masked"), round_=1)
+    received = {"samples": 100, "bytes_up": 10, "bytes_down": 40, "train_s": 2, "transfer_s": 0.5}
+    story.say(s.UpdateReceived(device="edge-01", **received), round_=1)
+    story.say(s.SumUnmasked(members=DEVICES[:2], survivors=DEVICES[:2], needed=2), round_=1)
+    story.say(s.SumLost(members=DEVICES[2:], reason="0 of 1 devices sent their updates, and 1 are needed"), round_=1)
+    scored = {"rule": "median", "score": 1, "threshold": 2, "verdict": "accept", "weight": 1, "norm": 1, "cosine": 0.9}
+    story.say(s.SumScored(members=DEVICES[:2], **scored), round_=1)
+    row = story.state.rounds[0]
+    assert row.updates["edge-01"].masked
+    assert not row.updates["edge-01"].verdict
+    assert [(made.members, made.survivors, made.lost[:4], made.verdict) for made in row.sums] == [
+        (tuple(DEVICES[:2]), tuple(DEVICES[:2]), "", "accept"),
+        (tuple(DEVICES[2:]), (), "0 of", ""),
+    ]
+    assert FederationState.from_json(story.state.to_json()) == story.state
+    shown = io.StringIO()
+    Console(file=shown, width=140).print(detail(row))
+    for said in ("a single update has no score", "edge-01 edge-02", "lost", "masked"):
+        assert said in shown.getvalue()

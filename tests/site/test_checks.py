@@ -21,6 +21,9 @@ def test_the_defaults_hold_for_any_number_of_devices(devices: int) -> None:
     assert list(mistakes(site(devices))) == []
 
 
+MASKED = {"mode": "masked"}
+HOMOMORPHIC = {"mode": "homomorphic"}
+MEAN = {"rule": "mean"}
 STATIC = {"module": "static"}
 OPERATOR = {"operator_addresses": ["192.0.2.1"]}
 HERE = [{"name": "edge-01", "address": "192.0.2.11"}]
@@ -84,6 +87,32 @@ HERE = [{"name": "edge-01", "address": "192.0.2.11"}]
         (site(8, aggregation={"rule": "multi-krum"}), ("run", "quorum"), "needs 7"),
         (site(8, aggregation={"rule": "trimmed-mean"}, run={"quorum": 0.5}), ("run", "quorum"), "needs 5"),
         (site(8, run={"quorum": 0.1}), ("run", "quorum"), "counts with 1 of 8"),
+        (site(secure=MASKED), ("aggregation", "rule"), "guard judges single updates, and masked sums hide them"),
+        (site(secure=HOMOMORPHIC), ("aggregation", "rule"), "guard judges single updates, and homomorphic sums hide them"),
+        (site(secure={**HOMOMORPHIC, "bits": 8}, aggregation=MEAN), ("secure", "bits"), "own precision"),
+        (site(secure={**HOMOMORPHIC, "keep": 0.1}, aggregation=MEAN), ("secure", "keep"), "every value"),
+        (site(secure={**HOMOMORPHIC, "group_size": 2}, aggregation=MEAN), ("secure", "group_size"), "no rule judges groups"),
+        (site(secure={**HOMOMORPHIC, "clip": 1000}, aggregation=MEAN), ("secure", "clip"), "can reach 10000"),
+        (
+            site(secure=HOMOMORPHIC, aggregation=MEAN, compression={"mode": "top-k"}),
+            ("compression", "mode"),
+            "do not add up under homomorphic sums",
+        ),
+        (site(secure={**MASKED, "group_size": 2}), ("secure", "group_size"), "are 5 groups, and guard against 3 malicious"),
+        (site(secure={**MASKED, "group_size": 1}, aggregation=MEAN), ("secure", "group_size"), "is that update"),
+        (site(secure={**MASKED, "group_size": 11}, aggregation=MEAN), ("secure", "group_size"), "the site has 10"),
+        (site(2, secure=MASKED, aggregation=MEAN), ("secure", "mode"), "each would know the other's"),
+        (
+            site(257, secure=MASKED, aggregation=MEAN, infrastructure={"network": "10.76.0.1/16"}),
+            ("secure", "group_size"),
+            "256 are the most",
+        ),
+        (
+            site(secure=MASKED, aggregation=MEAN, compression={"mode": "top-k"}),
+            ("compression", "mode"),
+            "own largest values do not add up",
+        ),
+        (site(secure=MASKED, aggregation=MEAN, compression={"mode": "quantised"}), ("compression", "mode"), "own scales"),
     ],
 )
 def test_a_contradiction_is_found_where_it_stands(wrong: Site, location: tuple[object, ...], what: str) -> None:
@@ -110,3 +139,36 @@ def test_the_hinted_quorum_is_enough() -> None:
     [(_, _, hint)] = mistakes(site(8, aggregation={"rule": "krum"}))
     quorum = float(hint.split()[1].rstrip(","))
     assert list(mistakes(site(8, aggregation={"rule": "krum"}, run={"quorum": quorum}))) == []
+
+
+@pytest.mark.parametrize(
+    ("devices", "group", "byzantine", "rule", "holds"),
+    [
+        (10, 2, 0.2, "median", True),
+        (10, 2, 0.3, "median", False),
+        (10, 3, 0.1, "guard", True),
+        (10, 3, 0.2, "guard", False),
+        (14, 2, 0.15, "krum", True),
+        (12, 2, 0.2, "krum", False),
+        (10, 5, 0.4, "mean", True),
+    ],
+)
+def test_groups_go_with_a_rule_while_most_of_them_are_honest(
+    devices: int, group: int, byzantine: float, rule: str, holds: bool
+) -> None:
+    found = list(
+        mistakes(site(devices, secure={**MASKED, "group_size": group}, aggregation={"rule": rule, "byzantine": byzantine}))
+    )
+    malicious = int(byzantine * devices + 1e-9)
+    assert holds == (malicious <= (devices // group - (3 if rule == "krum" else 1)) / 2 or rule == "mean")
+    assert (found == []) == holds
+
+
+def test_the_hinted_alternatives_work() -> None:
+    [(_, _, hint)] = mistakes(site(secure=MASKED, aggregation={"byzantine": 0.2}))
+    assert "secure.group_size: 2," in hint
+    assert list(mistakes(site(secure={**MASKED, "group_size": 2}, aggregation={"byzantine": 0.2}))) == []
+    assert list(mistakes(site(secure=MASKED, aggregation=MEAN))) == []
+    small = {**MASKED, "keep": 0.1, "bits": 8}
+    assert list(mistakes(site(secure=small, aggregation=MEAN, privacy={"mode": "dp-sgd"}))) == []
+    assert list(mistakes(site(compression={"mode": "top-k"}, privacy={"mode": "dp-sgd"}))) == []

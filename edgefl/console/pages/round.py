@@ -74,4 +74,20 @@ def _facts(row: RoundRow, frame: Frame) -> list[Ink]:
             _DOT,
         ),
         join(stages, _DOT) or ink("the stages' times come with the round's end", Tone.MUTED),
+        *_sums(row),
     ]
+
+
+def _sums(row: RoundRow) -> list[Ink]:
+    """What the coordinator saw of a masked round: sums, and of single updates neither scores nor flags."""
+    if not row.secure:
+        return []
+    lines = [ink(f"{row.secure}: only sums are seen; a single update has no score and raises no flag", Tone.MUTED)]
+    for made in row.sums:
+        came = ink(f"sum of {len(made.survivors)} of {len(made.members)}", Tone.PLAIN)
+        whose = ink(" ".join(made.members), Tone.MUTED)
+        judged = (
+            ink(f"{made.verdict} at {figures.number(made.score)} of {figures.number(made.threshold)}") if made.verdict else EMPTY
+        )
+        lines.append(join([came, judged, ink(made.lost or made.reason, Tone.WARN), whose], _DOT))
+    return lines

@@ -25,6 +25,8 @@ def verdict(update: UpdateRow) -> Ink:
         return ink("✖ dropped", Tone.WARN)
     if update.rejected:
         return ink("✖ invalid", Tone.BAD)
+    if update.masked and update.samples is not None:
+        return ink("≡ masked", Tone.MUTED)
     sign = "⚑" if update.flagged else {"accept": "✓", "down-weight": "▽", "reject": "✖"}.get(update.verdict, "○")
     is_bad = update.flagged or update.verdict == "reject"
     tone = Tone.BAD if is_bad else Tone.WARN if update.verdict == "down-weight" else Tone.GOOD

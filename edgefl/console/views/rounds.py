@@ -75,6 +75,13 @@ def _devices(row: RoundRow, _: int) -> Ink:
     return ink(f"{here}/{len(row.devices)}")
 
 
+def _flagged(row: RoundRow, cells: int) -> Ink:
+    """Who was flagged; a masked round cannot tell."""
+    if row.secure and not row.flagged:
+        return ink(row.secure, Tone.MUTED)
+    return _names(lambda one: one.flagged, Tone.BAD, "⚑ ")(row, cells)
+
+
 def _names(field: Callable[[RoundRow], Sequence[str]], tone: Tone, sign: str = "") -> Callable[[RoundRow, int], Ink]:
     """A count, with the names behind it where the column is wide enough."""
 
@@ -126,7 +133,7 @@ COLUMNS: tuple[Column[RoundRow], ...] = (
     Column("devices", "DEVICES", 7, _devices, lambda row: len(row.participants)),
     _who("dropped", "DROP", lambda row: row.dropped, Tone.WARN),
     _who("rejected", "REJ", lambda row: row.rejected, Tone.BAD),
-    _who("flagged", "FLAG", lambda row: row.flagged, Tone.BAD, "⚑ "),
+    Column("flagged", "FLAG", 4, _flagged, lambda row: len(row.flagged), right=False, most=14, descending=True),
     Column("time", "TIME", 6, lambda row, _: _muted(figures.seconds(row.wall_s)), lambda row: row.wall_s, descending=True),
     _stage_column("train", "TRAIN", 1, "start", "train"),
     _stage_column("transfer", "TRANSFER", 4, "send", "upload"),

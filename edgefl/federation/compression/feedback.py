@@ -7,8 +7,10 @@ The state lies on the device, beside nothing that trains: it is made of updates 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ from edgefl.federation.compression.codec import decode, encode
 from edgefl.site.model import Compression
 
 Vector = NDArray[np.float32]
+Sent = TypeVar("Sent")
 
 
 class Feedback:
@@ -28,23 +31,35 @@ class Feedback:
         self.path = path
 
     def compress(self, delta: Vector, settings: Compression, run: str, round_: int, *, resumes: str = "") -> bytes:
-        """Encode a round's update with what earlier rounds left out; what is left out now is on the disk when this
-        returns, or forgotten where the disk takes nothing.
+        """Encode a round's update with what earlier rounds left out."""
 
-        A round that is done again begins with what it began with before, so nothing is sent twice. Another run begins with
-        nothing, unless it `resumes` the one whose state this is.
+        def send(whole: Vector) -> tuple[bytes, Vector]:
+            payload = encode(whole, settings)
+            return payload, decode(payload, len(whole))
+
+        return self.carry(delta, send, run, round_, resumes=resumes)
+
+    def carry(
+        self, delta: Vector, send: Callable[[Vector], tuple[Sent, Vector]], run: str, round_: int, *, resumes: str = ""
+    ) -> Sent:
+        """What `send` makes of a round's update with what earlier rounds left out; what it leaves out now is on the disk when
+        this returns, or forgotten where the disk takes nothing.
+
+        send: gives what travels, and the vector that the receiver makes of it. A round that is done again begins with what it
+        began with before, so nothing is sent twice. Another run begins with nothing, unless it `resumes` the one whose state
+        this is.
         """
         before = self._before(run, round_, resumes)
         if before is None or len(before) != len(delta):
             before = np.zeros_like(delta)
         whole = delta + before
-        payload = encode(whole, settings)
+        sent, received = send(whole)
         try:
-            self._save(run, round_, before, whole - decode(payload, len(whole)))
+            self._save(run, round_, before, whole - received)
         except OSError:  # a full disk costs a little accuracy, not the round; what is stale must not be sent again
             with suppress(OSError):
                 self.path.unlink()
-        return payload
+        return sent
 
     def _before(self, run: str, round_: int, resumes: str) -> Vector | None:
         """What the round begins with; None where the state is another run's, a later round's, damaged or missing."""

@@ -94,6 +94,8 @@ def modules(role: str, host: HostConfig, wanted: str) -> tuple[str, ...]:
     names = ["torch", "torch._dynamo", app]
     if host.privacy.mode == "dp-sgd" and role == "device":
         names += ["opacus", "edgefl.federation.privacy.dpsgd"]
+    if host.secure.mode == "homomorphic":
+        names.append("tenseal")
     if not host.task.module.endswith(".py"):
         names.append(host.task.module)
     names += [name.strip() for name in wanted.split(",") if name.strip()]

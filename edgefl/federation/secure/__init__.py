@@ -1,0 +1,1 @@
+"""Secure aggregation: the coordinator learns the sum of the devices' updates, and no single one of them."""

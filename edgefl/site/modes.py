@@ -1,0 +1,115 @@
+"""Which modes go together. Some undo what others promise: they are refused here, with what works instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import floor
+
+from edgefl.site.model import Site
+from edgefl.site.source import Location
+
+Mistake = tuple[Location, str, str]
+"""Where, what is wrong, and what would be right."""
+
+MOST_MEMBERS = 256
+"""Devices of one sum, at most."""
+MOST_ENCRYPTED = 2.0**13
+"""The largest number that a homomorphic sum may reach."""
+
+
+def malicious(site: Site) -> int:
+    """How many of the site's devices may be; 0.3 of 10 is 3 whatever binary fractions say."""
+    return floor(site.aggregation.byzantine * len(site.devices) + 1e-9)
+
+
+def needed(rule: str, hostile: int) -> int:
+    """The least number of updates, or groups' means, with which a rule outvotes so many malicious ones."""
+    return {"mean": 1, "krum": 2 * hostile + 3, "multi-krum": 2 * hostile + 3}.get(rule, 2 * hostile + 1)
+
+
+def hidden_updates(site: Site) -> Iterator[Mistake]:
+    """A sum hides its members from every rule; the means of groups can be judged, if most groups are honest."""
+    rule, group = site.aggregation.rule, site.secure.group_size
+    if site.secure.mode == "none" or rule == "mean":
+        return
+    if not group:
+        what = f"{rule} judges single updates, and {site.secure.mode} sums hide them"
+        if site.secure.mode == "masked" and (most := _largest_group(site)):
+            works = f"secure.group_size: {most}, so that {rule} judges the means of groups; rule: mean; or secure.mode: none"
+        else:
+            works = "rule: mean, or secure.mode: none"
+        yield ("aggregation", "rule"), what, works
+    elif site.secure.mode == "masked" and (groups := site.secure.sums(len(site.devices))) < (
+        needs := needed(rule, malicious(site))
+    ):
+        what = (
+            f"{len(site.devices)} devices in groups of {group} are {groups} groups, "
+            f"and {rule} against {malicious(site)} malicious devices needs {needs}"
+        )
+        smaller = f"group_size: {most}, " if (most := _largest_group(site)) else ""
+        yield ("secure", "group_size"), what, f"{smaller}more devices, a lower aggregation.byzantine, or rule: mean"
+
+
+def sizes_of_sums(site: Site) -> Iterator[Mistake]:
+    """A sum of one is the update itself; a sum of two tells either the other's."""
+    if site.secure.mode == "none":
+        return
+    group, devices = site.secure.group_size, len(site.devices)
+    place: Location = ("secure", "group_size")
+    if group == 1:
+        yield place, "a sum of one device's update is that update", "group_size: 2 or more, or 0 for one sum of all"
+    elif group > devices:
+        yield (
+            place,
+            f"groups of {group} need {group} devices, and the site has {devices}",
+            "a smaller group, or 0 for one sum of all",
+        )
+    elif devices < 3:
+        what = f"{devices} devices: each would know the other's update from their sum"
+        yield ("secure", "mode"), what, "add devices, or secure.mode: none"
+    elif (most := -(-devices // site.secure.sums(devices))) > MOST_MEMBERS:
+        yield place, f"a sum of {most} devices: {MOST_MEMBERS} are the most", f"group_size: {MOST_MEMBERS // 2}"
+
+
+def encrypted_sums(site: Site) -> Iterator[Mistake]:
+    """Ciphertexts are added, and nothing else; what makes masked sums smaller or judged in groups is not there for them."""
+    secure = site.secure
+    if secure.mode != "homomorphic":
+        return
+    works = "or secure.mode: masked"
+    if secure.group_size:
+        yield (
+            ("secure", "group_size"),
+            "homomorphic sums are of all devices, and no rule judges groups",
+            f"group_size: 0, {works}",
+        )
+    if secure.bits != 32:
+        yield ("secure", "bits"), "homomorphic sums carry numbers of their own precision", f"bits: 32, {works}"
+    if secure.keep != 1:
+        yield ("secure", "keep"), "homomorphic sums carry every value", f"keep: 1.0, {works}"
+    if (reach := secure.clip * len(site.devices)) > MOST_ENCRYPTED:
+        what = f"a sum of {len(site.devices)} updates of up to {secure.clip:g} can reach {reach:g}, beyond what CKKS carries here"
+        yield ("secure", "clip"), what, f"clip: {MOST_ENCRYPTED / len(site.devices):g} or less, {works}"
+
+
+def small_sums(site: Site) -> Iterator[Mistake]:
+    """Values that each device chooses for itself do not add up."""
+    if site.secure.mode == "none" or site.compression.mode == "none":
+        return
+    place: Location = ("compression", "mode")
+    if site.compression.mode == "top-k":
+        what = f"each device's own largest values do not add up under {site.secure.mode} sums"
+        yield (
+            place,
+            what,
+            "mode: none with secure.mode: masked and secure.keep: 0.1 (the coordinator says which), or secure.mode: none",
+        )
+    else:
+        what = f"each device's own scales do not add up under {site.secure.mode} sums"
+        yield place, what, "mode: none with secure.mode: masked and secure.bits: 8, or secure.mode: none"
+
+
+def _largest_group(site: Site) -> int:
+    """The largest groups that leave the rule enough of them; 0 where there are none of two or more."""
+    most = len(site.devices) // needed(site.aggregation.rule, malicious(site))
+    return most if most >= 2 else 0
