@@ -107,7 +107,7 @@ async def build(site: Site, into: Path) -> AsyncIterator[Progress]:
     """
     began = time.monotonic()
     yield Started(STAGE, "", "gather what hosts need")
-    spec = wheels.WheelSpec.of(site.runtime, site.root, platform.machine())
+    spec = wheels.WheelSpec.of(site.runtime, site.root, platform.machine(), site.secure.mode)
     app = fab.pack(site)
     wheelhouse = layout.cache() / "wheels" / spec.place
     packages = layout.cache() / "debs" / debs.place()

@@ -53,21 +53,25 @@ class WheelSpec:
     torch_version: str
     python: str
     architecture: str
+    more: Path | None = None
+    """A second lock, for what only some sites' hosts need."""
 
     @classmethod
-    def of(cls, runtime: Runtime, root: Path, architecture: str) -> WheelSpec:
+    def of(cls, runtime: Runtime, root: Path, architecture: str, secure_mode: str = "none") -> WheelSpec:
         """The site's wishes; a wheel's path is relative to site.yaml."""
         tag = runtime.python.replace(".", "")
         lock = Path(str(files("edgefl.fleet") / "lock" / f"host-py{tag}.txt"))
         if not lock.is_file():
             raise BundleUnbuildable(f"no wheels are pinned for Python {runtime.python}", hint="set `runtime.python` to 3.11")
         torch = runtime.torch if _is_index(runtime.torch) else str((root / runtime.torch).resolve())
-        return cls(lock, torch, runtime.torch_version, runtime.python, architecture)
+        more = lock.with_name(f"he-py{tag}.txt") if secure_mode == "homomorphic" else None
+        return cls(lock, torch, runtime.torch_version, runtime.python, architecture, more)
 
     @property
     def place(self) -> str:
         """A name for these wheels in the cache: another lock, torch, Python or architecture gives another name."""
         parts = [self.lock.read_text(), self.torch, self.torch_version, self.python, self.architecture]
+        parts += [self.more.read_text()] if self.more else []
         if not _is_index(self.torch):
             status = _existing_wheel(self.torch).stat()
             parts.append(f"{status.st_size} {status.st_mtime_ns}")
@@ -87,6 +91,7 @@ async def fetch(spec: WheelSpec, place: Path) -> AsyncIterator[Progress]:
         async for step in _fetch_torch(spec, partial):
             yield step
         arguments = ["--require-hashes", "--requirement", str(spec.lock)]
+        arguments += ["--requirement", str(spec.more)] if spec.more else []
         async for step in _download(arguments, spec, partial):
             yield step
         stored = await asyncio.to_thread(store.seal, partial, place)

@@ -96,6 +96,14 @@ def test_the_place_follows_whatever_decides_the_wheels(spec: Specs, index: Index
     assert spec().place != before
 
 
+def test_only_hosts_of_homomorphic_sums_get_what_those_need() -> None:
+    plain, masked, homomorphic = (WheelSpec.of(Runtime(), Path(), "x86_64", mode) for mode in ("none", "masked", "homomorphic"))
+    assert plain.place == masked.place != homomorphic.place
+    assert homomorphic.more is not None
+    assert "tenseal==" in homomorphic.more.read_text()
+    assert homomorphic.more.read_text().count("--hash=sha256:") == 2, "for both architectures"
+
+
 def test_a_python_without_a_lock_is_refused() -> None:
     with pytest.raises(BundleUnbuildable, match=r"3\.13"):
         WheelSpec.of(Runtime(python="3.13"), Path(), "x86_64")
