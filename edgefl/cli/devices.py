@@ -133,7 +133,7 @@ def _facts(row: DeviceRow, now: datetime) -> list[tuple[str, str]]:
         ("host", host),
         *left_out,
         ("budget", _budget(row.epsilon)),
-        ("trust", number(row.reputation)),
+        ("trust", f"{number(row.reputation)}, {row.conduct or 'no verdict yet'}"),
         ("certificate", _certificate(row.certificate, now)),
         ("isolation", _isolation(row.isolation, now)),
         ("last round", f"{row.round or '—'}, accuracy {number(row.accuracy, 3)}, loss {number(row.loss, 3)}"),

@@ -18,6 +18,7 @@ A run that is already going is followed. Ctrl-C stops following, not the run: `e
 examples:
   edgefl run
   edgefl run --rounds 3
+  edgefl run --pardon edge-03         takes part again, whatever was said of it
   edgefl run --json | jq 'select(.type == "finished") | .detail'
 
 exit codes: 0 done · 50 too few devices · 52 the run failed · 60 the coordinator does not answer
@@ -31,6 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--deadline", type=float, metavar="S", help="seconds that a round's replies are awaited (default: the site's)"
     )
+    parser.add_argument(
+        "--pardon", nargs="+", metavar="DEVICE", default=[], help="devices whose past counts no more, quarantined ones too"
+    )
 
 
 async def run(args: argparse.Namespace, out: Output) -> ExitCode:
@@ -38,7 +42,7 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     from edgefl.operations.run import run as train
     from edgefl.site import load
 
-    given = {"rounds": args.rounds, "deadline_s": args.deadline}
+    given = {"rounds": args.rounds, "deadline_s": args.deadline, "pardon": args.pardon or None}
     seen = await out.stream(train(load(args.site), {name: value for name, value in given.items() if value is not None}))
     result = dict(seen[-1].detail)
     out.result(result, f"  model: {result['local_model'] or 'none'}\n  next: edgefl rounds")

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapt
 
 Reason = Literal["not_finite", "shape", "keys", "samples", "metrics", "undecodable"]
 Verdict = Literal["accept", "down-weight", "reject"]
+Conduct = Literal["trusted", "suspect", "probation", "quarantined"]
 
 
 class Body(BaseModel):
@@ -39,6 +40,7 @@ class RunStarted(Body):
     privacy: dict[str, Any] = Field(default_factory=dict)
     first_round: int = 1
     secure: dict[str, Any] = Field(default_factory=dict)
+    policy: dict[str, Any] = Field(default_factory=dict)
 
 
 class RoundStarted(Body):
@@ -103,6 +105,22 @@ class FlagRaised(Body):
     threshold: float
     peers: list[float]
     reason: str
+
+
+class DeviceJudged(Body):
+    """What the policy makes of a device changed, by its last rounds or by the operator's pardon.
+
+    flags: flagged rounds among the last `window` that it took part in. rounds_out: how many rounds it is left out of.
+    """
+
+    type: Literal["device_judged"] = "device_judged"
+    device: str
+    before: Conduct
+    conduct: Conduct
+    reason: str
+    flags: int = 0
+    window: int = 0
+    rounds_out: int = 0
 
 
 class DeviceDropped(Body):
@@ -318,6 +336,7 @@ KnownBody = Annotated[
     | UpdateRejected
     | UpdateScored
     | FlagRaised
+    | DeviceJudged
     | DeviceDropped
     | SumUnmasked
     | SumLost

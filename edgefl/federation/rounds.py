@@ -14,6 +14,8 @@ from typing import Any
 
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.federation.hostconfig import HostConfig
+from edgefl.site.model import Policy
+from edgefl.site.robustness import attackers
 
 SAMPLES_CAP = 3.0
 """A device's measurement weighs at most as much as this many median devices: what it says of its records is not verified."""
@@ -39,8 +41,9 @@ class QuorumMissing(EdgeflError):
 class Plan:
     """One run: host.json's values, with what `edgefl run` overrides.
 
-    quorum: how many updates make a round. resume: the run whose last model this one goes on from. parameters: over the site's,
-    for the task. The device's privacy terms are not here: they are the device's own.
+    quorum: how many updates make a round. pardoned: devices that the operator takes back. resume: the run whose last model
+    this one goes on from. parameters: over the site's, for the task. The device's privacy terms are not here: they are the
+    device's own.
     """
 
     run: str
@@ -52,14 +55,23 @@ class Plan:
     seed: int
     rule: str
     byzantine: float
+    mixing: str = "none"
+    policy: Policy = field(default_factory=Policy)
+    pardoned: tuple[str, ...] = ()
     parameters: dict[str, bool | int | float | str] = field(default_factory=dict)
     resume: str = ""
+
+    @property
+    def spare(self) -> int:
+        """How many devices may be in quarantine at once: no more than may be malicious, and a quorum must be left."""
+        return min(attackers(self.byzantine, len(self.devices)), len(self.devices) - self.quorum)
 
 
 def plan(host: HostConfig, overrides: Mapping[str, Any], run: str) -> Plan:
     """What this run does. overrides: Flower's run configuration; 0 and `{}` mean what host.json says.
 
-    `options` is JSON: {"parameters": {…}, "rule": …, "byzantine": …, "resume": run id, "devices": [names]}.
+    `options` is JSON: {"parameters": {…}, "rule": …, "byzantine": …, "resume": run id, "devices": [names],
+    "pardon": [names]}.
     Raises RunInvalid.
     """
     try:
@@ -68,11 +80,14 @@ def plan(host: HostConfig, overrides: Mapping[str, Any], run: str) -> Plan:
         raise RunInvalid(f"the run's options are not JSON: {error}") from error
     if not isinstance(options, dict):
         raise RunInvalid("the run's options are no JSON object")
-    known = {"parameters", "rule", "byzantine", "resume", "devices"}
+    known = {"parameters", "rule", "byzantine", "resume", "devices", "pardon"}
     if unknown := sorted(options.keys() - known):
         raise RunInvalid(f"the run's option {unknown[0]!r} is unknown", hint=f"known are {', '.join(sorted(known))}")
     devices = tuple(options.get("devices") or host.devices)
     if strangers := sorted(set(devices) - set(host.devices)):
+        raise RunInvalid(f"{strangers[0]} is no device of the site {host.site}", hint="edgefl devices")
+    pardoned = tuple(options.get("pardon") or ())
+    if strangers := sorted(set(pardoned) - set(host.devices)):
         raise RunInvalid(f"{strangers[0]} is no device of the site {host.site}", hint="edgefl devices")
     if not devices:
         raise RunInvalid(f"the site {host.site} has no devices", hint="edgefl check")
@@ -89,6 +104,9 @@ def plan(host: HostConfig, overrides: Mapping[str, Any], run: str) -> Plan:
         seed=int(overrides.get("seed") or 0) or host.run.seed,
         rule=str(options.get("rule") or host.aggregation.rule),
         byzantine=float(options.get("byzantine", host.aggregation.byzantine)),
+        mixing=host.aggregation.mixing,
+        policy=host.aggregation.policy,
+        pardoned=pardoned,
         parameters=dict(options.get("parameters") or {}),
         resume=str(options.get("resume") or ""),
     )

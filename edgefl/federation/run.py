@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgefl.events import schema as events
 from edgefl.events.journal import Journal
 from edgefl.federation import rounds
+from edgefl.federation.aggregation import policy
 from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.rules import Rule, build
 from edgefl.federation.aggregation.scores import Aggregate
@@ -112,7 +113,7 @@ class Run:
             exchange=exchange,
             journal=journal,
             checkpoints=Checkpoints(places.models, plan.run),
-            rule=build(plan.rule, plan.byzantine),
+            rule=build(plan.rule, plan.byzantine, plan.mixing),
             reputation=Reputation.load(reputation_file),
             reputation_file=reputation_file,
             arrays=arrays,
@@ -138,8 +139,12 @@ class Run:
                 privacy=self.host.privacy.model_dump(mode="json"),
                 first_round=plan.first_round,
                 secure=self.host.secure.model_dump(mode="json") if self.secure else {},
+                policy=plan.policy.model_dump(mode="json"),
             )
         )
+        self.reputation, pardoned = policy.pardon(self.reputation, plan.pardoned, plan.policy)
+        self.reputation.save(self.reputation_file)
+        self.journal.append_all(pardoned, run=plan.run)
         there = self._gather(max(GATHER_S, plan.deadline_s))
         if len(there) < plan.quorum:
             raise QuorumMissing(
@@ -211,7 +216,7 @@ class Run:
         end = time.monotonic() + limit_s
         while True:
             online = self.exchange.online()
-            there = {device: online[device] for device in self.plan.devices if device in online}
+            there = {device: online[device] for device in self.reputation.admitted(self.plan.devices) if device in online}
             if len(there) >= self.plan.quorum or time.monotonic() >= end:
                 return there
             time.sleep(GATHER_POLL_S)
@@ -221,7 +226,7 @@ class Run:
         mode = self.host.secure.mode if self.secure else ""
         self.say(events.RoundStarted(devices=list(devices), deadline_s=self.plan.deadline_s, secure=mode), round_=round_)
         received = Received()
-        for device in self.plan.devices:
+        for device in self.reputation.admitted(self.plan.devices):
             if device not in devices:
                 self.drop(round_, received, device, "offline")
         return received
@@ -334,23 +339,17 @@ class Run:
             self.skip(round_, f"the rule {self.rule.name} gave a model that is not finite", devices)
             return None
         self.reputation = aggregate.reputation
-        for score in aggregate.scores:
-            said = {name: getattr(score, name) for name in ("device", "score", "threshold", "reason")}
-            self.say(
-                events.UpdateScored(
-                    **said,
-                    rule=self.rule.name,
-                    verdict=score.verdict,
-                    weight=score.weight,
-                    norm=score.norm,
-                    cosine=score.cosine,
-                    reputation=score.reputation,
-                ),
-                round_=round_,
-            )
-            if score.flagged:
-                self.say(events.FlagRaised(**said, rule=self.rule.name, peers=list(score.peers)), round_=round_)
+        bodies = [body for score in aggregate.scores for body in score.events(self.rule.name)]
+        self.journal.append_all(bodies, run=self.plan.run, round=round_)
+        self._set_aside(round_, devices, received.rejected)
         return aggregate
+
+    def _set_aside(self, round_: int, devices: list[str], rejected: list[str]) -> None:
+        """Who was flagged again and again, or sent what was no update."""
+        plan = self.plan
+        seen = self.reputation.malformed(rejected)
+        self.reputation, judged = policy.judge(seen, [*devices, *rejected], plan.devices, plan.policy, plan.spare)
+        self.journal.append_all(judged, run=plan.run, round=round_)
 
     def _ratio(self, received: Received) -> dict[str, float]:
         """How many times smaller than the model in float32 the messages about it were, by measured bytes.

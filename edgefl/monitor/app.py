@@ -139,7 +139,7 @@ def _reading(app: FastAPI, monitor: Monitor) -> None:
 def _acting(app: FastAPI, monitor: Monitor) -> None:
     @app.post("/v1/runs", status_code=201)
     async def start(overrides: Annotated[dict[str, Any], Body(default_factory=dict, embed=True)]) -> dict[str, Any]:
-        """Start a run; `overrides` are fields of the site's `run` section, or parameters, rule, byzantine, resume, devices."""
+        """Start a run; `overrides` are fields of the site's `run` section, or names of runs.OPTIONS."""
         await monitor.tail.catch_up()
         run = await monitor.runs.start(overrides, monitor.tail.state.devices, caller().name)
         return {"run": run}

@@ -11,6 +11,7 @@ from edgefl.events.schema import (
     DeviceDropped,
     DeviceFacts,
     DeviceFitness,
+    DeviceJudged,
     DeviceState,
     Event,
     FlagRaised,
@@ -111,6 +112,8 @@ class DeviceRow:
     connected: bool | None = None
     activity: Literal["", "training", "waiting"] = ""
     suspect: bool = False
+    judged: bool = False
+    conduct: Literal["", "trusted", "suspect", "probation", "quarantined"] = ""
     standing: Literal["", "quarantined", "removed"] = ""
     seen: datetime | None = None
 
@@ -159,7 +162,13 @@ class DeviceRow:
                     event.run, event.round, event.at, body.rule, body.score, body.threshold, body.reason, tuple(body.peers)
                 )
                 kept = (*self.flags, flag)[-_FLAGS_KEPT:]
-                return self.settled(suspect=True, clean_updates=0, flags=kept, flag_count=self.flag_count + 1, detail=body.reason)
+                suspect = self.suspect or not self.judged
+                return self.settled(
+                    suspect=suspect, clean_updates=0, flags=kept, flag_count=self.flag_count + 1, detail=body.reason
+                )
+            case DeviceJudged() as body:
+                suspect = body.conduct in {"suspect", "probation"}
+                return self.settled(conduct=body.conduct, suspect=suspect, clean_updates=0, detail=body.reason)
             case DeviceDropped() as body:
                 return self.settled(dropped=self.dropped + 1, activity="waiting", detail=body.reason)
             case PrivacySpent() as body:
@@ -203,6 +212,8 @@ class DeviceRow:
     def _shown(self) -> Shown:
         if self.standing:
             return self.standing
+        if self.conduct == "quarantined":
+            return "quarantined"
         if self.connected is False:
             return "offline"
         if self.suspect:
@@ -231,7 +242,7 @@ class DeviceRow:
 
     def _scored(self, body: UpdateScored) -> DeviceRow:
         clean = self.clean_updates + 1 if body.verdict == "accept" else 0
-        suspect = self.suspect and clean < CLEARED_AFTER
+        suspect = self.suspect and (self.judged or clean < CLEARED_AFTER)
         return self.settled(
             reputation=body.reputation,
             clean_updates=clean,

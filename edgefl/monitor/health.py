@@ -58,14 +58,7 @@ def _of_coordinator(status: Status) -> Iterator[Concern]:
 
 def _of_device(row: DeviceRow, status: Status) -> Iterator[Concern]:
     run = status.state.run
-    if row.standing == "quarantined":
-        yield Concern(row.name, f"is quarantined{_because(row.detail)}", f"edgefl devices {row.name}")
-    elif row.state == "offline":
-        yield Concern(row.name, f"is offline{_since(row, status.now)}", f"edgefl doctor {row.name}")
-    elif row.state == "enrolled":
-        yield Concern(row.name, "has not come online yet", f"edgefl doctor {row.name}")
-    if row.unfit:
-        yield Concern(row.name, f"was left out of the last up: {row.unfit}", "edgefl up takes it in when it is well again")
+    yield from _of_presence(row, status.now)
     here = [flag for flag in row.flags if run is not None and flag.run == run.id]
     if row.suspect or here:
         rounds = f" in {len(here)} of run {run.id}'s rounds" if here and run is not None else ""
@@ -84,6 +77,20 @@ def _of_device(row: DeviceRow, status: Status) -> Iterator[Concern]:
         reached = [*(f"reaches {place}" for place in row.isolation.open_forbidden)]
         missed = [*(f"does not reach {place}" for place in row.isolation.closed_required)]
         yield Concern(row.name, f"is not isolated as it must be: {', '.join([*reached, *missed])}", "edgefl verify")
+
+
+def _of_presence(row: DeviceRow, now: datetime) -> Iterator[Concern]:
+    if row.standing == "quarantined":
+        yield Concern(row.name, f"is quarantined{_because(row.detail)}", f"edgefl devices {row.name}")
+    elif row.conduct == "quarantined":
+        why = _because(row.detail)
+        yield Concern(row.name, f"is left out of rounds{why}", f"edgefl devices {row.name}; edgefl run --pardon {row.name}")
+    elif row.state == "offline":
+        yield Concern(row.name, f"is offline{_since(row, now)}", f"edgefl doctor {row.name}")
+    elif row.state == "enrolled":
+        yield Concern(row.name, "has not come online yet", f"edgefl doctor {row.name}")
+    if row.unfit:
+        yield Concern(row.name, f"was left out of the last up: {row.unfit}", "edgefl up takes it in when it is well again")
 
 
 def _certificate(certificate: Certificate, now: datetime) -> str:

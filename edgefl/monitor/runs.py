@@ -20,7 +20,7 @@ from edgefl.monitor.errors import QuorumMissing, Refused, RunActive
 from edgefl.site.model import Run
 
 Value = bool | int | float | str
-OPTIONS = frozenset({"parameters", "rule", "byzantine", "resume", "devices"})
+OPTIONS = frozenset({"parameters", "rule", "byzantine", "resume", "devices", "pardon"})
 """What a run may have of its own beside the fields of the site's `run` section."""
 
 

@@ -147,7 +147,7 @@ class FederationState:
         before = () if resumed or self.run is None else (self.run,)
         rows = dict(self.devices)
         for name in body.devices:
-            rows.setdefault(name, DeviceRow(name=name))
+            rows[name] = evolve(rows.get(name) or DeviceRow(name=name), judged=bool(body.policy))
         run = RunRow.begun(body, event)
         if resumed and self.run is not None:
             run = evolve(run, started=self.run.started)

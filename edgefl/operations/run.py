@@ -10,6 +10,7 @@ from typing import Any, cast
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.events.schema import (
     DeviceDropped,
+    DeviceJudged,
     Event,
     FlagRaised,
     PrivacyRefused,
@@ -86,8 +87,8 @@ def progress_of(event: Event, rounds: int) -> Progress | None:
             return Step(STAGE, body.device, f"round {event.round} update after {body.train_s:.1f} s of training")
         case UpdateRejected():
             return Warned(STAGE, body.device, f"round {event.round} update refused ({body.reason}): {body.detail}")
-        case FlagRaised():
-            return Warned(STAGE, body.device, f"round {event.round} flagged: {body.reason}", hint=f"edgefl devices {body.device}")
+        case FlagRaised() | DeviceJudged():
+            return _verdict(body, event.round)
         case DeviceDropped():
             return Warned(STAGE, body.device, f"round {event.round} without it: {body.reason}")
         case PrivacyRefused():
@@ -98,6 +99,15 @@ def progress_of(event: Event, rounds: int) -> Progress | None:
             result = ", ".join(f"{name} {value:.3f}" for name, value in _result(body).items())
             return Finished(STAGE, here, result, seconds=sum(body.seconds.values()), detail=body.model_dump(mode="json"))
     return None
+
+
+def _verdict(body: FlagRaised | DeviceJudged, round_: int) -> Progress:
+    hint = f"edgefl devices {body.device}"
+    if isinstance(body, FlagRaised):
+        return Warned(STAGE, body.device, f"round {round_} flagged: {body.reason}", hint=hint)
+    what = f"{body.conduct}: {body.reason}"
+    graver = body.conduct in {"suspect", "quarantined"}
+    return Warned(STAGE, body.device, what, hint=hint) if graver else Step(STAGE, body.device, what)
 
 
 def _result(body: RoundFinished) -> dict[str, float]:

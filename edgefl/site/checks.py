@@ -10,6 +10,7 @@ from edgefl.site import modes
 from edgefl.site.addresses import room
 from edgefl.site.model import Coordinator, Device, Site
 from edgefl.site.modes import Mistake
+from edgefl.site.robustness import MIXABLE, attackers, needed, remedy, undefended
 from edgefl.site.source import Location
 
 MEANINGLESS = 30.0
@@ -128,11 +129,17 @@ def budgets(site: Site) -> Iterator[Mistake]:
 
 
 def robustness(site: Site) -> Iterator[Mistake]:
-    """The smallest round that counts must still outvote the malicious (Krum: n >= 2f + 3, Blanchard et al., 2017)."""
+    """The rule is a defence where the site counts on one, and the smallest round that counts still outvotes the malicious."""
     if site.secure.mode != "none":
         return  # modes.py: sums hide updates
-    rule, malicious = site.aggregation.rule, modes.malicious(site)
-    needs = modes.needed(rule, malicious)
+    rule, share, mixing = site.aggregation.rule, site.aggregation.byzantine, site.aggregation.mixing
+    if mixing != "none" and rule not in MIXABLE:
+        yield ("aggregation", "mixing"), f"{rule} does not go with mixing", f"it goes before {', '.join(MIXABLE)}"
+    elif why := undefended(rule, share, mixing):
+        yield ("aggregation", "rule"), why, remedy(rule)
+        return
+    malicious = attackers(share, len(site.devices))
+    needs = needed(rule, malicious)
     if len(site.devices) < needs:
         what = f"{rule} against {malicious} malicious of {len(site.devices)} devices needs at least {needs} devices"
         yield ("aggregation", "rule"), what, "add devices, lower aggregation.byzantine, or take guard"
@@ -143,6 +150,22 @@ def robustness(site: Site) -> Iterator[Mistake]:
         )
         enough = -(-100 * needs // len(site.devices)) / 100
         yield ("run", "quorum"), what, f"quorum: {enough:g}, or a lower aggregation.byzantine"
+
+
+def policy(site: Site) -> Iterator[Mistake]:
+    """Thresholds that can be reached, the graver one later."""
+    terms = site.aggregation.policy
+    place = ("aggregation", "policy")
+    gravest = terms.window + 1 if terms.quarantine_after is None else terms.quarantine_after
+    if terms.quarantine_after is not None and terms.quarantine_after > terms.window:
+        what = f"{terms.quarantine_after} flagged rounds do not fit into a window of {terms.window}"
+        yield (*place, "quarantine_after"), what, f"at most {terms.window}"
+    if terms.suspect_after >= gravest:
+        what = f"{terms.suspect_after} flagged rounds make no suspect before {gravest} set a device aside"
+        yield (*place, "suspect_after"), what, f"less than {gravest}"
+    if terms.clear_after > terms.window:
+        what = f"{terms.clear_after} rounds without a flag do not fit into a window of {terms.window}"
+        yield (*place, "clear_after"), what, f"at most {terms.window}"
 
 
 def _hosts(site: Site) -> Iterator[tuple[Location, Coordinator | Device]]:
@@ -161,5 +184,6 @@ RULES: tuple[tuple[Callable[[Site], Iterator[Mistake]], tuple[str, ...]], ...] =
     (modes.sizes_of_sums, ("secure",)),
     (modes.encrypted_sums, ("secure",)),
     (modes.small_sums, ("compression", "secure")),
+    (policy, ("aggregation",)),
 )
 """Every rule with the sections that it takes at their word."""

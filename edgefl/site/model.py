@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
 
+from edgefl.site.robustness import Rule
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")]
 """A DNS label: it becomes a host name, a certificate's common name and a metric's label."""
 Address = IPv4Address | IPv6Address
@@ -129,13 +131,32 @@ class Privacy(Model):
     """L2 bound of one record's gradient."""
 
 
+class Policy(Model):
+    """When a device that is flagged again and again is set aside, and how it comes back."""
+
+    window: Annotated[int, Field(ge=3, le=50)] = 10
+    """Rounds that are looked back on, of those that a device took part in."""
+    suspect_after: PositiveInt = 2
+    """Flagged rounds of the window after which a device is suspect: one bad round brands nobody."""
+    clear_after: PositiveInt = 5
+    """Rounds in a row without a flag that clear a suspect."""
+    quarantine_after: PositiveInt | None = 7
+    """Flagged rounds of the window after which a suspect is left out of the rounds to come; none leaves out nobody."""
+    quarantine_rounds: PositiveInt = 20
+    """Rounds that a device is left out, twice as many each time; then it is back on probation."""
+
+
 class Aggregation(Model):
     """How updates become the next global model."""
 
-    rule: Literal["guard", "mean", "median", "trimmed-mean", "krum", "multi-krum"] = "guard"
+    rule: Rule = "guard"
     """`guard` scores every update against its peers, drops the ones that stand out and averages the rest robustly."""
     byzantine: Annotated[float, Field(ge=0, lt=0.5)] = 0.3
-    """Largest share of devices that may be malicious."""
+    """Largest share of devices that may be malicious; rules that are no defence by themselves want 0."""
+    mixing: Literal["none", "nearest"] = "none"
+    """`nearest` averages every update with its nearest neighbours before the rule (the guard does so by itself)."""
+    policy: Policy = Policy()
+    """When a device is set aside."""
 
 
 class Compression(Model):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import floor
 
 from edgefl.site.model import Site
+from edgefl.site.robustness import attackers, needed
 from edgefl.site.source import Location
 
 Mistake = tuple[Location, str, str]
@@ -18,13 +18,8 @@ MOST_ENCRYPTED = 2.0**13
 
 
 def malicious(site: Site) -> int:
-    """How many of the site's devices may be; 0.3 of 10 is 3 whatever binary fractions say."""
-    return floor(site.aggregation.byzantine * len(site.devices) + 1e-9)
-
-
-def needed(rule: str, hostile: int) -> int:
-    """The least number of updates, or groups' means, with which a rule outvotes so many malicious ones."""
-    return {"mean": 1, "krum": 2 * hostile + 3, "multi-krum": 2 * hostile + 3}.get(rule, 2 * hostile + 1)
+    """How many of the site's devices may be."""
+    return attackers(site.aggregation.byzantine, len(site.devices))
 
 
 def hidden_updates(site: Site) -> Iterator[Mistake]:

@@ -50,6 +50,10 @@ def certificate(**changes) -> Certificate:
         (row(state="enrolled", connected=None), "has not come online yet"),
         (row(unfit="its clock is 90 s behind"), "was left out of the last up: its clock is 90 s behind"),
         (row(state="quarantined", standing="quarantined", detail="odd updates"), "is quarantined: odd updates"),
+        (
+            row(state="quarantined", conduct="quarantined", detail="flagged in 7 of 10"),
+            "is left out of rounds: flagged in 7 of 10",
+        ),
         (row(state="suspect", suspect=True, flags=(FLAG,)), "was flagged in 1 of run 4's rounds: points away from its peers"),
         (row(flags=(FLAG,)), "was flagged in 1 of run 4's rounds: points away from its peers"),
         (row(epsilon=Epsilon(spent=7.3, limit=8)), "has nearly spent its privacy budget: ε 7.30 of 8"),

@@ -34,7 +34,7 @@ class Story:
         self.state = self.state.apply(event)
         return self.state
 
-    def start(self, run: str = "1", first_round: int = 1) -> None:
+    def start(self, run: str = "1", first_round: int = 1, policy: dict[str, int] | None = None) -> None:
         body = s.RunStarted(
             site="clinic",
             site_hash="ab",
@@ -44,6 +44,7 @@ class Story:
             quorum=2,
             rule="guard",
             first_round=first_round,
+            policy=policy or {},
         )
         self.say(body, run=run)
 
@@ -146,6 +147,33 @@ def test_a_rejected_update_ends_the_good_conduct(story):
     story.update("edge-07", 4, verdict="down-weight")
     story.round(5)
     assert states(story.state)["edge-07"] == "suspect"
+
+
+def judged(conduct: str, before: str, reason: str = "flagged in 6 of its last 10 rounds") -> s.DeviceJudged:
+    return s.DeviceJudged(device="edge-07", before=before, conduct=conduct, reason=reason, flags=6, window=10)
+
+
+def test_where_a_policy_judges_a_flag_alone_makes_no_suspect_and_the_policys_verdict_is_shown(story):
+    story.start(policy={"suspect_after": 2})
+    story.round(1, flagged=("edge-07",))
+    assert states(story.state)["edge-07"] == "waiting"
+    story.say(judged("suspect", "trusted"), round_=2)
+    for number in (3, 4, 5, 6):
+        story.round(number)
+    assert states(story.state)["edge-07"] == "suspect", "only the policy clears it"
+    story.say(judged("quarantined", "suspect"), round_=6)
+    row = story.state.devices["edge-07"]
+    assert (row.state, row.suspect, row.detail) == ("quarantined", False, "flagged in 6 of its last 10 rounds")
+    story.say(judged("probation", "quarantined", "its quarantine is over"), round_=9)
+    assert states(story.state)["edge-07"] == "suspect"
+    story.say(judged("trusted", "probation"), round_=12)
+    assert states(story.state)["edge-07"] == "waiting"
+
+
+def test_what_the_policy_takes_back_the_operators_quarantine_keeps(story):
+    story.say(s.DeviceState(device="edge-07", state="quarantined", detail="by hand"))
+    story.say(judged("trusted", "quarantined"))
+    assert states(story.state)["edge-07"] == "quarantined"
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,25 @@ HERE = [{"name": "edge-01", "address": "192.0.2.11"}]
             "own largest values do not add up",
         ),
         (site(secure=MASKED, aggregation=MEAN, compression={"mode": "quantised"}), ("compression", "mode"), "own scales"),
+        (site(10, aggregation={"rule": "geometric-median"}), ("aggregation", "rule"), "alone is no defence"),
+        (site(10, aggregation={"rule": "norm-clipping"}), ("aggregation", "rule"), "alone is no defence"),
+        (site(10, aggregation={"rule": "z-score"}), ("aggregation", "rule"), "cannot fire"),
+        (site(10, aggregation={"mixing": "nearest"}), ("aggregation", "mixing"), "guard does not go with mixing"),
+        (
+            site(10, aggregation={"policy": {"quarantine_after": 11}}),
+            ("aggregation", "policy", "quarantine_after"),
+            "do not fit into a window of 10",
+        ),
+        (
+            site(10, aggregation={"policy": {"suspect_after": 7}}),
+            ("aggregation", "policy", "suspect_after"),
+            "make no suspect before 7",
+        ),
+        (
+            site(10, aggregation={"policy": {"clear_after": 12}}),
+            ("aggregation", "policy", "clear_after"),
+            "do not fit into a window of 10",
+        ),
     ],
 )
 def test_a_contradiction_is_found_where_it_stands(wrong: Site, location: tuple[object, ...], what: str) -> None:
@@ -172,3 +191,24 @@ def test_the_hinted_alternatives_work() -> None:
     small = {**MASKED, "keep": 0.1, "bits": 8}
     assert list(mistakes(site(secure=small, aggregation=MEAN, privacy={"mode": "dp-sgd"}))) == []
     assert list(mistakes(site(compression={"mode": "top-k"}, privacy={"mode": "dp-sgd"}))) == []
+
+
+@pytest.mark.parametrize(
+    "aggregation",
+    [
+        {"rule": "geometric-median", "mixing": "nearest"},
+        {"rule": "geometric-median", "byzantine": 0},
+        {"rule": "norm-clipping", "byzantine": 0},
+        {"rule": "z-score", "byzantine": 0},
+        {"rule": "nnm"},
+        {"rule": "multi-krum", "mixing": "nearest", "byzantine": 0.2},
+        {"policy": {"quarantine_after": None}},
+    ],
+)
+def test_a_defence_that_is_one_or_none_that_claims_to_be_is_taken(aggregation: dict[str, Any]) -> None:
+    assert list(mistakes(site(10, aggregation=aggregation))) == []
+
+
+def test_the_refusal_of_what_is_no_defence_names_what_works() -> None:
+    [(_, _, hint)] = mistakes(site(10, aggregation={"rule": "geometric-median"}))
+    assert hint.startswith("mixing: nearest before it, or rule: guard, nnm, trimmed-mean or multi-krum")

@@ -101,6 +101,10 @@ class Gram:
         """The same for some of the deltas."""
         return Gram(self.products[np.ix_(rows, rows)], self.length)
 
+    def mixed(self, mixing: Square) -> Gram:
+        """The Gram matrix of `mixing @ deltas`."""
+        return Gram(mixing @ self.products @ mixing.T, self.length)
+
     @cached_property
     def norms(self) -> NDArray[np.float64]:
         """L2 norm of each delta, (n,)."""

@@ -7,22 +7,28 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from edgefl.errors import EdgeflError
+from edgefl.events.schema import Conduct
 
 MEMORY = 0.7
 """Share of the past in the running mean: a round's evidence halves in about two rounds."""
 FORGIVENESS = 0.05
 """How much of lost trust comes back in a round without evidence."""
+RECALLED = 50
+"""Rounds whose flags are kept, one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """One device's past. evidence: running mean of score / threshold. trust: 1 at first, halved by each flag, slowly regained.
     rounds: how many it was scored in. flags: how many of these flagged it. streak: of them, how many in a row up to now.
+
+    recent: a digit for each of the last rounds, oldest first: 0 no flag, 1 a flag by a limit lowered for earlier ones, 2 a flag
+    by the rule's full limit. conduct: the policy's verdict. terms: quarantines so far. out: rounds of this one that are left.
     """
 
     evidence: float = 0.0
@@ -30,6 +36,10 @@ class Standing:
     rounds: int = 0
     flags: int = 0
     streak: int = 0
+    recent: str = ""
+    conduct: Conduct = "trusted"
+    terms: int = 0
+    out: int = 0
 
     def after(self, evidence: float, flagged: bool) -> Standing:
         """The standing after one more round; evidence is score / threshold, counted up to 3 so that one round cannot say
@@ -43,7 +53,15 @@ class Standing:
             rounds=self.rounds + 1,
             flags=self.flags + flagged,
             streak=self.streak + 1 if flagged else 0,
+            recent=self._recalled("2" if flagged and evidence >= 1 else "1" if flagged else "0"),
         )
+
+    def malformed(self) -> Standing:
+        """The standing after a round in which what it sent was no update: evidence against it, though not of its direction."""
+        return replace(self, flags=self.flags + 1, streak=self.streak + 1, recent=self._recalled("2"))
+
+    def _recalled(self, digit: str) -> str:
+        return (self.recent + digit)[-RECALLED:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +74,17 @@ class Reputation:
         """The device's standing."""
         return self.standings.get(device, Standing())
 
+    def admitted(self, devices: Iterable[str]) -> list[str]:
+        """Those of the devices that are not in quarantine."""
+        return [device for device in devices if self.of(device).conduct != "quarantined"]
+
     def after(self, observed: Mapping[str, tuple[float, bool]]) -> Reputation:
         """After a round: device to (score / threshold, flagged). Devices that took no part keep their standing."""
         return Reputation({**self.standings, **{device: self.of(device).after(*seen) for device, seen in observed.items()}})
+
+    def malformed(self, devices: Iterable[str]) -> Reputation:
+        """After a round in which these devices sent what was no update."""
+        return Reputation({**self.standings, **{device: self.of(device).malformed() for device in devices}})
 
     @classmethod
     def load(cls, path: Path) -> Reputation:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefl.events.schema import Verdict
+from edgefl.events.schema import Body, FlagRaised, UpdateScored, Verdict
 from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.vectors import Matrix, Vector
 
@@ -34,6 +34,14 @@ class Score:
     flagged: bool
     peers: list[float]
     reputation: float
+
+    def events(self, rule: str) -> Iterator[Body]:
+        """What the journal gets of it."""
+        said = {name: getattr(self, name) for name in ("device", "score", "threshold", "reason")}
+        about = {name: getattr(self, name) for name in ("verdict", "weight", "norm", "cosine", "reputation")}
+        yield UpdateScored(**said, **about, rule=rule)
+        if self.flagged:
+            yield FlagRaised(**said, rule=rule, peers=list(self.peers))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from edgefl.federation.aggregation.gram import Gram
 from edgefl.federation.aggregation.limits import RULES, RuleUnfit, attackers, check_rule
 from edgefl.federation.aggregation.reputation import Reputation
-from edgefl.federation.aggregation.rules import build, krum_scores
+from edgefl.federation.aggregation.rules import build
+from edgefl.federation.aggregation.weights import krum_scores
 
 NAMES = [f"edge-{number:02}" for number in range(1, 51)]
 
@@ -82,7 +83,7 @@ def test_updates_that_are_all_zero_leave_the_model_where_it_is(rule: str) -> Non
     assert not any(score.flagged for score in aggregate.scores)
 
 
-@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "mean"])
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in ("mean", "norm-clipping", "z-score")])
 def test_no_minority_moves_a_robust_rule_far_from_the_honest_mean(rule: str) -> None:
     deltas = crowd(10)
     honest = deltas[3:].mean(axis=0)
@@ -109,3 +110,17 @@ def test_a_rule_whose_theorem_does_not_hold_is_refused_beforehand() -> None:
     with pytest.raises(RuleUnfit, match="no aggregation rule 'gard'"):
         check_rule("gard", 0.3, 8)
     check_rule("guard", 0.3, 8)
+
+
+@pytest.mark.parametrize("rule", ["geometric-median", "norm-clipping", "z-score"])
+def test_what_is_no_defence_is_refused_as_one_and_alternatives_are_named(rule: str) -> None:
+    with pytest.raises(RuleUnfit, match="alone is no defence") as raised:
+        check_rule(rule, 0.2, 10)
+    assert "guard, nnm, trimmed-mean or multi-krum" in raised.value.hint
+    check_rule(rule, 0.0, 10)
+
+
+def test_a_geometric_median_after_mixing_is_a_defence_and_the_guard_does_not_mix_twice() -> None:
+    check_rule("geometric-median", 0.2, 10, "nearest")
+    with pytest.raises(RuleUnfit, match="does not go with mixing"):
+        check_rule("guard", 0.2, 10, "nearest")

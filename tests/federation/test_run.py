@@ -1,0 +1,100 @@
+"""What a run makes of verdicts: who is asked, what the journal says, and what outlives it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgefl.events import schema as events
+from edgefl.events.journal import Journal
+from edgefl.federation.aggregation.reputation import Reputation
+from edgefl.federation.aggregation.rules import build
+from edgefl.federation.checkpoint import Checkpoints
+from edgefl.federation.compression.downlink import Downlink
+from edgefl.federation.exchange import Exchange
+from edgefl.federation.hostconfig import HostConfig
+from edgefl.federation.messages import Trained
+from edgefl.federation.rounds import Plan, RunInvalid, plan
+from edgefl.federation.run import Received, Run
+from edgefl.site.model import Compression, Policy
+
+DEVICES = tuple(f"edge-{number:02}" for number in range(1, 11))
+LENGTH = 4000
+POLICY = Policy(window=6, suspect_after=2, clear_after=2, quarantine_after=4, quarantine_rounds=3)
+
+
+class Nodes:
+    """A grid of which only the nodes are asked."""
+
+    def get_node_ids(self) -> list[int]:
+        return list(range(len(DEVICES)))
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    with Journal(tmp_path / "journal.db") as journal:
+        yield Run(
+            plan=Plan("1", DEVICES, 30, 1, 7, 0.1, 7, "guard", 0.3, policy=POLICY),
+            host=None,
+            task=None,
+            exchange=Exchange(Nodes(), dict(enumerate(DEVICES))),
+            witness=None,
+            downlink=Downlink(Compression()),
+            journal=journal,
+            checkpoints=Checkpoints(tmp_path, "1"),
+            rule=build("guard", 0.3),
+            reputation=Reputation(),
+            reputation_file=tmp_path / "reputation.json",
+            arrays={},
+        )
+
+
+def lives(run: Run, number: int, flipped: set[str], malformed: set[str] = frozenset()) -> list[events.DeviceJudged]:
+    """One round's robust step, of whoever would be asked; the verdicts that it put into the journal."""
+    asked = run._gather(0)
+    rng = np.random.default_rng(number)
+    shared = rng.standard_normal(LENGTH)
+    received = Received(rejected=[device for device in asked if device in malformed])
+    for device in asked:
+        if device not in malformed:
+            own = shared + rng.standard_normal(LENGTH)
+            received.updates[device] = Trained(samples=100, metrics={}, start_s=0, train_s=1, cpu_s=1)
+            received.deltas[device] = (-own if device in flipped else own).astype(np.float32)
+    before = sum(1 for _ in run.journal.events())
+    assert run._aggregate(number, received) is not None
+    return [event.body for event in run.journal.events(before) if isinstance(event.body, events.DeviceJudged)]
+
+
+def test_a_device_that_keeps_attacking_is_asked_no_more_and_the_journal_says_so(run: Run) -> None:
+    said = [one for number in range(1, 5) for one in lives(run, number, {"edge-02"})]
+    assert [(one.device, one.conduct) for one in said] == [("edge-02", "suspect"), ("edge-02", "quarantined")]
+    assert (said[-1].flags, said[-1].window, said[-1].rounds_out) == (4, 4, 3)
+    assert "edge-02" not in run._gather(0)
+    assert len(run._gather(0)) == 9
+    said = [one for number in range(5, 8) for one in lives(run, number, {"edge-02"})]
+    assert [(one.device, one.conduct) for one in said] == [("edge-02", "probation")]
+    assert "edge-02" in run._gather(0)
+
+
+def test_who_sends_no_updates_at_all_is_left_out_too_but_never_below_the_quorum(run: Run) -> None:
+    broken = {"edge-01", "edge-02", "edge-03"}
+    for number in range(1, 5):
+        lives(run, number, set(), broken)
+    assert set(run._gather(0)) == set(DEVICES) - broken
+    run.plan = Plan("1", DEVICES, 30, 1, 9, 0.1, 7, "guard", 0.3, policy=POLICY)
+    run.reputation = Reputation()
+    for number in range(1, 8):
+        lives(run, number, {"edge-04", "edge-05"})
+    assert len(run._gather(0)) == 9, "nine make a quorum: only one can be spared"
+
+
+def test_a_pardon_must_name_a_device_of_the_site() -> None:
+    coordinator = {"name": "coordinator", "address": "10.77.0.10"}
+    host = HostConfig.model_validate(
+        {"site": "clinic", "name": "coordinator", "role": "coordinator", "coordinator": coordinator, "devices": list(DEVICES)}
+    )
+    assert plan(host, {"options": '{"pardon": ["edge-02"]}'}, "2").pardoned == ("edge-02",)
+    with pytest.raises(RunInvalid, match="edge-77 is no device"):
+        plan(host, {"options": '{"pardon": ["edge-77"]}'}, "2")
