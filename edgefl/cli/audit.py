@@ -23,6 +23,8 @@ examples:
   edgefl audit membership                         who was in the training data? at epsilon 1, 3, 5, 10, none, and the site's own
   edgefl audit membership --site sites/demo --epsilon 4,inf
   edgefl audit membership --data /srv/public/wards --records 500
+  edgefl audit inversion                          records from one update: plain, clipped, with noise, in sums of all devices
+  edgefl audit baseline                           the site's training, simulated, beside the same on pooled data
   edgefl audit membership --json | tail -1
 
 exit codes: 0 done · 2 no data · 11 the task does not fit · 53 more leaks than is claimed · 130 stopped
@@ -42,6 +44,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     membership.add_argument(
         "--records", type=int, metavar="N", help="records in all, half of them for each model (default: 1000)"
     )
+    inversion = kinds.add_parser("inversion", help="what does one device's update show of the records behind it?")
+    inversion.add_argument("--records", type=int, metavar="N", help="records to attack in each scene (default: 3)")
+    inversion.add_argument("--devices", type=int, metavar="N", help="devices that a secure sum joins (default: the site's)")
+    kinds.add_parser("baseline", help="what does federation cost? the same training on pooled data, with noise and without")
     for kind in kinds.choices.values():
         kind.add_argument("--site", type=Path, default=Path(), metavar="DIR", help="directory of site.yaml (default: here)")
         kind.add_argument(
@@ -56,11 +62,13 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     from edgefl.site import load
 
     site = load(args.site)
-    options: dict[str, Any] = {name: getattr(args, name, None) for name in ("models", "records")}
+    options: dict[str, Any] = {name: getattr(args, name, None) for name in ("models", "records", "devices")}
     if args.kind == "membership":
         options["levels"] = ",".join(
             f"{value:g}" for value in args.epsilon or _with_own(site.privacy.mode, site.privacy.epsilon_per_run)
         )
+    elif args.kind == "inversion":
+        options["devices"] = args.devices or max(2, len(site.devices))
     given = {name: value for name, value in options.items() if value is not None}
     seen = await out.stream(audit(site, args.kind, data=args.data or (), options=given))
     result = dict(seen[-1].detail)

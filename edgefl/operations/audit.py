@@ -127,6 +127,8 @@ def _arguments(site: Site, kind: Kind, directories: Sequence[Path], place: Path)
         "delta": site.privacy.delta,
         "max-grad-norm": site.privacy.max_grad_norm,
         "seed": site.run.seed,
+        "rule": site.aggregation.rule,
+        "byzantine": site.aggregation.byzantine,
     }
     words = [kind, *(f"--{name}={value}" for name, value in named.items()), *(f"--data={path}" for path in directories)]
     return [*words, "--no-privacy"] if site.privacy.mode == "none" else words

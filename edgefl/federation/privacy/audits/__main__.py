@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,14 +22,17 @@ import torch
 from edgefl import __version__
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.federation.privacy.audits import plots, report
+from edgefl.federation.privacy.audits.baseline import baseline, centralised, federated
+from edgefl.federation.privacy.audits.inversion import audit_scene, inversion, settings_of
 from edgefl.federation.privacy.audits.membership import audit_level, membership
-from edgefl.federation.privacy.audits.results import Audit, Level, Membership, Result
+from edgefl.federation.privacy.audits.results import KINDS, Audit, Baseline, Curve, Inversion, Level, Membership, Result, Scene
 from edgefl.federation.privacy.audits.subject import Subject
 from edgefl.federation.privacy.plan import PrivacyTerms
 from edgefl.federation.task import load_task
 from edgefl.progress import Progress, Step
 
 R = TypeVar("R", bound=Result)
+Found = Membership | Inversion | Baseline
 
 
 class Parts:
@@ -79,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         task = load_task(given.task, given.root)
         subject = Subject(task, task.settle(given.parameters), terms, not given.no_privacy, given.data, given.seed)
         parts = Parts(given.parts, subject)
-        result: Membership | None = None
+        result: Found | None = None
         for said in _audit(given, subject, parts):
             if isinstance(said, Progress):
                 _print(said.as_dict())
@@ -120,16 +123,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return ExitCode.OK
 
 
-def _audit(given: argparse.Namespace, subject: Subject, parts: Parts) -> Iterator[Progress | Membership]:
-    levels: list[Level] = []
-    size = {"models": given.models, "records": given.records}
-    for epsilon in given.levels:
-        for said in parts.take(Level, (epsilon, size), partial(audit_level, subject, epsilon, **size)):
-            if isinstance(said, Level):
-                levels.append(said)
-            else:
+def _audit(given: argparse.Namespace, subject: Subject, parts: Parts) -> Iterator[Progress | Found]:
+    if given.kind == "membership":
+        size = {"models": given.models, "records": given.records or 1000}
+        levels = yield from _all(parts, Level, [((at, size), partial(audit_level, subject, at, **size)) for at in given.levels])
+        yield membership(subject, levels, **size)
+    elif given.kind == "inversion":
+        records = given.records or 3
+        settings = settings_of(subject, given.devices, sums=given.sums)
+        asked = [((setting, records), partial(audit_scene, subject, setting, records=records)) for setting in settings]
+        scenes = yield from _all(parts, Scene, asked)
+        yield inversion(subject, scenes, records=records)
+    else:
+        rule = (given.rule, given.byzantine)
+        noises = (True, False) if subject.private else (False,)
+        alone = [(("centralised", noise), partial(centralised, subject, noise=noise)) for noise in noises]
+        curves = yield from _all(parts, Curve, [(("federated", *rule), partial(federated, subject, *rule)), *alone])
+        yield baseline(subject, curves)
+
+
+def _all(
+    parts: Parts, kind: type[R], asked: Sequence[tuple[object, Callable[[], Iterator[Progress | R]]]]
+) -> Generator[Progress, None, list[R]]:
+    """The progress of every question's answer; returns the answers."""
+    found: list[R] = []
+    for question, answer in asked:
+        for said in parts.take(kind, question, answer):
+            if isinstance(said, kind):
+                found.append(said)
+            elif isinstance(said, Progress):
                 yield said
-    yield membership(subject, levels, **size)
+    return found
 
 
 def _write(directory: Path, audit: Audit) -> dict[str, str]:
@@ -147,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m edgefl.federation.privacy.audits", description="Attack a task's models and updates on purpose."
     )
-    parser.add_argument("kind", choices=("membership",))
+    parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--task", required=True, help="a Python module or a file")
     parser.add_argument("--root", type=Path, default=Path.cwd(), help="where the task's file is relative to")
     parser.add_argument(
@@ -166,9 +190,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--levels", type=_levels, default=[1.0, 3.0, 5.0, 10.0, None], help="epsilons with commas between; `inf`")
     parser.add_argument("--models", type=int, default=32, help="membership: models at each level")
-    parser.add_argument(
-        "--records", type=int, default=1000, help="membership: records that they are trained on, half of them each"
-    )
+    parser.add_argument("--records", type=int, help="membership: to train on, half of them each (1000); inversion: to attack (3)")
+    parser.add_argument("--devices", type=int, default=8, help="inversion: devices that a secure sum joins")
+    parser.add_argument("--sums", action="store_true", help="inversion: the site's devices send secure sums")
+    parser.add_argument("--rule", default="guard", help="baseline: how updates become a model")
+    parser.add_argument("--byzantine", type=float, default=0.3, help="baseline: largest share of malicious devices")
     return parser
 
 
