@@ -68,7 +68,7 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
             f"{value:g}" for value in args.epsilon or _with_own(site.privacy.mode, site.privacy.epsilon_per_run)
         )
     elif args.kind == "inversion":
-        options["devices"] = args.devices or max(2, len(site.devices))
+        options["devices"] = args.devices or site.secure.group_size or max(2, len(site.devices))
     given = {name: value for name, value in options.items() if value is not None}
     seen = await out.stream(audit(site, args.kind, data=args.data or (), options=given))
     result = dict(seen[-1].detail)

@@ -131,7 +131,8 @@ def _arguments(site: Site, kind: Kind, directories: Sequence[Path], place: Path)
         "byzantine": site.aggregation.byzantine,
     }
     words = [kind, *(f"--{name}={value}" for name, value in named.items()), *(f"--data={path}" for path in directories)]
-    return [*words, "--no-privacy"] if site.privacy.mode == "none" else words
+    words += ["--no-privacy"] if site.privacy.mode == "none" else []
+    return [*words, "--sums"] if site.secure.mode != "none" else words
 
 
 async def _made(site: Site) -> AsyncIterator[Progress]:
