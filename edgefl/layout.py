@@ -52,6 +52,8 @@ HELD = STATE / "app" / "model.safetensors"
 """The global model that a device holds, where the next one is sent as its change."""
 SECURE = STATE / "app" / "secure"
 """Secrets of a device's masks, a file for each round under way."""
+PERSONAL = STATE / "app" / "personal"
+"""A device's own layers of the models that it trains."""
 DATA = Path("/srv/edgefl/data")
 """The device's private data, where the site names no other place."""
 RELEASES = Path("/opt/edgefl/releases")

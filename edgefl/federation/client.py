@@ -41,6 +41,7 @@ from edgefl.federation.messages import (
     pack,
     unpack,
 )
+from edgefl.federation.personal import PersonalLayers
 from edgefl.federation.privacy.ledger import Ledger
 from edgefl.federation.privacy.plan import BudgetExceeded, PrivacyRefused, PrivacyTerms
 from edgefl.federation.secure import device as masked
@@ -88,7 +89,7 @@ def answer(content: RecordDict, expected: type[Request] | UnionType, places: Pla
         model = Held(places.held).model(request.model, received)
         if isinstance(request, TrainRequest):
             return trained(request, model, host, places, start_s=start_s)
-        return evaluated(request, model, host, start_s=start_s), None
+        return evaluated(request, model, host, places, start_s=start_s), None
     except VersionMissing:
         return Stale(), None
     except BudgetExceeded as refusal:
@@ -127,6 +128,7 @@ def trained(
         round=request.round,
         seed=request.seed,
         least=Least(host.secure.least_records, LEAST_STEPS) if secure != "none" else None,
+        personal=_personal(host, places),
     )
     privacy = Privacy.model_validate(dataclasses.asdict(update.privacy)) if update.privacy is not None else None
     encoding: Literal["model", "delta", "masked", "encrypted"]
@@ -151,10 +153,12 @@ def trained(
     return reply, sent
 
 
-def evaluated(request: EvaluateRequest, arrays: Arrays, host: HostConfig, *, start_s: float = 0.0) -> Evaluated:
-    """Measure a model on this device's held-out records. Raises TaskInvalid, TrainingFailed."""
+def evaluated(request: EvaluateRequest, arrays: Arrays, host: HostConfig, places: Places, *, start_s: float = 0.0) -> Evaluated:
+    """Measure a model, with this device's own layers, on this device's held-out records. Raises TaskInvalid, TrainingFailed."""
     began = time.monotonic()
-    metrics, samples = evaluate_locally(_task(host), arrays, _parameters(host, request.parameters), host.data)
+    metrics, samples = evaluate_locally(
+        _task(host), arrays, _parameters(host, request.parameters), host.data, _personal(host, places)
+    )
     return Evaluated(
         samples=samples,
         metrics=dict(metrics),
@@ -166,6 +170,10 @@ def evaluated(request: EvaluateRequest, arrays: Arrays, host: HostConfig, *, sta
 
 def _parameters(host: HostConfig, asked: Parameters) -> Parameters:
     return {**host.task.parameters, **asked}
+
+
+def _personal(host: HostConfig, places: Places) -> PersonalLayers:
+    return PersonalLayers(places.personal, host.task.personal_layers)
 
 
 def _task(host: HostConfig) -> Task:

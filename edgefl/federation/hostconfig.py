@@ -97,6 +97,11 @@ class Places:
         return self.state / layout.SECURE.relative_to(layout.STATE)
 
     @property
+    def personal(self) -> Path:
+        """The layers that this device trains for itself alone."""
+        return self.state / layout.PERSONAL.relative_to(layout.STATE)
+
+    @property
     def nodes(self) -> Path:
         """Flower's node ids with the devices' names, as the registration left them."""
         return self.state / "nodes.json"

@@ -7,7 +7,7 @@ fork after it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,16 @@ from torch import nn, optim
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.federation import batches
 from edgefl.federation.outline import Parameters
+from edgefl.federation.personal import PersonalLayers, split
 from edgefl.federation.privacy.ledger import Ledger, PrivacyReport, plan_question
 from edgefl.federation.privacy.plan import PrivacyPlan, PrivacyTerms, plan, shape_of
+from edgefl.federation.proximal import attract
 from edgefl.federation.task import Datasets, Task
 
 Arrays = Mapping[str, NDArray[Any]]
 EVALUATION_BATCH = 512
+PERSONAL_SEED = 0
+"""Under which a device's own layers begin."""
 
 
 class TrainingFailed(EdgeflError):
@@ -38,8 +42,8 @@ class TrainingFailed(EdgeflError):
 class LocalUpdate:
     """What a device sends back, and what it says of it.
 
-    arrays: its model after training, in the names and shapes it got. samples: its training records. metrics: the task's own.
-    privacy: what the round cost, None without privacy. seconds, cpu_s: of the whole call.
+    arrays: what it shares of its model after training, in the names and shapes it got. samples: its training records.
+    metrics: the task's own. privacy: what the round cost, None without privacy. seconds, cpu_s: of the whole call.
     """
 
     arrays: dict[str, NDArray[Any]]
@@ -58,11 +62,16 @@ class Least:
     steps: int
 
 
-def initial_arrays(task: Task, parameters: Parameters, seed: int) -> dict[str, NDArray[Any]]:
-    """The first global model: the task's own initialisation under a seed."""
+def initial_arrays(task: Task, parameters: Parameters, seed: int, personal: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """The first global model: the task's own initialisation under a seed, without the layers that are each device's own.
+
+    personal: patterns of their names. Raises TaskInvalid where they fit no layer, or all.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _arrays(_model(task, task.settle(parameters)))
+        arrays = _arrays(_model(task, task.settle(parameters)))
+    _, shared = split(arrays, personal, task.ref)
+    return {name: array for name, array in arrays.items() if name in shared}
 
 
 def train_locally(  # noqa: PLR0917  # all of them together are what a round is
@@ -77,8 +86,11 @@ def train_locally(  # noqa: PLR0917  # all of them together are what a round is
     seed: int,
     *,
     least: Least | None = None,
+    personal: PersonalLayers | None = None,
 ) -> LocalUpdate:
     """Train the global model on the records in `directory` for one round.
+
+    personal: the device's own layers, which are trained with the rest and kept here.
 
     With privacy, the round is charged to the ledger before a record is touched by training: a crash later has paid already.
     least: what the round must rest on; with less the device does not train.
@@ -89,7 +101,7 @@ def train_locally(  # noqa: PLR0917  # all of them together are what a round is
     settled = task.settle(parameters)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_mix(seed, round))
-        model = _loaded(task, settled, arrays)
+        model = _loaded(task, settled, arrays, personal)
         records = _datasets(task, settled, directory).train
         count = batches.size_of(records)
         if count < 1:
@@ -97,6 +109,8 @@ def train_locally(  # noqa: PLR0917  # all of them together are what a round is
         if least is not None:
             _check_least(least, count, settled)
         optimizer = optim.SGD(model.parameters(), lr=float(settled["learning_rate"]), momentum=float(settled["momentum"]))
+        if (mu := float(settled["proximal_mu"])) > 0:
+            attract(optimizer, [parameter for name, parameter in model.named_parameters() if name in arrays], mu)
         loss = task.loss(settled) if task.loss is not None else nn.CrossEntropyLoss()
         model.train()
         report = None
@@ -114,8 +128,11 @@ def train_locally(  # noqa: PLR0917  # all of them together are what a round is
             parts = private(model, optimizer, loss, records, its_plan)
             report = ledger.charge(its_plan, run, round)
             metrics = _train(task, parts.model, parts.batches, parts.optimizer, parts.loss, settled)
+    trained = _arrays(model)
+    if personal is not None and personal.patterns:
+        personal.keep(task.ref, {name: array for name, array in trained.items() if name not in arrays})
     return LocalUpdate(
-        arrays=_arrays(model),
+        arrays={name: array for name, array in trained.items() if name in arrays},
         samples=count,
         metrics=metrics,
         privacy=report,
@@ -124,13 +141,15 @@ def train_locally(  # noqa: PLR0917  # all of them together are what a round is
     )
 
 
-def evaluate_locally(task: Task, arrays: Arrays, parameters: Parameters, directory: Path) -> tuple[dict[str, float], int]:
-    """Measure the global model on the records that the device holds out; (metrics, how many records).
+def evaluate_locally(
+    task: Task, arrays: Arrays, parameters: Parameters, directory: Path, personal: PersonalLayers | None = None
+) -> tuple[dict[str, float], int]:
+    """Measure the global model, with the device's own layers, on the records that it holds out; (metrics, how many records).
 
     Raises TrainingFailed when the task's `evaluate` fails or gives no "loss".
     """
     settled = task.settle(parameters)
-    model = _loaded(task, settled, arrays)
+    model = _loaded(task, settled, arrays, personal)
     records = _datasets(task, settled, directory).test
     model.eval()
     try:
@@ -194,19 +213,31 @@ def _model(task: Task, parameters: Parameters) -> nn.Module:
         raise _failed(task, "model", error) from error
 
 
-def _loaded(task: Task, parameters: Parameters, arrays: Arrays) -> nn.Module:
-    """The task's model with the global arrays in it; integers that no device averages (counters) stay as the model made
-    them.
+def _loaded(task: Task, parameters: Parameters, arrays: Arrays, personal: PersonalLayers | None) -> nn.Module:
+    """The task's model with the global arrays and the device's own in it; integers that no device averages (counters) stay as
+    the model made them. A device that has no layers of its own yet begins with the task's initialisation, the same everywhere.
     """
-    model = _model(task, parameters)
+    patterns = personal.patterns if personal is not None else ()
+    if patterns:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(PERSONAL_SEED)
+            model = _model(task, parameters)
+    else:
+        model = _model(task, parameters)
     state = model.state_dict()
-    own = {name: tuple(tensor.shape) for name, tensor in state.items() if tensor.is_floating_point()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items() if tensor.is_floating_point()}
+    own, shared = split(shapes, patterns, task.ref)
+    wanted = {name: shapes[name] for name in shared}
     given = {name: tuple(array.shape) for name, array in arrays.items()}
-    if own != given:
-        differing = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
-        name = differing[0]
-        raise TrainingFailed(f"the global model does not fit task {task.ref}: {name} is {given.get(name)}, not {own.get(name)}")
-    model.load_state_dict(state | {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
+    if wanted != given:
+        name = min(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
+        raise TrainingFailed(
+            f"the global model does not fit task {task.ref}: {name} is {given.get(name)}, not {wanted.get(name)}"
+        )
+    whole = dict(arrays)
+    if personal is not None and own:
+        whole |= personal.load(task.ref, {name: state[name].numpy() for name in own})
+    model.load_state_dict(state | {name: torch.from_numpy(np.array(array)) for name, array in whole.items()})
     return model
 
 

@@ -27,8 +27,8 @@ from edgefl.errors import EdgeflError, ExitCode, Where
 Parameter = bool | int | float | str
 Parameters = Mapping[str, Parameter]
 
-TRAINING: Parameters = {"learning_rate": 0.1, "momentum": 0.0, "batch_size": 64, "local_epochs": 1.0}
-"""What local training itself reads, whatever the task; `local_epochs` may be a fraction of a pass."""
+TRAINING: Parameters = {"learning_rate": 0.1, "momentum": 0.0, "batch_size": 64, "local_epochs": 1.0, "proximal_mu": 0.0}
+"""What local training itself reads, whatever the task; `local_epochs` may be a fraction of a pass, `proximal_mu` is FedProx's."""
 
 FUNCTIONS: Mapping[str, tuple[str, ...]] = {
     "dataset": ("directory", "parameters"),
@@ -82,6 +82,8 @@ class Outline:
         for name in ("learning_rate", "batch_size", "local_epochs"):
             if not float(settled[name]) > 0:
                 raise TaskInvalid(f"task {self.ref}: parameter `{name}` is {settled[name]!r}, but must be above 0")
+        if not float(settled["proximal_mu"]) >= 0:
+            raise TaskInvalid(f"task {self.ref}: parameter `proximal_mu` is {settled['proximal_mu']!r}, but must be 0 or above")
         return settled
 
 

@@ -104,7 +104,7 @@ class Run:
             saved, arrays = Checkpoints(places.models, plan.resume).latest()
             plan = rounds.resumed(plan, saved.round)
         else:
-            arrays = initial_arrays(task, {**host.task.parameters, **plan.parameters}, plan.seed)
+            arrays = initial_arrays(task, {**host.task.parameters, **plan.parameters}, plan.seed, host.task.personal_layers)
         reputation_file = places.models / "reputation.json"
         return cls(
             plan=plan,

@@ -32,6 +32,7 @@ from edgefl.federation.compression.codec import decode
 from edgefl.federation.compression.feedback import Feedback
 from edgefl.federation.local import LocalUpdate, evaluate_locally, initial_arrays, train_locally
 from edgefl.federation.outline import Parameters, TaskInvalid
+from edgefl.federation.personal import PersonalLayers
 from edgefl.federation.privacy.ledger import Ledger
 from edgefl.federation.privacy.plan import PrivacyRefused, PrivacyTerms
 from edgefl.federation.task import Datasets, Task, load_task
@@ -56,7 +57,10 @@ class Adversary:
 
 @dataclass(frozen=True, slots=True)
 class Federation:
-    """What is simulated. directories: device to its data. privacy: None trains without. rule: see aggregation.rules.build."""
+    """What is simulated. directories: device to its data. privacy: None trains without. rule: see aggregation.rules.build.
+
+    personal: patterns of the layers that stay on each device.
+    """
 
     task: Task
     parameters: Parameters
@@ -67,6 +71,7 @@ class Federation:
     adversary: Adversary | None = None
     seed: int = 7
     quorum: int = 1
+    personal: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +100,11 @@ class Round:
 def simulate(federation: Federation, rounds: int, ledgers: Path | None = None) -> Iterator[Round]:
     """Run the federation, a round at a time. Deterministic for a seed without privacy; with it the noise is secret even here.
 
-    ledgers: where the devices' ledgers (and what compression left out) are kept; a temporary place without it.
+    ledgers: where the devices' ledgers (what compression left out, their own layers) are kept; a temporary place without it.
     """
     with contextlib.ExitStack() as stack:
         home = ledgers or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefl-ledgers-")))
-        arrays = initial_arrays(federation.task, federation.parameters, federation.seed)
+        arrays = initial_arrays(federation.task, federation.parameters, federation.seed, federation.personal)
         reputation = Reputation()
         for number in range(1, rounds + 1):
             result, reputation = _round(federation, number, arrays, reputation, home)
@@ -124,7 +129,7 @@ def _round(
             result.rejected[device] = f"{problem.reason}: {problem.detail}"
             del replies[device]
     if len(replies) < max(1, federation.quorum):
-        return replace(result, metrics=_measured(federation, arrays)), reputation
+        return replace(result, metrics=_measured(federation, arrays, ledgers)), reputation
     deltas = np.empty((len(replies), template.size), np.float32)
     for row, (device, sent) in zip(deltas, replies.items(), strict=True):
         template.delta(sent.arrays, arrays, out=row)
@@ -136,7 +141,9 @@ def _round(
     counts = np.array([sent.samples for sent in replies.values()], np.int64)
     aggregate = federation.rule.aggregate(deltas, list(replies), counts, reputation)
     moved = template.moved(arrays, aggregate.delta)
-    return replace(result, arrays=moved, metrics=_measured(federation, moved), scores=aggregate.scores), aggregate.reputation
+    return replace(
+        result, arrays=moved, metrics=_measured(federation, moved, ledgers), scores=aggregate.scores
+    ), aggregate.reputation
 
 
 def _trained(
@@ -153,7 +160,18 @@ def _trained(
         try:
             yield (
                 device,
-                train_locally(task, arrays, federation.parameters, directory, federation.privacy, ledger, RUN, number, seed),
+                train_locally(
+                    task,
+                    arrays,
+                    federation.parameters,
+                    directory,
+                    federation.privacy,
+                    ledger,
+                    RUN,
+                    number,
+                    seed,
+                    personal=_personal(federation, ledgers, device),
+                ),
             )
         except PrivacyRefused as refusal:
             refused[device] = refusal.what
@@ -195,11 +213,15 @@ def _poisoned(task: Task, attack: str) -> Task:
     return replace(task, dataset=dataset)
 
 
-def _measured(federation: Federation, arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+def _personal(federation: Federation, ledgers: Path, device: str) -> PersonalLayers:
+    return PersonalLayers(ledgers / device / "personal", federation.personal)
+
+
+def _measured(federation: Federation, arrays: Mapping[str, NDArray[Any]], ledgers: Path) -> dict[str, float]:
     """The mean of each metric over the honest devices' held-out records."""
     adversaries = federation.adversary.devices if federation.adversary is not None else frozenset()
     measured = [
-        evaluate_locally(federation.task, arrays, federation.parameters, directory)
+        evaluate_locally(federation.task, arrays, federation.parameters, directory, _personal(federation, ledgers, device))
         for device, directory in federation.directories.items()
         if device not in adversaries
     ]
@@ -224,6 +246,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--delta", type=float, default=1e-5)
     parser.add_argument("--max-grad-norm", type=float, default=1.0)
     parser.add_argument("--compression", type=json.loads, default={}, help='JSON, e.g. {"mode": "top-k", "keep": 0.05}')
+    parser.add_argument("--mu", type=float, default=0.0, help="FedProx: strength of the pull to the global model")
+    parser.add_argument("--personal-layers", default="", help="layers that stay on each device, e.g. 'head.*', with commas")
     parser.add_argument("--attack", help="e.g. sign_flip:3, the attack and its first round")
     parser.add_argument("--attackers", default="", help="the attacking devices' names, with commas between")
     given = parser.parse_args(arguments)
@@ -238,13 +262,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         federation = Federation(
             task=load_task(given.task, Path.cwd()),
-            parameters=given.parameters,
+            parameters={**given.parameters, **({"proximal_mu": given.mu} if given.mu else {})},
             directories={path.name: path for path in sorted(given.data.iterdir()) if path.is_dir()},
             rule=build(given.rule, given.byzantine),
             privacy=privacy,
             compression=Compression.model_validate(given.compression),
             adversary=adversary,
             seed=given.seed,
+            personal=tuple(filter(None, given.personal_layers.split(","))),
         )
         curve: list[float] = []
         for result in simulate(federation, given.rounds):

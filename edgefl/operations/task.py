@@ -16,20 +16,23 @@ from edgefl.site.model import Site
 
 
 async def prove_task(site: Site) -> None:
-    """Read the task's source, then import it in a process of its own, where this machine has what hosts have.
+    """Read the task's source, then import it in a process of its own, where this machine has what hosts have; there the model is
+    made too, when layers of it are to be personal.
 
-    An import costs seconds, so a source that imported once is not tried again until it changes. Where torch is not installed
+    An import costs seconds, so what was proven once is not tried again until it changes. Where torch is not installed
     here, the source is read and no more. Raises TaskInvalid with the user's own line.
     """
     ref, root = site.task.module, site.root
     outline = check_task(ref, root, site.task.parameters, private=site.privacy.mode != "none")
     if find_spec("torch") is None:
         return
-    proven, mark = site.state / "task.proven", hashlib.sha256(outline.path.read_bytes() + ref.encode()).hexdigest()
+    asked = site.task.model_dump_json(include={"parameters", "personal_layers"}) if site.task.personal_layers else "{}"
+    mark = hashlib.sha256(outline.path.read_bytes() + ref.encode() + asked.encode()).hexdigest()
+    proven = site.state / "task.proven"
     if proven.exists() and proven.read_text() == mark:
         return
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "edgefl.federation.task", ref, str(root)),
+        *(sys.executable, "-m", "edgefl.federation.task", ref, str(root), asked),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -100,7 +100,9 @@ class Task(Model):
     module: str = "edgefl.federation.tasks.images"
     """A Python module (`package.name`) or a file (`./task.py`, relative to site.yaml) that holds the task."""
     parameters: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    """Passed to the task as they are, e.g. `learning_rate`, `batch_size`, `local_epochs`."""
+    """Passed to the task as they are, e.g. `learning_rate`, `batch_size`, `local_epochs`; `proximal_mu` above 0 is FedProx."""
+    personal_layers: list[str] = Field(default_factory=list)
+    """Layers that each device trains for itself and never sends (FedPer), by name or glob, e.g. `head.*`; none by default."""
 
 
 class Run(Model):

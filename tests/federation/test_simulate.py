@@ -93,3 +93,14 @@ def test_the_program_prints_a_curve(federation: Federation, capsys: pytest.Captu
     assert [line.get("flagged") for line in lines] == [[], ["edge-02"], None]
     assert len(lines[-1]["curve"]) == 2
     assert main(["--task", "./none.py", "--data", str(data)]) == 11
+
+
+def test_devices_that_contradict_each_other_gain_by_layers_of_their_own(federation: Federation) -> None:
+    for name, directory in list(federation.directories.items())[::2]:
+        file = dict(np.load(directory / "records.npz"))
+        np.savez(federation.directories[name] / "records.npz", x=file["x"], y=1 - file["y"])
+    mean = replace(federation, rule=build("mean", 0.0), parameters={"local_epochs": 5.0})
+    together = list(simulate(mean, 5))[-1]
+    own = list(simulate(replace(mean, personal=("2.*",)), 5))[-1]
+    assert own.arrays.keys() == {"0.weight", "0.bias"}
+    assert own.metrics["loss"] < 0.5 * together.metrics["loss"]

@@ -57,3 +57,26 @@ async def test_a_task_is_imported_again_only_when_it_changed(tmp_path: Path) -> 
     for first in (count, count, f"{count}  # changed"):
         await prove_task(site(tmp_path, first))
     assert mark.read_text() == "xx"
+
+
+MODEL = """\
+from torch import nn
+PARAMETERS = {"width": 3}
+def dataset(directory, parameters): ...
+def model(parameters): return nn.Sequential(nn.Linear(2, parameters["width"]), nn.Linear(parameters["width"], 2))
+def train(model, batches, optimizer, loss, parameters): ...
+def evaluate(model, batches, parameters): ...
+"""
+
+
+@pytest.mark.parametrize(("patterns", "says"), [(["head.*"], "no layer that `head.\\*`"), (["0.*", "1.*"], "names every layer")])
+async def test_personal_layers_that_fit_no_layer_or_all_are_said(tmp_path: Path, patterns: list[str], says: str) -> None:
+    planned = site(tmp_path, "", personal_layers=patterns, parameters={"width": 4})
+    (tmp_path / "task.py").write_text(MODEL)
+    with pytest.raises(TaskInvalid, match=says):
+        await prove_task(planned)
+    await prove_task(site_with(planned, ["1.*"]))
+
+
+def site_with(site: Site, patterns: list[str]) -> Site:
+    return site.model_copy(update={"task": site.task.model_copy(update={"personal_layers": patterns})}).at(site.root)
