@@ -147,10 +147,11 @@ def detail(row: RoundRow) -> RenderableType:
     from edgefl.console.figures import count, number, seconds, size
 
     stages = "  ".join(f"{stage} {value:.1f}s" for stage, value in row.seconds.items())
-    head = Text.assemble((f"round {row.number}", "bold"), f" {row.state} {row.reason}  {seconds(row.wall_s)}  {stages}")
+    asked = f"\n{len(row.devices)} devices asked: {row.selection}" if row.why else ""
+    head = Text.assemble((f"round {row.number}", "bold"), f" {row.state} {row.reason}  {seconds(row.wall_s)}  {stages}{asked}")
     table = Table(box=None, header_style="dim", pad_edge=False)
     judged = ("DEVICE", "VERDICT", "SCORE", "LIMIT", "WEIGHT", "NORM", "COSINE")
-    columns = (*judged, "SAMPLES", "LOSS", "START", "TRAIN", "MOVED", "UP", "WHY")
+    columns = (*judged, "SAMPLES", "LOSS", "START", "TRAIN", "MOVED", "UP", "WHY", *(("ASKED BECAUSE",) if row.why else ()))
     for column in columns:
         table.add_column(column, justify="left" if column in {"DEVICE", "VERDICT", "WHY"} else "right", no_wrap=column != "WHY")
     for name in dict.fromkeys([*row.devices, *row.updates]):
@@ -168,6 +169,7 @@ def detail(row: RoundRow) -> RenderableType:
             *(seconds(value) for value in (update.start_s, update.train_s, update.transfer_s)),
             size(update.bytes_up),
             Text(printable(update.rejected or update.dropped or update.reason)),
+            *((Text(row.why.get(name, ""), "dim"),) if row.why else ()),
         )
     return Group(head, table, *_sums(row))
 

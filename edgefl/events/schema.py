@@ -45,17 +45,19 @@ class RunStarted(Body):
 
 class RoundStarted(Body):
     """A round began with these devices. secure: `masked` where only sums of updates come back, and no scores or flags of single
-    ones.
+    ones. selection: how the devices were chosen; why: what spoke for each, where not all were asked.
     """
 
     type: Literal["round_started"] = "round_started"
     devices: list[str]
     deadline_s: float
     secure: str = ""
+    selection: str = "all"
+    why: dict[str, str] = Field(default_factory=dict)
 
 
 class UpdateReceived(Body):
-    """A device's reply arrived."""
+    """A device's reply arrived. staleness: how many models were made since the one that it began with."""
 
     type: Literal["update_received"] = "update_received"
     device: str
@@ -68,6 +70,7 @@ class UpdateReceived(Body):
     loss: float | None = None
     accuracy: float | None = None
     cpu_s: float = 0.0
+    staleness: int = 0
 
 
 class UpdateRejected(Body):

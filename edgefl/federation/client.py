@@ -53,6 +53,8 @@ from edgefl.federation.updates import outgoing
 app = ClientApp()
 LEAST_STEPS = 4
 """Steps of training that a masked update rests on: after one alone, it is a gradient, which tells most of its records."""
+SEEDS = 7919
+"""Between the seeds of two turns on the same model, so that they draw different batches."""
 
 
 def train(message: Message, _: Context) -> Message:
@@ -126,8 +128,8 @@ def trained(
         ledger=Ledger(places.ledger) if terms is not None else None,
         run=request.run,
         round=request.round,
-        seed=request.seed,
         least=Least(host.secure.least_records, LEAST_STEPS) if secure != "none" else None,
+        seed=request.seed + SEEDS * request.turn,
         personal=_personal(host, places),
     )
     privacy = Privacy.model_validate(dataclasses.asdict(update.privacy)) if update.privacy is not None else None

@@ -79,6 +79,10 @@ class Exchange:
         largest = max([model_bytes, *(size(contents[device]) for device in devices)])
         return Pending(self._grid, self._fetchers, sent, lost, began, GROWTH * largest + SLACK)
 
+    def nothing(self) -> Pending:
+        """Nothing under way yet; others can be joined to it."""
+        return Pending(self._grid, self._fetchers, {}, [], time.monotonic(), SLACK)
+
     def close(self) -> None:
         """Let go of replies that are still being fetched."""
         self._fetchers.shutdown(wait=False, cancel_futures=True)
@@ -100,9 +104,11 @@ class Pending:
     most_bytes: int
     send_s: float = field(init=False)
     _fetching: dict[Future[Any], str] = field(init=False, default_factory=dict)
+    _began: dict[str, float] = field(init=False)
 
     def __post_init__(self) -> None:
         self.send_s = time.monotonic() - self.began
+        self._began = dict.fromkeys(self.waiting.values(), self.began)
 
     @property
     def silent(self) -> list[str]:
@@ -117,19 +123,39 @@ class Pending:
         else:
             self.lost.append(device)
 
+    @property
+    def arriving(self) -> list[str]:
+        """Of the silent ones, those whose reply is on its way."""
+        return list(self._fetching.values())
+
     def arrivals(self, deadline_s: float) -> Iterator[Arrival]:
         """Each reply when it has arrived, until all have or the deadline (from sending) is over."""
         while self.waiting or self._fetching:
-            if self.waiting:
-                yield from self._errors(patches.pull_replies(self._grid, list(self.waiting)))
             left_s = deadline_s - (time.monotonic() - self.began)
-            finished, _ = wait(self._fetching, timeout=max(0.0, min(POLL_S, left_s)), return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield self._arrived(self._fetching.pop(future), future)
-            if left_s <= 0 or not (self.waiting or self._fetching):
+            yield from self.some(max(0.0, min(POLL_S, left_s)))
+            if left_s <= 0:
                 return
-            if not self._fetching:
-                time.sleep(min(POLL_S, left_s))
+
+    def some(self, limit_s: float) -> list[Arrival]:
+        """The replies that have arrived, or do within the limit."""
+        arrived = list(self._errors(patches.pull_replies(self._grid, list(self.waiting)))) if self.waiting else []
+        if self._fetching:
+            finished, _ = wait(self._fetching, timeout=0.0 if arrived else limit_s, return_when=FIRST_COMPLETED)
+            arrived += [self._arrived(self._fetching.pop(future), future) for future in finished]
+        elif self.waiting and not arrived:
+            time.sleep(limit_s)
+        return arrived
+
+    def join(self, other: Pending) -> None:
+        """Wait for the other's replies too; each device's time counts from its own message."""
+        self.waiting |= other.waiting
+        self._began |= other._began
+        self.most_bytes = max(self.most_bytes, other.most_bytes)
+
+    def forget(self, device: str) -> None:
+        """Wait no more for a device's reply."""
+        self.waiting = {key: name for key, name in self.waiting.items() if name != device}
+        self._fetching = {future: name for future, name in self._fetching.items() if name != device}
 
     def _errors(self, replies: list[patches.RawReply]) -> Iterator[Arrival]:
         for reply in replies:
@@ -137,7 +163,7 @@ class Pending:
             if device is None:
                 continue
             if reply.error is not None:
-                yield Arrival(device, self._after_s(), 0, None, {}, problem=explained(*reply.error))
+                yield Arrival(device, self._after_s(device), 0, None, {}, problem=explained(*reply.error))
             else:
                 self._fetching[self._fetchers.submit(reply.fetch, self.most_bytes)] = device
 
@@ -148,11 +174,11 @@ class Pending:
             bytes_up = size(content)
             said, arrays = unpack(content)
         except (patches.BadReply, Undecodable) as error:
-            return Arrival(device, self._after_s(), bytes_up, None, {}, problem=str(error), undecodable=True)
-        return Arrival(device, self._after_s(), bytes_up, said, arrays)
+            return Arrival(device, self._after_s(device), bytes_up, None, {}, problem=str(error), undecodable=True)
+        return Arrival(device, self._after_s(device), bytes_up, said, arrays)
 
-    def _after_s(self) -> float:
-        return time.monotonic() - self.began
+    def _after_s(self, device: str) -> float:
+        return time.monotonic() - self._began[device]
 
 
 def explained(code: int, reason: str | None) -> str:

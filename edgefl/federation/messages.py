@@ -160,7 +160,8 @@ class Opened(Said):
 class TrainRequest(Said):
     """Train this global model for one round. rounds: how many the run has in all. resumes: the run that it goes on from.
 
-    sums: the devices of each sum of a masked round; none where updates are sent as they are.
+    sums: the devices of each sum of a masked round; none where updates are sent as they are. turn: where devices train at their
+    own pace, how many times this one was asked.
     """
 
     kind: Literal["train"] = "train"
@@ -173,6 +174,7 @@ class TrainRequest(Said):
     parameters: Parameters = Field(default_factory=dict)
     model: Model = Model()
     sums: list[list[str]] = Field(default_factory=list)
+    turn: int = 0
 
 
 class EvaluateRequest(Said):

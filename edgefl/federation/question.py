@@ -47,6 +47,11 @@ class Question:
         """Devices whose answer has not arrived."""
         return self._pending.silent
 
+    @property
+    def arriving(self) -> list[str]:
+        """Of the silent ones, those whose answer is on its way."""
+        return self._pending.arriving
+
     def arrivals(self) -> Iterator[Arrival]:
         """Each answer when it has arrived, until all have or the time is over. A device is sent the whole model once at most."""
         for arrival in self._pending.arrivals(self._limit_s):

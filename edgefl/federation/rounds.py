@@ -91,7 +91,7 @@ def plan(host: HostConfig, overrides: Mapping[str, Any], run: str) -> Plan:
         raise RunInvalid(f"{strangers[0]} is no device of the site {host.site}", hint="edgefl devices")
     if not devices:
         raise RunInvalid(f"the site {host.site} has no devices", hint="edgefl check")
-    quorum = int(overrides.get("quorum") or 0) or max(1, round(host.run.quorum * len(devices)))
+    quorum = int(overrides.get("quorum") or 0) or host.run.needed(len(devices))
     if quorum > len(devices):
         raise RunInvalid(f"the run needs {quorum} devices, and only {len(devices)} may take part", hint="lower run.quorum")
     return Plan(

@@ -6,9 +6,8 @@ them in order and writes what happens into the journal. A device can cost a roun
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,60 +23,39 @@ from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.rules import Rule, build
 from edgefl.federation.aggregation.scores import Aggregate
 from edgefl.federation.aggregation.validate import Rejection, check_claims
-from edgefl.federation.aggregation.vectors import Template, Vector
+from edgefl.federation.aggregation.vectors import Template
+from edgefl.federation.asynchronous import Asynchronous, weighed
 from edgefl.federation.checkpoint import Checkpoints, Saved
 from edgefl.federation.client import task_source
 from edgefl.federation.compression.downlink import Downlink
 from edgefl.federation.exchange import Arrival, Exchange
 from edgefl.federation.hostconfig import HostConfig, Places
 from edgefl.federation.local import initial_arrays
-from edgefl.federation.messages import Evaluated, EvaluateRequest, Failed, Refused, Trained, TrainRequest
+from edgefl.federation.messages import Failed, Refused, Trained, TrainRequest
 from edgefl.federation.privacy.witness import Witness
 from edgefl.federation.question import Question
-from edgefl.federation.rounds import Measurement, Plan, QuorumMissing, Timing
+from edgefl.federation.received import Read, Received, measure, reader
+from edgefl.federation.rounds import Plan, QuorumMissing, Timing
 from edgefl.federation.secure.modes import secure_rounds
 from edgefl.federation.secure.round import SecureRounds
+from edgefl.federation.selection import Choice, History, choose
 from edgefl.federation.task import Task, load_task
-from edgefl.federation.updates import incoming
 
 Arrays = Mapping[str, NDArray[Any]]
-Read = Callable[[str, Trained, Arrays], Rejection | None]
 
 GATHER_S = 90.0
 """How long a run waits for a quorum of devices before its first round, at least."""
 GATHER_POLL_S = 1.0
 """How often it looks who is there meanwhile."""
-EVALUATE_SHARE = 0.5
-"""Share of the deadline that measuring may take."""
 MOST_DETAIL = 500
 """Characters of a device's own words that the journal keeps."""
-
-log = logging.getLogger("edgefl")
-
-
-@dataclass(slots=True)
-class Received:
-    """What came back in a round, judged one by one. bytes_updates: of bytes_up, those of the updates that were accepted.
-
-    down: what each device's request to train took. models_down: how many messages brought a model, of bytes_down.
-    """
-
-    updates: dict[str, Trained] = field(default_factory=dict)
-    deltas: dict[str, Vector] = field(default_factory=dict)
-    rejected: list[str] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
-    timings: list[Timing] = field(default_factory=list)
-    bytes_up: int = 0
-    bytes_updates: int = 0
-    down: dict[str, int] = field(default_factory=dict)
-    bytes_down: int = 0
-    models_down: int = 0
-    send_s: float = 0.0
 
 
 @dataclass(slots=True)
 class Run:
-    """A run under way. arrays: the global model. claimed: what each device said of its records before."""
+    """A run under way. arrays: the global model. claimed: what each device said of its records before. asynchronous: what is
+    under way between rounds, in that mode.
+    """
 
     plan: Plan
     host: HostConfig
@@ -95,6 +73,9 @@ class Run:
     claimed: dict[str, int] = field(default_factory=dict)
     saved: Saved | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    history: History = field(default_factory=History)
+    choice: Choice = field(default_factory=Choice)
+    asynchronous: Asynchronous | None = None
 
     @classmethod
     def open(cls, plan: Plan, host: HostConfig, places: Places, exchange: Exchange, journal: Journal) -> Run:
@@ -106,7 +87,7 @@ class Run:
         else:
             arrays = initial_arrays(task, {**host.task.parameters, **plan.parameters}, plan.seed, host.task.personal_layers)
         reputation_file = places.models / "reputation.json"
-        return cls(
+        opened = cls(
             plan=plan,
             host=host,
             task=task,
@@ -120,7 +101,11 @@ class Run:
             witness=Witness.of(journal.records(kind="privacy_spent")),
             downlink=Downlink(host.compression),
             secure=secure_rounds(host.secure),
+            history=History.told_by(journal),
         )
+        if host.run.mode == "asynchronous":
+            opened.asynchronous = Asynchronous(opened, exchange.nothing())
+        return opened
 
     def work(self) -> None:
         """Every round of the plan. Raises QuorumMissing when too few devices come, or stay."""
@@ -170,9 +155,12 @@ class Run:
 
     def round(self, round_: int) -> bool:
         """One round; whether there is a new global model. Every outcome stands in the journal."""
-        devices = self._gather(self.plan.deadline_s)
-        if len(devices) < self.plan.quorum:
-            return self.skip(round_, f"{len(devices)} devices are online, {self.plan.quorum} are needed", [])
+        there = self._gather(self.plan.deadline_s)
+        if len(there) < self.plan.quorum:
+            return self.skip(round_, f"{len(there)} devices are online, {self.plan.quorum} are needed", [])
+        trust = {device: self.reputation.of(device).trust for device in there}
+        self.choice = choose(self.host.run.selection, list(there), self.history, trust, plan=self.plan, round_=round_)
+        devices = {device: there[device] for device in self.choice.devices}
         received = self.secure.train(self, round_, devices) if self.secure else self._train(round_, devices)
         began = time.monotonic()
         aggregate = self.secure.aggregate(self, round_, received) if self.secure else self._aggregate(round_, received)
@@ -184,7 +172,7 @@ class Run:
         self.reputation.save(self.reputation_file)
         aggregated = time.monotonic()
         flagged = [score.device for score in aggregate.scores if score.flagged]
-        self.metrics = self._evaluate(round_, devices, flagged, received)
+        self.metrics = measure(self, round_, devices, flagged, received)
         self.say(
             events.RoundFinished(
                 accuracy=self.metrics.get("accuracy"),
@@ -196,7 +184,7 @@ class Run:
                 flagged=flagged,
                 bytes_up=received.bytes_up,
                 bytes_down=received.bytes_down,
-                ratio=self._ratio(received),
+                ratio=received.ratio(Template.of(self.arrays).size),
                 seconds=rounds.stages(
                     received.timings,
                     send=received.send_s,
@@ -223,25 +211,26 @@ class Run:
 
     def begin(self, round_: int, devices: Mapping[str, int]) -> Received:
         """Say that the round began, and who is not there."""
-        mode = self.host.secure.mode if self.secure else ""
-        self.say(events.RoundStarted(devices=list(devices), deadline_s=self.plan.deadline_s, secure=mode), round_=round_)
+        started = events.RoundStarted(
+            devices=list(devices),
+            deadline_s=self.plan.deadline_s,
+            secure=self.host.secure.mode if self.secure else "",
+            selection=self.host.run.selection.strategy if self.asynchronous is None else "asynchronous",
+            why=dict(self.choice.why),
+        )
+        self.say(started, round_=round_)
         received = Received()
         for device in self.reputation.admitted(self.plan.devices):
-            if device not in devices:
+            if device not in devices and device not in self.choice.passed_over:
                 self.drop(round_, received, device, "offline")
         return received
 
     def _train(self, round_: int, devices: Mapping[str, int]) -> Received:
-        received, template = self.begin(round_, devices), Template.of(self.arrays)
-
-        def read(device: str, said: Trained, arrays: Arrays) -> Rejection | None:
-            delta = incoming(said, arrays, self.arrays, template)
-            if isinstance(delta, Rejection):
-                return delta
-            received.deltas[device] = delta
-            return None
-
-        self.collect(round_, received, devices, read)
+        received = self.begin(round_, devices)
+        if self.asynchronous is not None:
+            self.asynchronous.fill(round_, devices, received)
+        else:
+            self.collect(round_, received, devices, reader(received, self.arrays))
         return received
 
     def collect(
@@ -264,15 +253,16 @@ class Run:
         received.down = question.bytes_down
         for arrival in question.arrivals():
             received.bytes_up += arrival.bytes_up
-            self._judge(round_, received, arrival, read)
+            self.judge(round_, received, arrival, read)
         for device in question.lost:
             self.drop(round_, received, device, "the SuperLink did not take its message")
         for device in question.silent:
-            self.drop(round_, received, device, f"no reply within {plan.deadline_s:g} s")
+            late = "its reply had not arrived wholly" if device in question.arriving else "no reply"
+            self.drop(round_, received, device, f"{late} within {plan.deadline_s:g} s")
         received.bytes_down += sum(question.bytes_down.values())
         received.models_down += len(question.bytes_down)
 
-    def _judge(self, round_: int, received: Received, arrival: Arrival, read: Read) -> None:
+    def judge(self, round_: int, received: Received, arrival: Arrival, read: Read, staleness: int = 0) -> None:
         """File one reply: an update, a rejection, a refusal or a failure. Nothing that a device sends raises."""
         device, said = arrival.device, arrival.said
         if isinstance(said, Trained):
@@ -281,7 +271,7 @@ class Run:
             if problem is not None:
                 self.reject(round_, received, device, problem)
             else:
-                self._accept(round_, received, arrival, said)
+                self._accept(round_, received, arrival, said, staleness)
         elif isinstance(said, Refused):
             self.say(
                 events.PrivacyRefused(
@@ -299,7 +289,7 @@ class Run:
                 round_, received, device, Rejection("undecodable", arrival.problem or "it is no answer to what was asked")
             )
 
-    def _accept(self, round_: int, received: Received, arrival: Arrival, said: Trained) -> None:
+    def _accept(self, round_: int, received: Received, arrival: Arrival, said: Trained, staleness: int) -> None:
         device = arrival.device
         timing = Timing(device, arrival.after_s, said.start_s, said.train_s)
         received.updates[device] = said
@@ -318,6 +308,7 @@ class Run:
                 loss=said.metrics.get("loss"),
                 accuracy=said.metrics.get("accuracy"),
                 cpu_s=said.cpu_s,
+                staleness=staleness,
             ),
             round_=round_,
         )
@@ -334,6 +325,7 @@ class Run:
             return None
         deltas = np.stack([received.deltas.pop(device) for device in devices])
         samples = np.array([received.updates[device].samples for device in devices], dtype=np.int64)
+        deltas, samples = weighed(self.rule.name, deltas, samples, [received.weights.get(device, 1.0) for device in devices])
         aggregate = self.rule.aggregate(deltas, devices, samples, self.reputation)
         if not np.isfinite(aggregate.delta).all():
             self.skip(round_, f"the rule {self.rule.name} gave a model that is not finite", devices)
@@ -350,32 +342,6 @@ class Run:
         seen = self.reputation.malformed(rejected)
         self.reputation, judged = policy.judge(seen, [*devices, *rejected], plan.devices, plan.policy, plan.spare)
         self.journal.append_all(judged, run=plan.run, round=round_)
-
-    def _ratio(self, received: Received) -> dict[str, float]:
-        """How many times smaller than the model in float32 the messages about it were, by measured bytes.
-
-        Up: updates. Down: requests to train and to measure.
-        """
-        dense = 4 * Template.of(self.arrays).size
-        sizes = {"up": received.bytes_updates / len(received.updates), "down": received.bytes_down / received.models_down}
-        return {way: round(dense / size, 3) for way, size in sizes.items()}
-
-    def _evaluate(self, round_: int, devices: Mapping[str, int], flagged: list[str], received: Received) -> dict[str, float]:
-        """The new model's metrics, as the devices measure them; a device that cannot is left out."""
-        plan = self.plan
-        request = EvaluateRequest(run=plan.run, round=round_, parameters=plan.parameters)
-        limit_s = EVALUATE_SHARE * plan.deadline_s
-        question = Question(self.exchange, self.downlink, request, self.arrays, devices, limit_s=limit_s)
-        measurements = []
-        for arrival in question.arrivals():
-            if isinstance(arrival.said, Evaluated):
-                measurements.append(Measurement(arrival.device, arrival.said.samples, arrival.said.metrics))
-            else:
-                why = arrival.said.reason if isinstance(arrival.said, Failed) else arrival.problem
-                log.warning("round %s: %s did not measure the model: %s", round_, arrival.device, why[:MOST_DETAIL])
-        received.bytes_down += sum(question.bytes_down.values())
-        received.models_down += len(question.bytes_down)
-        return rounds.measured(measurements, excluded=flagged)
 
     def skip(self, round_: int, reason: str, participants: list[str]) -> bool:
         """The round gives no model; returns False."""
@@ -396,3 +362,4 @@ class Run:
     def say(self, body: events.Body, *, round_: int = 0) -> None:
         """Into the journal."""
         self.journal.append(body, run=self.plan.run, round=round_)
+        self.history = self.history.after(body)

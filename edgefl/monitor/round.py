@@ -108,6 +108,7 @@ class UpdateRow:
     flagged: bool = False
     rejected: str = ""
     dropped: str = ""
+    staleness: int = 0
 
     def after(self, event: Event) -> UpdateRow:
         """The row after an event of its round that names its device."""
@@ -145,7 +146,8 @@ class SumRow:
 @dataclass(frozen=True, kw_only=True)
 class RoundRow:
     """One round. seconds: by stage (STAGES), as the server measured them. ratio: how many times smaller than the model in float32
-    a message was, `up` and `down`. updates: by device; empty in rounds long past.
+    a message was, `up` and `down`. updates: by device; empty in rounds long past. why: what spoke for asking each device, where
+    not all were asked.
     """
 
     number: int
@@ -171,6 +173,8 @@ class RoundRow:
     secure: str = ""
     sums: tuple[SumRow, ...] = ()
     updates: dict[str, UpdateRow] = field(default_factory=dict)
+    selection: str = "all"
+    why: dict[str, str] = field(default_factory=dict)
 
     @property
     def wall_s(self) -> float | None:
@@ -186,6 +190,8 @@ class RoundRow:
             devices=tuple(body.devices),
             deadline_s=body.deadline_s,
             secure=body.secure,
+            selection=body.selection,
+            why=dict(body.why),
         )
 
     def after(self, event: Event) -> RoundRow:

@@ -23,6 +23,9 @@ Value = bool | int | float | str
 OPTIONS = frozenset({"parameters", "rule", "byzantine", "resume", "devices", "pardon"})
 """What a run may have of its own beside the fields of the site's `run` section."""
 
+OWN = frozenset({"rounds", "deadline_s", "seed", "quorum"})
+"""Fields of the `run` section that a run may have otherwise than the site."""
+
 
 def configuration(host: HostConfig, overrides: Mapping[str, Any]) -> dict[str, Value]:
     """Flower's run configuration for these overrides; what is not overridden, the ServerApp takes from host.json.
@@ -31,18 +34,20 @@ def configuration(host: HostConfig, overrides: Mapping[str, Any]) -> dict[str, V
     """
     options = {name: value for name, value in overrides.items() if name in OPTIONS}
     fields = {name: value for name, value in overrides.items() if name not in OPTIONS}
+    if fixed := sorted(fields.keys() & (Run.model_fields.keys() - OWN)):
+        raise Refused(f"{fixed[0]} is the site's, not one run's", hint="change site.yaml and run: edgefl up")
     try:
         run = Run.model_validate({**host.run.model_dump(), **fields})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        known = ", ".join([*Run.model_fields, *sorted(OPTIONS)])
+        known = ", ".join([*sorted(OWN), *sorted(OPTIONS)])
         raise Refused(f"a run cannot have {name}: {first['msg']}", hint=f"a run has {known}") from error
     given: dict[str, Value] = {
         "rounds": run.rounds,
         "deadline-s": run.deadline_s,
         "seed": run.seed,
-        "quorum": max(1, round(run.quorum * len(options.get("devices") or host.devices))),
+        "quorum": run.needed(len(options.get("devices") or host.devices)),
     }
     config = {name: value for name, value in given.items() if name.replace("-", "_") in fields}
     return {**config, "options": json.dumps(options, sort_keys=True)} if options else config

@@ -138,17 +138,19 @@ def robustness(site: Site) -> Iterator[Mistake]:
     elif why := undefended(rule, share, mixing):
         yield ("aggregation", "rule"), why, remedy(rule)
         return
-    malicious = attackers(share, len(site.devices))
+    # With a selection the share of malicious devices holds for a round on average, not in each.
+    asked = site.run.selection.asked(len(site.devices))
+    malicious = attackers(share, asked)
     needs = needed(rule, malicious)
-    if len(site.devices) < needs:
-        what = f"{rule} against {malicious} malicious of {len(site.devices)} devices needs at least {needs} devices"
+    if asked < needs:
+        what = f"{rule} against {malicious} malicious of {asked} devices needs at least {needs} devices"
         yield ("aggregation", "rule"), what, "add devices, lower aggregation.byzantine, or take guard"
     elif site.quorum < needs:
         what = (
-            f"a round counts with {site.quorum} of {len(site.devices)} updates, "
+            f"a round counts with {site.quorum} of {asked} updates, "
             f"but {rule} against {malicious} malicious devices needs {needs}"
         )
-        enough = -(-100 * needs // len(site.devices)) / 100
+        enough = -(-100 * needs // asked) / 100
         yield ("run", "quorum"), what, f"quorum: {enough:g}, or a lower aggregation.byzantine"
 
 
@@ -185,5 +187,7 @@ RULES: tuple[tuple[Callable[[Site], Iterator[Mistake]], tuple[str, ...]], ...] =
     (modes.encrypted_sums, ("secure",)),
     (modes.small_sums, ("compression", "secure")),
     (policy, ("aggregation",)),
+    (modes.selected_sums, ("run", "secure")),
+    (modes.own_pace, ("run", "secure")),
 )
 """Every rule with the sections that it takes at their word."""

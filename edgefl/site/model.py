@@ -105,17 +105,46 @@ class Task(Model):
     """Layers that each device trains for itself and never sends (FedPer), by name or glob, e.g. `head.*`; none by default."""
 
 
+class Selection(Model):
+    """Which devices a round asks."""
+
+    strategy: Literal["all", "random", "performance", "resources"] = "all"
+    """`performance` prefers a high loss and short rounds, `resources` whoever will hold the deadline; both also explore."""
+    share: Fraction = 0.5
+    """Share of the devices that are there that a round asks; `all` asks every one."""
+    exploration: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """`performance`, `resources`: share of a round's places for whoever was not asked for longest, so that none starves."""
+
+    def asked(self, devices: int, least: int = 1) -> int:
+        """How many of so many devices a round asks; `least` of them at any rate, if there are."""
+        if self.strategy == "all":
+            return devices
+        return min(devices, max(1, least, ceil(self.share * devices - 1e-9)))
+
+
 class Run(Model):
     """One training run."""
 
     rounds: PositiveInt = 10
     """Rounds to train."""
     quorum: Fraction = 0.7
-    """Share of the site's devices that must answer for a round to count."""
+    """Share of the devices that a round asks that must answer for it to count."""
     deadline_s: PositiveFloat = 120.0
     """A round's replies are awaited this long, in seconds; later ones are dropped."""
     seed: int = 7
     """Seed of the initial model; the noise of differential privacy is never seeded."""
+    mode: Literal["synchronous", "asynchronous"] = "synchronous"
+    """`asynchronous` ends a round as soon as the quorum replied, and gives each device the newest model when it is ready."""
+    max_staleness: Annotated[int, Field(ge=0)] = 4
+    """`asynchronous`: an update that began with a model older than so many is dropped."""
+    staleness_exponent: Annotated[float, Field(ge=0)] = 0.5
+    """`asynchronous`: an update that is s models old weighs (1 + s) to the power of minus this."""
+    selection: Selection = Selection()
+    """Whom a round asks. A `share` above what the quorum needs makes up for devices that are late or gone."""
+
+    def needed(self, devices: int) -> int:
+        """How many updates make a round of so many devices."""
+        return max(1, round(self.quorum * self.selection.asked(devices)))
 
 
 class Privacy(Model):
@@ -332,7 +361,7 @@ class Site(Model):
     @property
     def quorum(self) -> int:
         """How many devices must answer for a round to count."""
-        return max(1, round(self.run.quorum * len(self.devices)))
+        return self.run.needed(len(self.devices))
 
     def device(self, name: str) -> Device:
         """The device of that name; KeyError when there is none."""

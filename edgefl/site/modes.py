@@ -104,6 +104,26 @@ def small_sums(site: Site) -> Iterator[Mistake]:
         yield place, what, "mode: none with secure.mode: masked and secure.bits: 8, or secure.mode: none"
 
 
+def selected_sums(site: Site) -> Iterator[Mistake]:
+    """Sums and their groups are made of all devices, and a device that is judged for a place must be seen alone."""
+    if site.secure.mode != "none" and site.run.selection.strategy != "all":
+        what = f"{site.secure.mode} sums are of all devices, and a selection leaves some out"
+        yield ("run", "selection", "strategy"), what, "strategy: all, or secure.mode: none"
+
+
+def own_pace(site: Site) -> Iterator[Mistake]:
+    """Asynchronous rounds take each update when it comes, beside ones that began with another model."""
+    if site.run.mode != "asynchronous":
+        return
+    place: Location = ("run", "mode")
+    if site.secure.mode != "none":
+        what = f"{site.secure.mode} sums need updates that began with one model, and end together"
+        yield place, what, "mode: synchronous, or secure.mode: none"
+    if site.run.selection.strategy != "all":
+        what = "asynchronous asks every device as soon as it has replied: there is nothing to select"
+        yield place, what, "mode: synchronous, or run.selection.strategy: all"
+
+
 def _largest_group(site: Site) -> int:
     """The largest groups that leave the rule enough of them; 0 where there are none of two or more."""
     most = len(site.devices) // needed(site.aggregation.rule, malicious(site))

@@ -286,3 +286,39 @@ def test_a_stopped_run_is_told_and_another_goes_on_from_its_last_model(federatio
     assert fed.finish(resumed).outcome == "completed"
     assert [entry["round"] for entry in bodies(fed.events(resumed), "round_finished")] == [last + 1]
     assert not fed.register(), "registering again changes nothing"
+
+
+def test_asynchronously_a_slow_device_holds_nobody_back_and_its_late_update_still_counts(
+    federation: Made, tmp_path: Path
+) -> None:
+    hold = tmp_path / "hold"
+    hold.touch()
+    fed = federation(
+        environment={"edge-3": {"TEST_HOLD": str(hold)}},
+        run={"rounds": 200, "mode": "asynchronous", "max_staleness": 100, "quorum": 0.6},
+    )
+    run = fed.start_run()
+    fed.wait_until("three rounds are over without the slow one", lambda: len(bodies(fed.events(run), "round_finished")) >= 3)
+    before = fed.events(run)
+    assert {entry["device"] for entry in bodies(before, "update_received")} == {"edge-1", "edge-2"}
+    assert not bodies(before, "device_dropped")
+    assert bodies(before, "round_finished")[-1]["accuracy"] is not None
+    hold.unlink()
+    late = "edge-3"
+    fed.wait_until(
+        "the slow one is part of a round",
+        lambda: any(late in entry["participants"] for entry in bodies(fed.events(run), "round_finished")),
+    )
+    with fed.control() as control:
+        assert control.stop_run(run)
+    assert fed.finish(run).outcome == "stopped"
+    events = fed.events(run)
+    received = bodies(events, "update_received")
+    first = next(entry for entry in received if entry["device"] == late)
+    assert first["staleness"] >= 3
+    assert {entry["staleness"] for entry in received if entry["device"] != late} <= {0, 1}
+    per_round = [(entry["round"], entry["device"]) for entry in received]
+    assert len(per_round) == len(set(per_round)), "speed gives nobody a second update in a round"
+    assert [entry["round"] for entry in bodies(events, "round_finished")] == list(
+        range(1, len(bodies(events, "round_finished")) + 1)
+    )

@@ -30,7 +30,8 @@ from edgefl.federation.secure.sums import Malformed, Sum
 from edgefl.site.model import Secure
 
 if TYPE_CHECKING:
-    from edgefl.federation.run import Received, Run
+    from edgefl.federation.received import Received
+    from edgefl.federation.run import Run
 
 ANSWER_S = 45.0
 """How long a question is awaited that needs no training, at most; a device that is away is known to be after so long."""

@@ -1,0 +1,92 @@
+"""What an update that began with an older model weighs; what a second turn costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgefl.federation import client
+from edgefl.federation.aggregation.reputation import Reputation
+from edgefl.federation.aggregation.rules import build
+from edgefl.federation.asynchronous import weighed, weight
+from edgefl.federation.hostconfig import APP_VARIABLE, Places
+from edgefl.federation.local import initial_arrays
+from edgefl.federation.messages import TrainRequest, pack
+from edgefl.federation.privacy.ledger import Ledger
+from edgefl.federation.task import load_task
+
+SOURCE = (Path(__file__).parent / "tiny_task.py").read_text()
+
+
+@given(st.integers(0, 50), st.floats(0, 3))
+def test_older_weighs_less_and_fresh_counts_whole(staleness: int, exponent: float) -> None:
+    assert weight(0, exponent) == 1
+    assert 0 < weight(staleness + 1, exponent) <= weight(staleness, exponent) <= 1
+    assert weight(staleness, 1.0) == pytest.approx(1 / (1 + staleness))
+
+
+def test_a_mean_of_unequally_old_updates_is_the_weighted_one() -> None:
+    deltas = np.array([[1, 0], [0, 1], [4, 4]], np.float32)
+    samples, weights = np.array([100, 100, 100]), [1.0, weight(1, 0.5), weight(3, 0.5)]
+    same, counts = weighed("mean", deltas, samples, weights)
+    found = build("mean", 0.0).aggregate(same, ["a", "b", "c"], counts, Reputation())
+    np.testing.assert_allclose(found.delta, np.average(deltas, axis=0, weights=weights), rtol=1e-4)
+    np.testing.assert_array_equal(same, deltas, "what is judged is what was sent")
+
+
+@pytest.mark.parametrize("rule", ["median", "trimmed-mean", "krum", "multi-krum"])
+def test_rules_that_read_no_counts_get_shorter_deltas(rule: str) -> None:
+    deltas, samples = np.ones((3, 2), np.float32), np.array([5, 6, 7])
+    shorter, counts = weighed(rule, deltas, samples, [1.0, 0.5, 0.25])
+    np.testing.assert_array_equal(shorter, [[1, 1], [0.5, 0.5], [0.25, 0.25]])
+    assert (counts == samples).all()
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 4)).astype(np.float32)
+    np.savez(tmp_path / "records.npz", x=x, y=(x[:, 0] > 0).astype(np.int64))
+    (tmp_path / "task.py").write_text(SOURCE)
+    monkeypatch.setenv(APP_VARIABLE, str(tmp_path))
+    return Places(tmp_path / "etc", tmp_path / "var")
+
+
+def turn(places: Places, number: int, **privacy: object) -> tuple[object, dict[str, np.ndarray]]:
+    """One more training on the same model."""
+    root = places.config.parent
+    places.config.mkdir(exist_ok=True)
+    document = {
+        "site": "demo",
+        "name": "edge-1",
+        "role": "device",
+        "coordinator": {"name": "coordinator", "address": "10.77.0.10"},
+        "task": {"module": "./task.py"},
+        "run": {"rounds": 2, "mode": "asynchronous"},
+        "privacy": privacy,
+        "data": str(root),
+    }
+    places.host.write_text(json.dumps(document))
+    request = TrainRequest(run="9", round=1, rounds=2, seed=1, turn=number)
+    arrays = initial_arrays(load_task("./task.py", root), {}, 1)
+    said, sent = client.answer(pack(request, arrays), TrainRequest, places)
+    return said, dict(sent or {})
+
+
+def test_a_second_turn_on_the_same_model_is_charged_again_and_refused_over_the_budget(places: Places) -> None:
+    terms = {"mode": "dp-sgd", "epsilon_limit": 4.0, "epsilon_per_run": 4.0}
+    first, second, third = (turn(places, number, **terms)[0] for number in (1, 2, 3))
+    assert [said.kind for said in (first, second, third)] == ["trained", "trained", "refused"]
+    assert 0 < first.privacy.spent < second.privacy.spent <= 4.0 < third.spent + third.cost
+    assert [charge.round for charge in Ledger(places.ledger).charges()] == [1, 1]
+
+
+def test_two_turns_on_the_same_model_draw_different_batches(places: Places) -> None:
+    one, again, two = (turn(places, number, mode="none")[1] for number in (1, 1, 2))
+    assert all((one[name] == again[name]).all() for name in one)
+    assert any((one[name] != two[name]).any() for name in one)
