@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from edgefl.errors import Where
-from edgefl.federation.task import TaskInvalid, check_task
+from edgefl.federation.outline import TaskInvalid, check_task
 from edgefl.site.model import Site
 
 

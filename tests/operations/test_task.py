@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgefl.federation.task import TaskInvalid
+from edgefl.federation.outline import TaskInvalid
 from edgefl.operations.task import prove_task
 from edgefl.site import Site
 

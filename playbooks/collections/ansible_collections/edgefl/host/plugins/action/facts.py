@@ -8,7 +8,8 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 
 from ansible_collections.edgefl.host.plugins.plugin_utils.fitness import Requirements, problems, unreadable
-from ansible_collections.edgefl.host.plugins.plugin_utils.known import FACT, FactfulAction
+from ansible_collections.edgefl.host.plugins.plugin_utils.known import FactfulAction
+from ansible_collections.edgefl.host.plugins.plugin_utils.names import FACT
 
 
 class ActionModule(FactfulAction):

@@ -13,7 +13,8 @@ from edgefl.pki.profiles import profiles
 from ansible_collections.edgefl.host.plugins.plugin_utils import renewal
 from ansible_collections.edgefl.host.plugins.plugin_utils.authority import of as authority_of
 from ansible_collections.edgefl.host.plugins.plugin_utils.authority import site_of
-from ansible_collections.edgefl.host.plugins.plugin_utils.known import FACT, FactfulAction
+from ansible_collections.edgefl.host.plugins.plugin_utils.known import FactfulAction
+from ansible_collections.edgefl.host.plugins.plugin_utils.names import FACT
 
 IDENTITY = "/etc/edgefl/identity"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.edgefl.host.plugins.plugin_utils.known import FACT, TOUCHED, FactfulAction
+from ansible_collections.edgefl.host.plugins.plugin_utils.known import FactfulAction
+from ansible_collections.edgefl.host.plugins.plugin_utils.names import FACT, TOUCHED
 
 
 class ActionModule(FactfulAction):

@@ -11,7 +11,8 @@ from edgefl.errors import EdgeflError
 
 from ansible_collections.edgefl.host.plugins.plugin_utils import authority, renewal, standing
 from ansible_collections.edgefl.host.plugins.plugin_utils.fitness import verdict
-from ansible_collections.edgefl.host.plugins.plugin_utils.known import FACT, FactfulAction
+from ansible_collections.edgefl.host.plugins.plugin_utils.known import FactfulAction
+from ansible_collections.edgefl.host.plugins.plugin_utils.names import FACT
 
 PLAYBOOKS = Path(__file__).parents[5]
 

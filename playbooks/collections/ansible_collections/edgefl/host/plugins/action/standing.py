@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.edgefl.host.plugins.plugin_utils import standing
-from ansible_collections.edgefl.host.plugins.plugin_utils.known import FACT, FactfulAction
+from ansible_collections.edgefl.host.plugins.plugin_utils.known import FactfulAction
+from ansible_collections.edgefl.host.plugins.plugin_utils.names import FACT
 
 
 class ActionModule(FactfulAction):

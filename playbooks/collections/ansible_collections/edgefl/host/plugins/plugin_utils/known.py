@@ -7,9 +7,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-FACT = "edgefl"
-TOUCHED = "touched"
-"""Inside the fact: what this play changed on the host, or in check mode would have changed."""
+from ansible_collections.edgefl.host.plugins.plugin_utils.names import FACT, TOUCHED
 
 
 class FactfulAction(ActionBase):

@@ -18,7 +18,7 @@ from typing import Any
 from cryptography import x509
 
 from ansible_collections.edgefl.host.plugins.plugin_utils import renewal
-from ansible_collections.edgefl.host.plugins.plugin_utils.known import FACT
+from ansible_collections.edgefl.host.plugins.plugin_utils.names import FACT
 
 PASSING = ("clock", "clock_skew_s", "clock_uncertainty_s", "problems", "touched", "changed_at", "units", "machine")
 """What a host says of itself that is different each time, or is put differently below."""

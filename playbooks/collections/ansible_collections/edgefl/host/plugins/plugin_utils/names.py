@@ -1,0 +1,7 @@
+"""Under which names a play keeps what it knows; apart from what needs Ansible, so that pure parts can be used without it."""
+
+from __future__ import annotations
+
+FACT = "edgefl"
+TOUCHED = "touched"
+"""Inside the fact: what this play changed on the host, or in check mode would have changed."""
