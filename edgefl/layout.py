@@ -43,7 +43,7 @@ STATE = Path("/var/lib/edgefl")
 JOURNAL = STATE / "journal" / "journal.db"
 """The append-only, hash-chained event log (SQLite, WAL)."""
 MODELS = STATE / "models"
-"""<run>/<round>.safetensors."""
+"""<run>/<round>: every global model with its record (federation/checkpoint.py)."""
 LEDGER = STATE / "ledger" / "ledger.db"
 """The device's own record of epsilon spent."""
 FEEDBACK = STATE / "app" / "feedback.safetensors"
@@ -54,6 +54,8 @@ SECURE = STATE / "app" / "secure"
 """Secrets of a device's masks, a file for each round under way."""
 PERSONAL = STATE / "app" / "personal"
 """A device's own layers of the models that it trains."""
+ANSWER = STATE / "app" / "answer.safetensors"
+"""The device's last update, with the question that it answers."""
 DATA = Path("/srv/edgefl/data")
 """The device's private data, where the site names no other place."""
 RELEASES = Path("/opt/edgefl/releases")

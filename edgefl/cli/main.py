@@ -18,7 +18,7 @@ from edgefl.errors import Cancelled, EdgeflError, ExitCode
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "site": ("init", "check", "plan", "up", "down"),
-    "training": ("run", "stop", "rounds"),
+    "training": ("run", "stop", "rounds", "models"),
     "watch": ("console", "status", "devices", "logs"),
     "trust": ("verify", "audit", "doctor"),
     "lab": ("lab", "demo"),

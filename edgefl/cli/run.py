@@ -19,9 +19,11 @@ examples:
   edgefl run
   edgefl run --rounds 3
   edgefl run --pardon edge-03         takes part again, whatever was said of it
+  edgefl run --resume                  a run that died goes on from its last complete round
+  edgefl run --resume 7 --rounds 20    an earlier one, and further than it was meant to go
   edgefl run --json | jq 'select(.type == "finished") | .detail'
 
-exit codes: 0 done · 50 too few devices · 52 the run failed · 60 the coordinator does not answer
+exit codes: 0 done · 2 nothing to resume · 50 too few devices · 52 the run failed · 60 the coordinator does not answer
 """
 
 
@@ -35,6 +37,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pardon", nargs="+", metavar="DEVICE", default=[], help="devices whose past counts no more, quarantined ones too"
     )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="last",
+        metavar="RUN",
+        help="go on with a run that died (default: the last), as it was planned",
+    )
 
 
 async def run(args: argparse.Namespace, out: Output) -> ExitCode:
@@ -42,7 +51,7 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     from edgefl.operations.run import run as train
     from edgefl.site import load
 
-    given = {"rounds": args.rounds, "deadline_s": args.deadline, "pardon": args.pardon or None}
+    given = {"rounds": args.rounds, "deadline_s": args.deadline, "pardon": args.pardon or None, "resume": args.resume}
     seen = await out.stream(train(load(args.site), {name: value for name, value in given.items() if value is not None}))
     result = dict(seen[-1].detail)
     out.result(result, f"  model: {result['local_model'] or 'none'}\n  next: edgefl rounds")

@@ -58,7 +58,7 @@ def summary(status: Status) -> dict[str, object]:
         "run": run.id if run else None,
         "run_status": run.status if run else None,
         "round": state.rounds[-1].number if state.rounds else 0,
-        "rounds": run.first_round + run.rounds - 1 if run else 0,
+        "rounds": run.rounds if run else 0,
         "accuracy": measured[-1].accuracy if measured else None,
         "loss": lost[-1].loss if lost else None,
         "devices": len(rows),

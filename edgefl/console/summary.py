@@ -31,7 +31,7 @@ def eta_s(state: FederationState, now: datetime) -> float | None:
 
 def last_round(state: FederationState) -> int:
     """The number of the run's last round; 0 when there is no run."""
-    return state.run.first_round + state.run.rounds - 1 if state.run else 0
+    return state.run.rounds if state.run else 0
 
 
 def done(state: FederationState) -> int:

@@ -6,28 +6,22 @@ An event's `data` holds only JSON values. A field may be added with a default; a
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter
+
+from edgefl.events.body import Body as Body  # noqa: PLC0414  # who imports events, imports this from here
+from edgefl.events.body import Unrecognised
 
 Reason = Literal["not_finite", "shape", "keys", "samples", "metrics", "undecodable"]
 Verdict = Literal["accept", "down-weight", "reject"]
 Conduct = Literal["trusted", "suspect", "probation", "quarantined"]
 
 
-class Body(BaseModel):
-    """What one kind of event says. `run` and `round` stand in the envelope, not here.
-
-    A number that is not finite (the score of an absurd update) travels as the string `Infinity`, `-Infinity` or `NaN`:
-    JSON has none, and evidence must neither be lost nor stop a round.
-    """
-
-    model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="strings")
-    version: ClassVar[int] = 1
-
-
 class RunStarted(Body):
-    """A run began on the coordinator."""
+    """A run began on the coordinator. resumes: the run that it goes on from, the first where several did; start: the version
+    (`run/round`) of the model that it began with, with its hash, where it did not make one of its own.
+    """
 
     type: Literal["run_started"] = "run_started"
     site: str
@@ -41,6 +35,9 @@ class RunStarted(Body):
     first_round: int = 1
     secure: dict[str, Any] = Field(default_factory=dict)
     policy: dict[str, Any] = Field(default_factory=dict)
+    resumes: str = ""
+    start: str = ""
+    start_sha256: str = ""
 
 
 class RoundStarted(Body):
@@ -197,7 +194,8 @@ class PrivacyRefused(Body):
 
 class RoundFinished(Body):
     """A round's result. `seconds` has the stages send, start, train, upload, score, aggregate, evaluate; `ratio` says for `up`
-    and `down` how many times smaller than the model in float32 a message was.
+    and `down` how many times smaller than the model in float32 a message was. `parent` is the version (`run/round`) of the model
+    that the devices trained from.
     """
 
     type: Literal["round_finished"] = "round_finished"
@@ -214,6 +212,8 @@ class RoundFinished(Body):
     ratio: dict[str, float] = Field(default_factory=dict)
     model: str = ""
     model_sha256: str = ""
+    parent: str = ""
+    parent_sha256: str = ""
 
 
 class RoundSkipped(Body):
@@ -234,6 +234,16 @@ class RunFinished(Body):
     loss: float | None = None
     model: str = ""
     model_sha256: str = ""
+
+
+class StartChosen(Body):
+    """An operator chose the version (`run/round`) of the model that the next run starts from; empty: the task's own again."""
+
+    type: Literal["start_chosen"] = "start_chosen"
+    who: str
+    model: str = ""
+    sha256: str = ""
+    why: str = ""
 
 
 class DeviceState(Body):
@@ -325,13 +335,6 @@ class AuditFinished(Body):
     report_sha256: Annotated[str, Field(max_length=64)] = ""
 
 
-class Unrecognised(Body):
-    """An event of a kind that this version does not know, kept whole: a newer host in a site that is being upgraded."""
-
-    model_config = ConfigDict(extra="allow")
-    type: str
-
-
 KnownBody = Annotated[
     RunStarted
     | RoundStarted
@@ -349,6 +352,7 @@ KnownBody = Annotated[
     | RoundFinished
     | RoundSkipped
     | RunFinished
+    | StartChosen
     | DeviceState
     | DeviceFacts
     | DeviceFitness

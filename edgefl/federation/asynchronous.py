@@ -120,7 +120,7 @@ class Asynchronous:
             run.drop(round_, received, arrival.device, why)
             received.dropped.remove(arrival.device)  # it goes on with the newest model at once
             return
-        if not run.reputation.admitted([arrival.device]):
+        if not run.memory.reputation.admitted([arrival.device]):
             return  # it was set aside while it trained
         received.weights[arrival.device] = weight(staleness, run.host.run.staleness_exponent)
         received.down[arrival.device] = flight.bytes_down

@@ -18,6 +18,7 @@ from flwr.clientapp import ClientApp
 
 from edgefl.errors import EdgeflError
 from edgefl.federation.aggregation.vectors import Template
+from edgefl.federation.answers import Answers, question
 from edgefl.federation.compression.feedback import Feedback
 from edgefl.federation.compression.held import Held, VersionMissing
 from edgefl.federation.flower.zygote import LAUNCHED_VARIABLE
@@ -107,14 +108,17 @@ def answer(content: RecordDict, expected: type[Request] | UnionType, places: Pla
 def trained(
     request: TrainRequest, arrays: Arrays, host: HostConfig, places: Places, *, start_s: float = 0.0
 ) -> tuple[Trained, Arrays]:
-    """One round of training by this host's own terms: the reply and the update's arrays.
+    """One round of training by this host's own terms: the reply and the update's arrays. A question that was answered already,
+    to a coordinator that died over it, gets the same answer: nothing is trained, charged or left out a second time.
 
     Raises PrivacyRefused or SecureRefused before a record is touched when the budget does not cover the round, or its sum is none
     that this device takes part in; TaskInvalid, TrainingFailed.
     """
-    secure = host.secure.mode
-    if secure != "none":
+    secure, answers, asked = host.secure.mode, Answers(places.answer), question(request, arrays, host)
+    if secure != "none":  # what hides under masks or in ciphertexts is made anew: these are good for one round alone
         masked.check(request, host, Vault(places.secure))
+    elif (given := answers.given(asked)) is not None:
+        return given
     terms = PrivacyTerms.from_host(host.model_dump(mode="json"))
     if terms is not None:
         # The coordinator may plan more rounds than this host knows of: that can only add noise to each.
@@ -126,7 +130,7 @@ def trained(
         host.data,
         privacy=terms,
         ledger=Ledger(places.ledger) if terms is not None else None,
-        run=request.run,
+        run=request.training,
         round=request.round,
         least=Least(host.secure.least_records, LEAST_STEPS) if secure != "none" else None,
         seed=request.seed + SEEDS * request.turn,
@@ -152,6 +156,8 @@ def trained(
         train_s=update.seconds,
         cpu_s=time.process_time(),
     )
+    if secure == "none":
+        answers.keep(asked, reply, sent)
     return reply, sent
 
 

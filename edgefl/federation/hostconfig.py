@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from edgefl import layout
 from edgefl.errors import EdgeflError
-from edgefl.site.model import Aggregation, Compression, Privacy, Run, Secure, Task
+from edgefl.site.model import Aggregation, Compression, Models, Privacy, Run, Secure, Task
 
 CONFIG_VARIABLE = "EDGEFL_CONFIG"
 """Environment variable with the configuration's directory, where it is not /etc/edgefl."""
@@ -73,7 +73,7 @@ class Places:
 
     @property
     def models(self) -> Path:
-        """<run>/<round>.safetensors."""
+        """Every global model with its record."""
         return self.state / layout.MODELS.relative_to(layout.STATE)
 
     @property
@@ -100,6 +100,11 @@ class Places:
     def personal(self) -> Path:
         """The layers that this device trains for itself alone."""
         return self.state / layout.PERSONAL.relative_to(layout.STATE)
+
+    @property
+    def answer(self) -> Path:
+        """The device's last update, for a coordinator that died and asks for the same round again."""
+        return self.state / layout.ANSWER.relative_to(layout.STATE)
 
     @property
     def nodes(self) -> Path:
@@ -138,6 +143,7 @@ class HostConfig(BaseModel):
     aggregation: Annotated[Aggregation, BeforeValidator(_filled)] = Aggregation()
     compression: Annotated[Compression, BeforeValidator(_filled)] = Compression()
     secure: Annotated[Secure, BeforeValidator(_filled)] = Secure()
+    models: Annotated[Models, BeforeValidator(_filled)] = Models()
     fab_sha256: str = ""
     """The one Flower app that this host executes; empty means none."""
     data: Path = layout.DATA

@@ -158,8 +158,9 @@ class Opened(Said):
 
 
 class TrainRequest(Said):
-    """Train this global model for one round. rounds: how many the run has in all. resumes: the run that it goes on from.
+    """Train this global model for one round. rounds: how many the run has in all.
 
+    resumes: the run that it goes on from, the first where several did; empty for a run of its own.
     sums: the devices of each sum of a masked round; none where updates are sent as they are. turn: where devices train at their
     own pace, how many times this one was asked.
     """
@@ -175,6 +176,11 @@ class TrainRequest(Said):
     model: Model = Model()
     sums: list[list[str]] = Field(default_factory=list)
     turn: int = 0
+
+    @property
+    def training(self) -> str:
+        """What the device knows the run by, in its ledger too: runs that go on from one another are one training."""
+        return self.resumes or self.run
 
 
 class EvaluateRequest(Said):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from edgefl.events import schema as events
 from edgefl.federation import rounds
 from edgefl.federation.aggregation.validate import Rejection
 from edgefl.federation.aggregation.vectors import Template, Vector
@@ -33,7 +34,8 @@ class Received:
     """What came back in a round, judged one by one. bytes_updates: of bytes_up, those of the updates that were accepted.
 
     down: what each device's request to train took. models_down: how many messages brought a model, of bytes_down. weights: what
-    an update counts, where less than whole.
+    an update counts, where less than whole. said: what the journal hears of the updates when the
+    round counts, and only then: a round that is done again flags nobody twice.
     """
 
     updates: dict[str, Trained] = field(default_factory=dict)
@@ -48,6 +50,7 @@ class Received:
     models_down: int = 0
     send_s: float = 0.0
     weights: dict[str, float] = field(default_factory=dict)
+    said: list[events.AnyBody] = field(default_factory=list)
 
     def ratio(self, values: int) -> dict[str, float]:
         """How many times smaller than the model in float32 the messages about it were, by measured bytes. values: the model's.

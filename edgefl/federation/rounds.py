@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.federation.hostconfig import HostConfig
 from edgefl.site.model import Policy
@@ -41,9 +43,9 @@ class QuorumMissing(EdgeflError):
 class Plan:
     """One run: host.json's values, with what `edgefl run` overrides.
 
-    quorum: how many updates make a round. pardoned: devices that the operator takes back. resume: the run whose last model
-    this one goes on from. parameters: over the site's, for the task. The device's privacy terms are not here: they are the
-    device's own.
+    quorum: how many updates make a round. pardoned: devices that the operator takes back. resume: the training that this run goes
+    on with, by its first run. start: the version whose model the run begins with. parameters: over the site's, for the task. The
+    device's privacy terms are not here: they are the device's own.
     """
 
     run: str
@@ -60,6 +62,12 @@ class Plan:
     pardoned: tuple[str, ...] = ()
     parameters: dict[str, bool | int | float | str] = field(default_factory=dict)
     resume: str = ""
+    start: str = ""
+
+    @property
+    def training(self) -> str:
+        """The first of the runs that go on from one another: what the devices know this run by."""
+        return self.resume or self.run
 
     @property
     def spare(self) -> int:
@@ -67,12 +75,12 @@ class Plan:
         return min(attackers(self.byzantine, len(self.devices)), len(self.devices) - self.quorum)
 
 
-def plan(host: HostConfig, overrides: Mapping[str, Any], run: str) -> Plan:
+def plan(host: HostConfig, overrides: Mapping[str, Any], run: str, *, before: Plan | None = None) -> Plan:
     """What this run does. overrides: Flower's run configuration; 0 and `{}` mean what host.json says.
 
-    `options` is JSON: {"parameters": {…}, "rule": …, "byzantine": …, "resume": run id, "devices": [names],
+    `options` is JSON: {"parameters": {…}, "rule": …, "byzantine": …, "resume": run id, "start": version, "devices": [names],
     "pardon": [names]}.
-    Raises RunInvalid.
+    before: the plan of the run that this one goes on from: what is not overridden stays as it was. Raises RunInvalid.
     """
     try:
         options = json.loads(str(overrides.get("options") or "{}"))
@@ -80,10 +88,11 @@ def plan(host: HostConfig, overrides: Mapping[str, Any], run: str) -> Plan:
         raise RunInvalid(f"the run's options are not JSON: {error}") from error
     if not isinstance(options, dict):
         raise RunInvalid("the run's options are no JSON object")
-    known = {"parameters", "rule", "byzantine", "resume", "devices", "pardon"}
+    known = {"parameters", "rule", "byzantine", "resume", "start", "devices", "pardon"}
     if unknown := sorted(options.keys() - known):
         raise RunInvalid(f"the run's option {unknown[0]!r} is unknown", hint=f"known are {', '.join(sorted(known))}")
-    devices = tuple(options.get("devices") or host.devices)
+    usual = before or _usual(host)
+    devices = tuple(options.get("devices") or [device for device in usual.devices if device in host.devices])
     if strangers := sorted(set(devices) - set(host.devices)):
         raise RunInvalid(f"{strangers[0]} is no device of the site {host.site}", hint="edgefl devices")
     pardoned = tuple(options.get("pardon") or ())
@@ -91,32 +100,58 @@ def plan(host: HostConfig, overrides: Mapping[str, Any], run: str) -> Plan:
         raise RunInvalid(f"{strangers[0]} is no device of the site {host.site}", hint="edgefl devices")
     if not devices:
         raise RunInvalid(f"the site {host.site} has no devices", hint="edgefl check")
-    quorum = int(overrides.get("quorum") or 0) or host.run.needed(len(devices))
+    quorum = int(overrides.get("quorum") or 0) or (usual.quorum if before else host.run.needed(len(devices)))
     if quorum > len(devices):
         raise RunInvalid(f"the run needs {quorum} devices, and only {len(devices)} may take part", hint="lower run.quorum")
     return Plan(
         run=run,
         devices=devices,
-        rounds=int(overrides.get("rounds") or 0) or host.run.rounds,
+        rounds=int(overrides.get("rounds") or 0) or usual.rounds,
         first_round=int(overrides.get("first-round") or 0) or 1,
         quorum=quorum,
-        deadline_s=float(overrides.get("deadline-s") or 0) or host.run.deadline_s,
-        seed=int(overrides.get("seed") or 0) or host.run.seed,
-        rule=str(options.get("rule") or host.aggregation.rule),
-        byzantine=float(options.get("byzantine", host.aggregation.byzantine)),
+        deadline_s=float(overrides.get("deadline-s") or 0) or usual.deadline_s,
+        seed=int(overrides.get("seed") or 0) or usual.seed,
+        rule=str(options.get("rule") or usual.rule),
+        byzantine=float(options.get("byzantine", usual.byzantine)),
+        mixing=usual.mixing,
+        policy=usual.policy,
+        pardoned=pardoned,
+        parameters={**usual.parameters, **dict(options.get("parameters") or {})},
+        resume=str(options.get("resume") or ""),
+        start=str(options.get("start") or ""),
+    )
+
+
+def _usual(host: HostConfig) -> Plan:
+    return Plan(
+        run="",
+        devices=tuple(host.devices),
+        rounds=host.run.rounds,
+        first_round=1,
+        quorum=0,
+        deadline_s=host.run.deadline_s,
+        seed=host.run.seed,
+        rule=host.aggregation.rule,
+        byzantine=host.aggregation.byzantine,
         mixing=host.aggregation.mixing,
         policy=host.aggregation.policy,
-        pardoned=pardoned,
-        parameters=dict(options.get("parameters") or {}),
-        resume=str(options.get("resume") or ""),
     )
+
+
+def recorded(said: Mapping[str, Any]) -> Plan:
+    """The plan of a run as its record has it; what this version's plans no longer have is left out. Raises RunInvalid."""
+    try:
+        return TypeAdapter(Plan).validate_python(said)
+    except ValidationError as error:
+        raise RunInvalid(f"the plan of the run that this one goes on from cannot be read: {error.errors()[0]['msg']}") from error
 
 
 def resumed(plan: Plan, last_round: int) -> Plan:
     """The plan of a run that goes on after `last_round`. Raises RunInvalid when nothing is left to do."""
     if last_round >= plan.rounds:
         raise RunInvalid(
-            f"run {plan.resume} has done round {last_round} of {plan.rounds}: nothing is left", hint="raise run.rounds"
+            f"run {plan.resume} has done round {last_round} of {plan.rounds}: nothing is left",
+            hint=f"edgefl run --resume {plan.resume} --rounds {last_round + 1} goes further",
         )
     return replace(plan, first_round=last_round + 1)
 

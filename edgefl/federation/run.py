@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,23 +18,22 @@ from edgefl.events import schema as events
 from edgefl.events.journal import Journal
 from edgefl.federation import rounds
 from edgefl.federation.aggregation import policy
-from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.rules import Rule, build
 from edgefl.federation.aggregation.scores import Aggregate
 from edgefl.federation.aggregation.validate import Rejection, check_claims
 from edgefl.federation.aggregation.vectors import Template
 from edgefl.federation.asynchronous import Asynchronous, weighed
-from edgefl.federation.checkpoint import Checkpoints, Saved
+from edgefl.federation.checkpoint import Models
 from edgefl.federation.client import task_source
 from edgefl.federation.compression.downlink import Downlink
 from edgefl.federation.exchange import Arrival, Exchange
 from edgefl.federation.hostconfig import HostConfig, Places
-from edgefl.federation.local import initial_arrays
 from edgefl.federation.messages import Failed, Refused, Trained, TrainRequest
 from edgefl.federation.privacy.witness import Witness
 from edgefl.federation.question import Question
 from edgefl.federation.received import Read, Received, measure, reader
 from edgefl.federation.rounds import Plan, QuorumMissing, Timing
+from edgefl.federation.saving import Memory, Saving, begin
 from edgefl.federation.secure.modes import secure_rounds
 from edgefl.federation.secure.round import SecureRounds
 from edgefl.federation.selection import Choice, History, choose
@@ -53,8 +51,8 @@ MOST_DETAIL = 500
 
 @dataclass(slots=True)
 class Run:
-    """A run under way. arrays: the global model. claimed: what each device said of its records before. asynchronous: what is
-    under way between rounds, in that mode.
+    """A run under way. arrays: the global model. memory: what else one round leaves to the next. asynchronous: what is under way
+    between rounds, in that mode.
     """
 
     plan: Plan
@@ -62,44 +60,40 @@ class Run:
     task: Task
     exchange: Exchange
     journal: Journal
-    checkpoints: Checkpoints
+    saving: Saving
     rule: Rule
-    reputation: Reputation
-    reputation_file: Path
     arrays: Arrays
+    memory: Memory
     witness: Witness
     downlink: Downlink
     secure: SecureRounds | None = None
-    claimed: dict[str, int] = field(default_factory=dict)
-    saved: Saved | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     history: History = field(default_factory=History)
     choice: Choice = field(default_factory=Choice)
     asynchronous: Asynchronous | None = None
 
     @classmethod
-    def open(cls, plan: Plan, host: HostConfig, places: Places, exchange: Exchange, journal: Journal) -> Run:
-        """Load the task, the first model (or the one to go on from) and what is known of the devices."""
+    def open(
+        cls, host: HostConfig, places: Places, exchange: Exchange, journal: Journal, *, overrides: Mapping[str, Any], run: str
+    ) -> Run:
+        """Load the task, the first model (or the one to go on from) and what is known of the devices.
+
+        overrides: Flower's run configuration (see rounds.plan).
+        """
         task = load_task(*task_source(host))
-        if plan.resume:
-            saved, arrays = Checkpoints(places.models, plan.resume).latest()
-            plan = rounds.resumed(plan, saved.round)
-        else:
-            arrays = initial_arrays(task, {**host.task.parameters, **plan.parameters}, plan.seed, host.task.personal_layers)
-        reputation_file = places.models / "reputation.json"
+        found = begin(host, Models(places.models), journal, task, overrides=overrides, run=run)
         opened = cls(
-            plan=plan,
+            plan=found.plan,
             host=host,
             task=task,
             exchange=exchange,
             journal=journal,
-            checkpoints=Checkpoints(places.models, plan.run),
-            rule=build(plan.rule, plan.byzantine, plan.mixing),
-            reputation=Reputation.load(reputation_file),
-            reputation_file=reputation_file,
-            arrays=arrays,
+            saving=found.saving,
+            rule=build(found.plan.rule, found.plan.byzantine, found.plan.mixing),
+            arrays=found.arrays,
+            memory=found.memory,
             witness=Witness.of(journal.records(kind="privacy_spent")),
-            downlink=Downlink(host.compression),
+            downlink=Downlink(host.compression, left=found.memory.left),
             secure=secure_rounds(host.secure),
             history=History.told_by(journal),
         )
@@ -109,7 +103,7 @@ class Run:
 
     def work(self) -> None:
         """Every round of the plan. Raises QuorumMissing when too few devices come, or stay."""
-        plan = self.plan
+        plan, parent = self.plan, self.saving.parent
         if self.secure:
             self.secure.check(self)
         self.say(
@@ -125,11 +119,16 @@ class Run:
                 first_round=plan.first_round,
                 secure=self.host.secure.model_dump(mode="json") if self.secure else {},
                 policy=plan.policy.model_dump(mode="json"),
+                resumes=plan.resume,
+                start=parent.name if parent else "",
+                start_sha256=parent.sha256 if parent else "",
             )
         )
-        self.reputation, pardoned = policy.pardon(self.reputation, plan.pardoned, plan.policy)
-        self.reputation.save(self.reputation_file)
+        reputation, pardoned = policy.pardon(self.memory.reputation, plan.pardoned, plan.policy)
+        self.memory = replace(self.memory, reputation=reputation)
         self.journal.append_all(pardoned, run=plan.run)
+        if not plan.resume:
+            self.saving.commit(self.saving.stage(0, self.arrays, self.memory), self.memory)
         there = self._gather(max(GATHER_S, plan.deadline_s))
         if len(there) < plan.quorum:
             raise QuorumMissing(
@@ -140,7 +139,8 @@ class Run:
             skipped = 0 if self.round(round_) else skipped + 1
             if skipped >= rounds.MAX_SKIPPED:
                 raise QuorumMissing(f"{skipped} rounds in a row had fewer than {plan.quorum} updates", hint="edgefl devices")
-        if self.saved is None:
+        last = self.saving.parent
+        if last is None or last.run != plan.run or last.round == 0:
             raise QuorumMissing(f"no round had {plan.quorum} updates: there is no new model", hint="edgefl devices")
         self.exchange.close()
         self.say(
@@ -148,8 +148,8 @@ class Run:
                 status="completed",
                 accuracy=self.metrics.get("accuracy"),
                 loss=self.metrics.get("loss"),
-                model=self.saved.path,
-                model_sha256=self.saved.sha256,
+                model=str(self.saving.models.path(last.run, last.round)),
+                model_sha256=last.sha256,
             )
         )
 
@@ -158,7 +158,7 @@ class Run:
         there = self._gather(self.plan.deadline_s)
         if len(there) < self.plan.quorum:
             return self.skip(round_, f"{len(there)} devices are online, {self.plan.quorum} are needed", [])
-        trust = {device: self.reputation.of(device).trust for device in there}
+        trust = {device: self.memory.reputation.of(device).trust for device in there}
         self.choice = choose(self.host.run.selection, list(there), self.history, trust, plan=self.plan, round_=round_)
         devices = {device: there[device] for device in self.choice.devices}
         received = self.secure.train(self, round_, devices) if self.secure else self._train(round_, devices)
@@ -167,36 +167,42 @@ class Run:
         if aggregate is None:
             return False
         scored = time.monotonic()
-        self.arrays = self.downlink.moved(self.arrays, aggregate.delta)
-        self.saved = self.checkpoints.save(round_, self.arrays)
-        self.reputation.save(self.reputation_file)
+        move, optimiser = self.memory.optimiser.step(aggregate.delta)
+        if not np.isfinite(move).all():
+            return self.skip(
+                round_, f"the optimiser {optimiser.settings.name} gave a step that is not finite", list(received.updates)
+            )
+        arrays = self.downlink.moved(self.arrays, move)
+        memory = replace(self.memory, reputation=aggregate.reputation, optimiser=optimiser, left=self.downlink.left)
+        parent, staged = self.saving.parent, self.saving.stage(round_, arrays, memory)
+        self.arrays, self.memory = arrays, memory
         aggregated = time.monotonic()
         flagged = [score.device for score in aggregate.scores if score.flagged]
         self.metrics = measure(self, round_, devices, flagged, received)
-        self.say(
-            events.RoundFinished(
-                accuracy=self.metrics.get("accuracy"),
-                loss=self.metrics.get("loss"),
-                metrics=self.metrics,
-                participants=list(received.updates),
-                dropped=received.dropped,
-                rejected=received.rejected,
-                flagged=flagged,
-                bytes_up=received.bytes_up,
-                bytes_down=received.bytes_down,
-                ratio=received.ratio(Template.of(self.arrays).size),
-                seconds=rounds.stages(
-                    received.timings,
-                    send=received.send_s,
-                    score=scored - began,
-                    aggregate=aggregated - scored,
-                    evaluate=time.monotonic() - aggregated,
-                ),
-                model=self.saved.path,
-                model_sha256=self.saved.sha256,
+        finished = events.RoundFinished(
+            accuracy=self.metrics.get("accuracy"),
+            loss=self.metrics.get("loss"),
+            metrics=self.metrics,
+            participants=list(received.updates),
+            dropped=received.dropped,
+            rejected=received.rejected,
+            flagged=flagged,
+            bytes_up=received.bytes_up,
+            bytes_down=received.bytes_down,
+            ratio=received.ratio(Template.of(self.arrays).size),
+            seconds=rounds.stages(
+                received.timings,
+                send=received.send_s,
+                score=scored - began,
+                aggregate=aggregated - scored,
+                evaluate=time.monotonic() - aggregated,
             ),
-            round_=round_,
+            model=str(staged.path),
+            model_sha256=staged.sha256,
+            parent=parent.name if parent else "",
+            parent_sha256=parent.sha256 if parent else "",
         )
+        self.saving.commit(staged, memory, [*received.said, finished])
         return True
 
     def _gather(self, limit_s: float) -> dict[str, int]:
@@ -204,7 +210,7 @@ class Run:
         end = time.monotonic() + limit_s
         while True:
             online = self.exchange.online()
-            there = {device: online[device] for device in self.reputation.admitted(self.plan.devices) if device in online}
+            there = {device: online[device] for device in self.memory.reputation.admitted(self.plan.devices) if device in online}
             if len(there) >= self.plan.quorum or time.monotonic() >= end:
                 return there
             time.sleep(GATHER_POLL_S)
@@ -220,7 +226,7 @@ class Run:
         )
         self.say(started, round_=round_)
         received = Received()
-        for device in self.reputation.admitted(self.plan.devices):
+        for device in self.memory.reputation.admitted(self.plan.devices):
             if device not in devices and device not in self.choice.passed_over:
                 self.drop(round_, received, device, "offline")
         return received
@@ -266,7 +272,7 @@ class Run:
         """File one reply: an update, a rejection, a refusal or a failure. Nothing that a device sends raises."""
         device, said = arrival.device, arrival.said
         if isinstance(said, Trained):
-            problem = check_claims(said.samples, said.metrics, self.task.metrics, claimed_before=self.claimed.get(device))
+            problem = check_claims(said.samples, said.metrics, self.task.metrics, claimed_before=self.memory.claimed.get(device))
             problem = problem or read(device, said, arrival.arrays)
             if problem is not None:
                 self.reject(round_, received, device, problem)
@@ -295,7 +301,7 @@ class Run:
         received.updates[device] = said
         received.bytes_updates += arrival.bytes_up
         received.timings.append(timing)
-        self.claimed.setdefault(device, said.samples)
+        self.memory.claimed.setdefault(device, said.samples)
         self.say(
             events.UpdateReceived(
                 device=device,
@@ -313,7 +319,8 @@ class Run:
             round_=round_,
         )
         if said.privacy is not None:
-            self.say(events.PrivacySpent(device=device, **said.privacy.model_dump()), round_=round_)
+            spent = self.memory.privacy[device] = events.PrivacySpent(device=device, **said.privacy.model_dump())
+            self.say(spent, round_=round_)
             if (flag := self.witness.look(device, said.privacy)) is not None:
                 self.say(flag, round_=round_)
 
@@ -326,22 +333,20 @@ class Run:
         deltas = np.stack([received.deltas.pop(device) for device in devices])
         samples = np.array([received.updates[device].samples for device in devices], dtype=np.int64)
         deltas, samples = weighed(self.rule.name, deltas, samples, [received.weights.get(device, 1.0) for device in devices])
-        aggregate = self.rule.aggregate(deltas, devices, samples, self.reputation)
+        aggregate = self.rule.aggregate(deltas, devices, samples, self.memory.reputation)
         if not np.isfinite(aggregate.delta).all():
             self.skip(round_, f"the rule {self.rule.name} gave a model that is not finite", devices)
             return None
-        self.reputation = aggregate.reputation
-        bodies = [body for score in aggregate.scores for body in score.events(self.rule.name)]
-        self.journal.append_all(bodies, run=self.plan.run, round=round_)
-        self._set_aside(round_, devices, received.rejected)
-        return aggregate
+        received.said += [body for score in aggregate.scores for body in score.events(self.rule.name)]
+        return self._set_aside(aggregate, devices, received)
 
-    def _set_aside(self, round_: int, devices: list[str], rejected: list[str]) -> None:
+    def _set_aside(self, aggregate: Aggregate, devices: list[str], received: Received) -> Aggregate:
         """Who was flagged again and again, or sent what was no update."""
-        plan = self.plan
-        seen = self.reputation.malformed(rejected)
-        self.reputation, judged = policy.judge(seen, [*devices, *rejected], plan.devices, plan.policy, plan.spare)
-        self.journal.append_all(judged, run=plan.run, round=round_)
+        plan, rejected = self.plan, received.rejected
+        seen = aggregate.reputation.malformed(rejected)
+        reputation, judged = policy.judge(seen, [*devices, *rejected], plan.devices, plan.policy, plan.spare)
+        received.said += judged
+        return replace(aggregate, reputation=reputation)
 
     def skip(self, round_: int, reason: str, participants: list[str]) -> bool:
         """The round gives no model; returns False."""

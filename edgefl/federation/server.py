@@ -27,9 +27,8 @@ def main(grid: Grid, context: Context) -> None:
     run = str(context.run_id)
     with Journal(places.journal) as journal:
         try:
-            plan = rounds.plan(host, context.run_config, run)
             exchange = Exchange(grid, device_names(places.nodes))
-            Run.open(plan, host, places, exchange, journal).work()
+            Run.open(host, places, exchange, journal, overrides=context.run_config, run=run).work()
         except BaseException as cause:
             journal.append(ending(cause), run=run)
             raise

@@ -31,13 +31,14 @@ from edgefl.federation.aggregation.vectors import Template
 from edgefl.federation.compression.codec import decode
 from edgefl.federation.compression.feedback import Feedback
 from edgefl.federation.local import LocalUpdate, evaluate_locally, initial_arrays, train_locally
+from edgefl.federation.optimisers import Optimiser
 from edgefl.federation.outline import Parameters, TaskInvalid
 from edgefl.federation.personal import PersonalLayers
 from edgefl.federation.privacy.ledger import Ledger
 from edgefl.federation.privacy.plan import PrivacyRefused, PrivacyTerms
 from edgefl.federation.task import Datasets, Task, load_task
 from edgefl.lab.attacks import ATTACKS, COLLUSIONS, POISONS, Sent
-from edgefl.site.model import Compression
+from edgefl.site.model import Compression, ServerOptimiser
 
 RUN = "simulation"
 
@@ -68,6 +69,7 @@ class Federation:
     rule: Rule
     privacy: PrivacyTerms | None = None
     compression: Compression = field(default_factory=Compression)
+    optimiser: ServerOptimiser = field(default_factory=ServerOptimiser)
     adversary: Adversary | None = None
     seed: int = 7
     quorum: int = 1
@@ -97,6 +99,14 @@ class Round:
         return {score.device for score in self.scores if score.flagged}
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the coordinator takes from one round to the next."""
+
+    reputation: Reputation
+    optimiser: Optimiser
+
+
 def simulate(federation: Federation, rounds: int, ledgers: Path | None = None) -> Iterator[Round]:
     """Run the federation, a round at a time. Deterministic for a seed without privacy; with it the noise is secret even here.
 
@@ -105,16 +115,16 @@ def simulate(federation: Federation, rounds: int, ledgers: Path | None = None) -
     with contextlib.ExitStack() as stack:
         home = ledgers or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefl-ledgers-")))
         arrays = initial_arrays(federation.task, federation.parameters, federation.seed, federation.personal)
-        reputation = Reputation()
+        memory = Memory(Reputation(), Optimiser(federation.optimiser))
         for number in range(1, rounds + 1):
-            result, reputation = _round(federation, number, arrays, reputation, home)
+            result, memory = _round(federation, number, arrays, memory, home)
             arrays = result.arrays
             yield result
 
 
 def _round(
-    federation: Federation, number: int, arrays: dict[str, NDArray[Any]], reputation: Reputation, ledgers: Path
-) -> tuple[Round, Reputation]:
+    federation: Federation, number: int, arrays: dict[str, NDArray[Any]], memory: Memory, ledgers: Path
+) -> tuple[Round, Memory]:
     template = Template.of(arrays)
     result = Round(number, arrays, {}, [])
     replies: dict[str, Sent] = {}
@@ -129,7 +139,7 @@ def _round(
             result.rejected[device] = f"{problem.reason}: {problem.detail}"
             del replies[device]
     if len(replies) < max(1, federation.quorum):
-        return replace(result, metrics=_measured(federation, arrays, ledgers)), reputation
+        return replace(result, metrics=_measured(federation, arrays, ledgers)), memory
     deltas = np.empty((len(replies), template.size), np.float32)
     for row, (device, sent) in zip(deltas, replies.items(), strict=True):
         template.delta(sent.arrays, arrays, out=row)
@@ -139,11 +149,11 @@ def _round(
             result.bytes_up[device] = len(payload)
             row[:] = decode(payload, template.size)
     counts = np.array([sent.samples for sent in replies.values()], np.int64)
-    aggregate = federation.rule.aggregate(deltas, list(replies), counts, reputation)
-    moved = template.moved(arrays, aggregate.delta)
-    return replace(
-        result, arrays=moved, metrics=_measured(federation, moved, ledgers), scores=aggregate.scores
-    ), aggregate.reputation
+    aggregate = federation.rule.aggregate(deltas, list(replies), counts, memory.reputation)
+    move, optimiser = memory.optimiser.step(aggregate.delta)
+    moved = template.moved(arrays, move)
+    result = replace(result, arrays=moved, metrics=_measured(federation, moved, ledgers), scores=aggregate.scores)
+    return result, Memory(aggregate.reputation, optimiser)
 
 
 def _trained(
@@ -248,6 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--compression", type=json.loads, default={}, help='JSON, e.g. {"mode": "top-k", "keep": 0.05}')
     parser.add_argument("--mu", type=float, default=0.0, help="FedProx: strength of the pull to the global model")
     parser.add_argument("--personal-layers", default="", help="layers that stay on each device, e.g. 'head.*', with commas")
+    parser.add_argument("--optimiser", type=json.loads, default={}, help='JSON, e.g. {"name": "yogi", "learning_rate": 0.01}')
     parser.add_argument("--attack", help="e.g. sign_flip:3, the attack and its first round")
     parser.add_argument("--attackers", default="", help="the attacking devices' names, with commas between")
     given = parser.parse_args(arguments)
@@ -267,6 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rule=build(given.rule, given.byzantine),
             privacy=privacy,
             compression=Compression.model_validate(given.compression),
+            optimiser=ServerOptimiser.model_validate(given.optimiser),
             adversary=adversary,
             seed=given.seed,
             personal=tuple(filter(None, given.personal_layers.split(","))),

@@ -31,7 +31,7 @@ def outgoing(
         delta = Template.of(start).delta(trained, start)
     if not np.isfinite(delta).all():
         return trained, False
-    payload = feedback.compress(delta, settings, request.run, request.turn or request.round, resumes=request.resumes)
+    payload = feedback.compress(delta, settings, request.training, request.turn or request.round)
     return {DELTA: np.frombuffer(payload, np.uint8)}, True
 
 

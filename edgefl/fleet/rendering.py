@@ -126,6 +126,7 @@ def host_document(site: Site, host: Host, inventory: Inventory, bundle: Release)
         "aggregation": site.aggregation.model_dump(mode="json"),
         "compression": site.compression.model_dump(mode="json"),
         "secure": site.secure.model_dump(mode="json"),
+        "models": site.models.model_dump(mode="json"),
         "fab_sha256": bundle.fab_sha256,
         "devices": [device.name for device in site.devices],
         "data": str(layout.DATA),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Body, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import FileResponse, Response, StreamingResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
@@ -22,12 +24,14 @@ from edgefl.monitor.access import Admission, caller, refusal
 from edgefl.monitor.errors import Refused, Unavailable
 from edgefl.monitor.evolve import evolve
 from edgefl.monitor.logs import Level, Wanted, journald, require_journald
+from edgefl.monitor.models import LAST, Library
 from edgefl.monitor.presence import Presence
 from edgefl.monitor.runs import Runs, planned
 from edgefl.monitor.status import Status
 from edgefl.monitor.stream import Streams
 from edgefl.monitor.tail import Tail
 
+Answer = TypeVar("Answer")
 NDJSON = "application/x-ndjson"
 FROM_OPERATORS = (
     schema.OperatorAction,
@@ -43,15 +47,16 @@ FROM_OPERATORS = (
 MOST_ACTIONS = 1000
 
 
+@dataclass(frozen=True, slots=True)
 class Monitor:
     """The parts of the service that its endpoints use."""
 
-    def __init__(self, host: HostConfig, tail: Tail, presence: Presence, runs: Runs, streams: Streams) -> None:
-        self.host = host
-        self.tail = tail
-        self.presence = presence
-        self.runs = runs
-        self.streams = streams
+    host: HostConfig
+    tail: Tail
+    presence: Presence
+    runs: Runs
+    streams: Streams
+    library: Library
 
     def status(self) -> Status:
         """The state now; a device that is online was seen when the SuperLink was last asked."""
@@ -79,6 +84,7 @@ def build(monitor: Monitor) -> FastAPI:
     _translate_errors(app)
     _reading(app, monitor)
     _acting(app, monitor)
+    _models(app, monitor)
     return app
 
 
@@ -139,9 +145,11 @@ def _reading(app: FastAPI, monitor: Monitor) -> None:
 def _acting(app: FastAPI, monitor: Monitor) -> None:
     @app.post("/v1/runs", status_code=201)
     async def start(overrides: Annotated[dict[str, Any], Body(default_factory=dict, embed=True)]) -> dict[str, Any]:
-        """Start a run; `overrides` are fields of the site's `run` section, or names of runs.OPTIONS."""
+        """Start a run; `overrides` are fields of the site's `run` section, or names of runs.OPTIONS (resume: or `last`)."""
         await monitor.tail.catch_up()
-        run = await monitor.runs.start(overrides, monitor.tail.state.devices, caller().name)
+        state = monitor.tail.state
+        prepared, before = await asyncio.to_thread(monitor.library.prepared, overrides, state)
+        run = await monitor.runs.start(prepared, state.devices, caller().name, before=before)
         return {"run": run}
 
     @app.post("/v1/runs/{run}/stop")
@@ -158,6 +166,45 @@ def _acting(app: FastAPI, monitor: Monitor) -> None:
         events = await asyncio.to_thread(monitor.tail.journal.append_all, bodies)
         await monitor.tail.catch_up()
         return {"first": events[0].seq, "last": events[-1].seq}
+
+
+def _models(app: FastAPI, monitor: Monitor) -> None:
+    async def asked(question: Callable[..., Answer], *arguments: str) -> Answer:
+        """What the library says, out of the loop's way; whatever it wrote is in the state afterwards."""
+        await monitor.tail.catch_up()
+        answer = await asyncio.to_thread(question, *arguments, monitor.tail.state)
+        await monitor.tail.catch_up()
+        return answer
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """Every version of the global model, oldest first."""
+        return await asked(monitor.library.listed)
+
+    @app.get("/v1/models/card")
+    async def card(model: str = LAST) -> dict[str, Any]:
+        """One version: RUN/ROUND, RUN, `last` or `best`."""
+        return await asked(monitor.library.card, model)
+
+    @app.get("/v1/models/compare")
+    async def compare(a: str, b: str = LAST) -> dict[str, Any]:
+        """Two versions side by side."""
+        return await asked(monitor.library.compared, a, b)
+
+    @app.get("/v1/models/file")
+    async def file(model: str = LAST) -> FileResponse:
+        """A version's safetensors."""
+        return FileResponse(await asyncio.to_thread(monitor.library.file, model), media_type="application/octet-stream")
+
+    @app.post("/v1/models/export", status_code=201)
+    async def export(model: Annotated[str, Body(embed=True)]) -> dict[str, Any]:
+        """A version's card; that it leaves stands in the journal, and it is kept for good."""
+        return await asked(monitor.library.export, model, caller().name)
+
+    @app.post("/v1/models/start", status_code=201)
+    async def choose(model: Annotated[str, Body()], why: Annotated[str, Body()] = "") -> dict[str, Any]:
+        """Have the next run start from a version; an empty name: from the task's own model."""
+        return await asked(monitor.library.choose, model, caller().name, why)
 
 
 def _body(said: dict[str, Any]) -> schema.Body:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from edgefl.events.replay import Header
 
 _TIMEOUT_S = 10.0
+_MODELS_S = 120.0
+"""Reading and comparing large models takes the coordinator a while."""
 _SILENCE_S = HEARTBEAT_S * 4
 """A stream that says nothing for so long is dead, whatever TCP believes."""
 _FIRST_PAUSE_S = 0.2
@@ -97,6 +99,36 @@ class MonitorClient:
     async def stop_run(self, run: str, why: str = "") -> bool:
         """Stop a run; False when it was over already."""
         return bool((await self._request("POST", f"/v1/runs/{run}/stop", json={"why": why}, timeout=60.0)).json()["stopped"])
+
+    async def models(self) -> dict[str, Any]:
+        """Every version of the global model, oldest first, and what the next run starts from."""
+        return dict((await self._request("GET", "/v1/models", timeout=_MODELS_S)).json())
+
+    async def model(self, name: str) -> dict[str, Any]:
+        """One version's card. Raises Refused with the nearest name where there is none."""
+        return dict((await self._request("GET", "/v1/models/card", params={"model": name}, timeout=_MODELS_S)).json())
+
+    async def compare_models(self, a: str, b: str) -> dict[str, Any]:
+        """Two versions side by side: metrics, layers, lineage."""
+        return dict((await self._request("GET", "/v1/models/compare", params={"a": a, "b": b}, timeout=_MODELS_S)).json())
+
+    async def export_model(self, name: str) -> dict[str, Any]:
+        """The card of a version that leaves the coordinator, which keeps it from now on."""
+        return dict((await self._request("POST", "/v1/models/export", json={"model": name}, timeout=_MODELS_S)).json())
+
+    async def choose_model(self, name: str, why: str = "") -> dict[str, Any]:
+        """Have the next run start from a version; an empty name: from the task's own model."""
+        return dict((await self._request("POST", "/v1/models/start", json={"model": name, "why": why}, timeout=_MODELS_S)).json())
+
+    async def model_file(self, name: str) -> AsyncIterator[bytes]:
+        """A version's safetensors, in parts."""
+        with self._translated():
+            async with self._http.stream("GET", "/v1/models/file", params={"model": name}, timeout=_MODELS_S) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                async for part in _accepted(answer).aiter_bytes():
+                    self.heard = time.monotonic()
+                    yield part
 
     async def append(self, *bodies: Body) -> int:
         """Write what an operator did or found, all or none; the seq of the last. The monitor fills in who."""

@@ -31,13 +31,15 @@ STAGES = ("send", "start", "train", "upload", "score", "aggregate", "evaluate")
 
 @dataclass(frozen=True, kw_only=True)
 class RunRow:
-    """One run; `status` is `running` until it has ended."""
+    """One run; `status` is `running` until it has ended. rounds: the number of its last round; resumes, start: see RunStarted."""
 
     id: str
     status: Literal["running", "completed", "stopped", "failed"] = "running"
     task: str = ""
     rounds: int = 0
     first_round: int = 1
+    resumes: str = ""
+    start: str = ""
     devices: tuple[str, ...] = ()
     quorum: int = 0
     rule: str = ""
@@ -58,6 +60,8 @@ class RunRow:
             task=body.task,
             rounds=body.rounds,
             first_round=body.first_round,
+            resumes=body.resumes,
+            start=body.start,
             devices=tuple(body.devices),
             quorum=body.quorum,
             rule=body.rule,
@@ -169,6 +173,8 @@ class RoundRow:
     ratio: dict[str, float] = field(default_factory=dict)
     model: str = ""
     model_sha256: str = ""
+    parent: str = ""
+    parent_sha256: str = ""
     reason: str = ""
     secure: str = ""
     sums: tuple[SumRow, ...] = ()

@@ -20,7 +20,7 @@ from edgefl.monitor.errors import QuorumMissing, Refused, RunActive
 from edgefl.site.model import Run
 
 Value = bool | int | float | str
-OPTIONS = frozenset({"parameters", "rule", "byzantine", "resume", "devices", "pardon"})
+OPTIONS = frozenset({"parameters", "rule", "byzantine", "resume", "start", "devices", "pardon"})
 """What a run may have of its own beside the fields of the site's `run` section."""
 
 OWN = frozenset({"rounds", "deadline_s", "seed", "quorum"})
@@ -53,10 +53,12 @@ def configuration(host: HostConfig, overrides: Mapping[str, Any]) -> dict[str, V
     return {**config, "options": json.dumps(options, sort_keys=True)} if options else config
 
 
-def planned(host: HostConfig, config: Mapping[str, Value]) -> Plan:
-    """What the ServerApp will make of it. Raises Refused where the ServerApp would fail."""
+def planned(host: HostConfig, config: Mapping[str, Value], before: Plan | None = None) -> Plan:
+    """What the ServerApp will make of it. before: the plan of the run that it goes on from. Raises Refused where the ServerApp
+    would fail.
+    """
     try:
-        return plan(host, config, "next")
+        return plan(host, config, "next", before=before)
     except RunInvalid as error:
         raise Refused(error.what, hint=error.hint) from error
     except (TypeError, ValueError) as error:
@@ -93,10 +95,15 @@ class Runs:
         self._control = control
         self._lock = asyncio.Lock()
 
-    async def start(self, overrides: Mapping[str, Any], rows: Mapping[str, DeviceRow], who: str) -> str:
-        """Start a run and return its id. Raises Refused, RunActive, QuorumMissing, or what Flower said."""
+    async def start(
+        self, overrides: Mapping[str, Any], rows: Mapping[str, DeviceRow], who: str, *, before: Plan | None = None
+    ) -> str:
+        """Start a run and return its id. before: the plan of the run that it goes on from.
+
+        Raises Refused, RunActive, QuorumMissing, or what Flower said.
+        """
         config = configuration(self._host, overrides)
-        intended = planned(self._host, config)
+        intended = planned(self._host, config, before)
         async with self._lock:
             require_idle(await asyncio.to_thread(self._control.runs))
             require_quorum(intended.quorum, intended.devices, await asyncio.to_thread(self._control.nodes), rows)

@@ -21,10 +21,12 @@ import uvicorn
 from edgefl import layout
 from edgefl.errors import EdgeflError
 from edgefl.events.journal import Journal
+from edgefl.federation.checkpoint import Models
 from edgefl.federation.flower.notify import notify, watchdog_interval_s
 from edgefl.federation.hostconfig import HostConfig, Places
 from edgefl.monitor.app import Monitor, build
 from edgefl.monitor.control import Control, flower
+from edgefl.monitor.models import Library
 from edgefl.monitor.presence import Presence
 from edgefl.monitor.runs import Runs
 from edgefl.monitor.state import FederationState
@@ -51,12 +53,14 @@ def open_socket(path: Path) -> socket.socket:
     return listener
 
 
-def assemble(host: HostConfig, journal: Journal, control: Control, fab: Path, *, presence_s: float = 2.0) -> Monitor:
+def assemble(
+    host: HostConfig, journal: Journal, control: Control, fab: Path, models: Path, *, presence_s: float = 2.0
+) -> Monitor:
     """The service's parts, joined; nothing runs yet."""
     state = FederationState.enrolled(host.site, host.devices, epsilon_limit=host.privacy.epsilon_limit, site_hash=host.site_hash)
     tail = Tail(journal, state)
     presence = Presence(journal, tail, control, poll_s=presence_s)
-    return Monitor(host, tail, presence, Runs(host, fab, journal, control), Streams(tail))
+    return Monitor(host, tail, presence, Runs(host, fab, journal, control), Streams(tail), Library(Models(models), journal))
 
 
 class _Server(uvicorn.Server):
@@ -128,11 +132,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--journal", type=Path, default=places.journal, help="the journal's database")
     parser.add_argument("--host", type=Path, default=places.host, help="this host's part of the site")
     parser.add_argument("--fab", type=Path, default=places.config / "app.fab", help="the app that runs execute")
+    parser.add_argument("--models", type=Path, default=places.models, help="where the ServerApp keeps the models")
     args = parser.parse_args(argv)
     try:
         host = HostConfig.load(args.host)
         with Journal(args.journal) as journal:
-            asyncio.run(serve(assemble(host, journal, flower(), args.fab), open_socket(args.socket)))
+            asyncio.run(serve(assemble(host, journal, flower(), args.fab, args.models), open_socket(args.socket)))
     except EdgeflError as error:
         print("\n".join(error.lines()), file=sys.stderr)  # noqa: T201 — systemd's journal is this service's voice
         return int(error.exit_code)

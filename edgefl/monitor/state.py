@@ -26,6 +26,7 @@ from edgefl.events.schema import (
     RoundStarted,
     RunFinished,
     RunStarted,
+    StartChosen,
     UpdateReceived,
     UpdateRejected,
 )
@@ -69,6 +70,7 @@ class FederationState:
     """Everything about one federation that is shown, after the event `seq`.
 
     run: the current or last one; rounds: its rounds, in order; runs: those before it, oldest first.
+    start: the version of the model that the next run starts from; empty: the task's own.
     devices: by name, in the site's order. certificates: the newest by `role/subject`, the devices' included.
     audits: the newest of each kind.
     """
@@ -82,6 +84,7 @@ class FederationState:
     run: RunRow | None = None
     runs: tuple[RunRow, ...] = ()
     rounds: tuple[RoundRow, ...] = ()
+    start: str = ""
     devices: dict[str, DeviceRow] = field(default_factory=dict)
     certificates: dict[str, Certificate] = field(default_factory=dict)
     audits: dict[str, Audit] = field(default_factory=dict)
@@ -110,12 +113,12 @@ class FederationState:
                 return state._round_started(body, event)
             case RoundFinished() | RoundSkipped():
                 return state._round_ended(body, event)
+            case StartChosen() | AuditFinished():
+                return state._noted(body)
             case CertificateIssued():
                 return state._certificate(Certificate.of(body))
             case CertificateRevoked():
                 return state._revoked(body)
-            case AuditFinished():
-                return evolve(state, audits={**self.audits, body.audit: Audit(body.at, body.who, body.passed, body.says)})
         device = getattr(body, "device", None)
         if isinstance(device, str):
             row = self.devices.get(device) or DeviceRow(name=device)
@@ -142,8 +145,14 @@ class FederationState:
         """What `to_json` wrote; ValueError when it is something else."""
         return _adapter().validate_json(text)
 
+    def _noted(self, body: StartChosen | AuditFinished) -> FederationState:
+        if isinstance(body, StartChosen):
+            return evolve(self, start=body.model)
+        return evolve(self, audits={**self.audits, body.audit: Audit(body.at, body.who, body.passed, body.says)})
+
     def _run_started(self, body: RunStarted, event: Event) -> FederationState:
         resumed = self.run is not None and self.run.id == event.run
+        goes_on = self.run is not None and bool(body.resumes) and body.resumes in {self.run.id, self.run.resumes}
         before = () if resumed or self.run is None else (self.run,)
         rows = dict(self.devices)
         for name in body.devices:
@@ -157,7 +166,8 @@ class FederationState:
             site_hash=body.site_hash,
             run=run,
             runs=(*self.runs, *before)[-_RUNS_KEPT:],
-            rounds=tuple(row for row in self.rounds if row.number < body.first_round) if resumed else (),
+            rounds=tuple(row for row in self.rounds if row.number < body.first_round) if resumed or goes_on else (),
+            start="" if body.start == self.start and not body.resumes else self.start,
             devices=rows,
             totals=self.totals if resumed else evolve(self.totals, runs=self.totals.runs + 1),
         )

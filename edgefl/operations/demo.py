@@ -110,6 +110,7 @@ def _simulated(site: Site) -> list[str]:
         "rounds": site.run.rounds,
         "seed": site.run.seed,
         "compression": site.compression.model_dump_json(),
+        "optimiser": site.aggregation.optimiser.model_dump_json(),
         "rule": site.aggregation.rule,
         "byzantine": site.aggregation.byzantine,
         "epsilon-per-run": site.privacy.epsilon_per_run,

@@ -18,9 +18,11 @@ from edgefl.events.schema import (
     RoundSkipped,
     RoundStarted,
     RunFinished,
+    RunStarted,
     UpdateReceived,
     UpdateRejected,
 )
+from edgefl.monitor.state import FederationState
 from edgefl.operations.budgets import shortages
 from edgefl.operations.fetch import fetch_model
 from edgefl.operations.state import inventory_of
@@ -40,7 +42,8 @@ class RunFailed(EdgeflError):
 async def run(site: Site, overrides: Mapping[str, Any] | None = None) -> AsyncIterator[Progress]:
     """Start a run and follow it to its end; a run that is already going is followed.
 
-    overrides: fields of the site's `run` section for this run alone. The last event's detail has the run's id and result.
+    overrides: fields of the site's `run` section for this run alone; `resume` is the run to go on from, or `last`.
+    The last event's detail has the run's id and result.
     Raises RunFailed, QuorumMissing, MonitorUnreachable. Cancelled, the run itself goes on: the next call follows it.
     """
     inventory = inventory_of(site)
@@ -50,6 +53,8 @@ async def run(site: Site, overrides: Mapping[str, Any] | None = None) -> AsyncIt
         if state.run is not None and state.run.status == "running":
             number, after, what = state.run.id, 0, f"run {state.run.id} is going; following it"
         else:
+            if (died := resumable(state)) and "resume" not in (overrides or {}):
+                yield Warned(STAGE, "", f"{died}; this is a new run", hint="edgefl run --resume goes on with it instead")
             number, after = await monitor.start_run(overrides), state.seq
             what = f"run {number} started"
         rounds = int((overrides or {}).get("rounds", site.run.rounds))
@@ -62,18 +67,32 @@ async def run(site: Site, overrides: Mapping[str, Any] | None = None) -> AsyncIt
             async for event in events:
                 if event.run != number:
                     continue
+                rounds = event.body.rounds if isinstance(event.body, RunStarted) else rounds
                 if isinstance(event.body, RunFinished):
                     ended = event.body
                     break
                 if (shown := progress_of(event, rounds)) is not None:
                     yield shown
     if ended is None or ended.status == "failed":
-        raise RunFailed(f"run {number} failed: {ended.reason if ended else 'its end is not in the journal'}", hint="edgefl logs")
+        raise RunFailed(
+            f"run {number} failed: {ended.reason if ended else 'its end is not in the journal'}",
+            hint="edgefl logs says why, edgefl run --resume goes on",
+        )
     local = await fetch_model(site, inventory, number, ended.model, ended.model_sha256) if ended.model else None
     accuracy = "" if ended.accuracy is None else f", accuracy {ended.accuracy:.3f}"
     detail = {"run": number, **ended.model_dump(mode="json"), "local_model": str(local or "")}
     what = f"{number} {ended.status}{accuracy}"
     yield Finished(STAGE, "", what, changed=True, seconds=time.monotonic() - began, detail=detail)
+
+
+def resumable(state: FederationState) -> str:
+    """What there is to resume, in words; empty where the last run is going, or did all of its rounds."""
+    run = state.run
+    if run is None or run.status not in {"failed", "stopped"}:
+        return ""
+    done = max((row.number for row in state.rounds if row.state == "finished"), default=0)
+    ended = {"failed": "died", "stopped": "was stopped"}[run.status]
+    return f"run {run.id} {ended} after round {done} of {run.rounds}" if done < run.rounds else ""
 
 
 def progress_of(event: Event, rounds: int) -> Progress | None:

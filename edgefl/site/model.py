@@ -177,6 +177,21 @@ class Policy(Model):
     """Rounds that a device is left out, twice as many each time; then it is back on probation."""
 
 
+class ServerOptimiser(Model):
+    """What the coordinator makes of a round's robust aggregate, which it takes for a gradient (Reddi et al., 2020)."""
+
+    name: Literal["none", "adam", "yogi", "momentum"] = "none"
+    """`none` moves the model by the aggregate; `adam` and `yogi` adapt each value's step, `momentum` remembers directions."""
+    learning_rate: PositiveFloat | None = None
+    """Length of a step; none means 0.1 for `adam`, 0.01 for `yogi` and 1 for `momentum`."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Share of the past in the direction; 0 with `momentum` is a plain step of `learning_rate` times the aggregate."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """`adam`, `yogi`: share of the past in the squares that a step is divided by."""
+    tau: PositiveFloat = 1e-3
+    """`adam`, `yogi`: keeps steps bounded where updates are tiny; smaller adapts more."""
+
+
 class Aggregation(Model):
     """How updates become the next global model."""
 
@@ -188,6 +203,8 @@ class Aggregation(Model):
     """`nearest` averages every update with its nearest neighbours before the rule (the guard does so by itself)."""
     policy: Policy = Policy()
     """When a device is set aside."""
+    optimiser: ServerOptimiser = ServerOptimiser()
+    """How far, and in which direction, the aggregate moves the model."""
 
 
 class Compression(Model):
@@ -232,6 +249,13 @@ class Secure(Model):
     def sums(self, devices: int) -> int:
         """How many groups so many devices make; the last ones may be larger than `group_size`."""
         return max(1, devices // self.group_size) if self.group_size else 1
+
+
+class Models(Model):
+    """What the coordinator keeps of the models that it made."""
+
+    keep_mb: PositiveInt = 2048
+    """Disk for the rounds' models, in MiB: older ones go first, never the newest, the best, or what was exported or chosen."""
 
 
 class Isolation(Model):
@@ -303,6 +327,8 @@ class Site(Model):
     """How updates travel."""
     secure: Secure = Secure()
     """What the coordinator sees."""
+    models: Models = Models()
+    """How much of the past is kept."""
     isolation: Isolation = Isolation()
     """What each role may reach."""
     certificates: Certificates = Certificates()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,16 @@ from edgefl.events import schema as events
 from edgefl.events.journal import Journal
 from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.rules import build
-from edgefl.federation.checkpoint import Checkpoints
 from edgefl.federation.compression.downlink import Downlink
 from edgefl.federation.exchange import Exchange
 from edgefl.federation.hostconfig import HostConfig
 from edgefl.federation.messages import Trained
+from edgefl.federation.optimisers import Optimiser
+from edgefl.federation.received import Received
 from edgefl.federation.rounds import Plan, RunInvalid, plan
-from edgefl.federation.run import Received, Run
-from edgefl.site.model import Compression, Policy
+from edgefl.federation.run import Run
+from edgefl.federation.saving import Memory
+from edgefl.site.model import Compression, Policy, ServerOptimiser
 
 DEVICES = tuple(f"edge-{number:02}" for number in range(1, 11))
 LENGTH = 4000
@@ -43,16 +46,15 @@ def run(tmp_path: Path):
             witness=None,
             downlink=Downlink(Compression()),
             journal=journal,
-            checkpoints=Checkpoints(tmp_path, "1"),
+            saving=None,
             rule=build("guard", 0.3),
-            reputation=Reputation(),
-            reputation_file=tmp_path / "reputation.json",
+            memory=Memory(Reputation(), Optimiser(ServerOptimiser())),
             arrays={},
         )
 
 
 def lives(run: Run, number: int, flipped: set[str], malformed: set[str] = frozenset()) -> list[events.DeviceJudged]:
-    """One round's robust step, of whoever would be asked; the verdicts that it put into the journal."""
+    """One round's robust step, of whoever would be asked; the verdicts that the journal gets with the round."""
     asked = run._gather(0)
     rng = np.random.default_rng(number)
     shared = rng.standard_normal(LENGTH)
@@ -62,9 +64,10 @@ def lives(run: Run, number: int, flipped: set[str], malformed: set[str] = frozen
             own = shared + rng.standard_normal(LENGTH)
             received.updates[device] = Trained(samples=100, metrics={}, start_s=0, train_s=1, cpu_s=1)
             received.deltas[device] = (-own if device in flipped else own).astype(np.float32)
-    before = sum(1 for _ in run.journal.events())
-    assert run._aggregate(number, received) is not None
-    return [event.body for event in run.journal.events(before) if isinstance(event.body, events.DeviceJudged)]
+    aggregate = run._aggregate(number, received)
+    assert aggregate is not None
+    run.memory = replace(run.memory, reputation=aggregate.reputation)
+    return [body for body in received.said if isinstance(body, events.DeviceJudged)]
 
 
 def test_a_device_that_keeps_attacking_is_asked_no_more_and_the_journal_says_so(run: Run) -> None:
@@ -84,7 +87,7 @@ def test_who_sends_no_updates_at_all_is_left_out_too_but_never_below_the_quorum(
         lives(run, number, set(), broken)
     assert set(run._gather(0)) == set(DEVICES) - broken
     run.plan = Plan("1", DEVICES, 30, 1, 9, 0.1, 7, "guard", 0.3, policy=POLICY)
-    run.reputation = Reputation()
+    run.memory = replace(run.memory, reputation=Reputation())
     for number in range(1, 8):
         lives(run, number, {"edge-04", "edge-05"})
     assert len(run._gather(0)) == 9, "nine make a quorum: only one can be spared"

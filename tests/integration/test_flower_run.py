@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from edgefl.federation.checkpoint import Checkpoints
+from edgefl.federation.checkpoint import Models
 from edgefl.federation.loopback import Loopback, descendants
+from edgefl.federation.privacy.ledger import Ledger
 from edgefl.site.model import Site
 
 pytestmark = pytest.mark.slow
@@ -175,8 +176,9 @@ def test_a_private_run_through_the_gate_is_told_in_full_by_the_journal(federatio
     assert spent[-1] <= 4.01
     done = bodies(events, "run_finished")[0]
     assert done["status"] == "completed"
-    saved, _ = Checkpoints(fed.places("coordinator").models, str(run)).latest()
-    assert (saved.round, saved.sha256, saved.path) == (3, done["model_sha256"], done["model"])
+    models = Models(fed.places("coordinator").models)
+    saved = models.last(str(run))
+    assert (saved.round, saved.sha256, str(models.path(str(run), 3))) == (3, done["model_sha256"], done["model"])
 
     # What the gate lets through, with the same federation still up.
     assert connect(fed, "edge-1", "/v1/fleet/pull-messages") == 415, "it reached the SuperLink, which wants protobuf"
@@ -205,7 +207,8 @@ def test_a_device_that_lost_its_model_gets_it_whole_and_the_others_what_has_chan
     finished = bodies(events, "round_finished")
     assert [sorted(entry["participants"]) for entry in finished] == [NAMES] * 4
     assert finished[-1]["accuracy"] > 0.6
-    _, model = Checkpoints(fed.places("coordinator").models, str(run)).latest()
+    models = Models(fed.places("coordinator").models)
+    model = models.arrays(models.last(str(run)))
     for name in NAMES:
         held = load_file(fed.places(name).held)
         assert all((held[key] == model[key]).all() for key in model), "devices hold the very model that was saved"
@@ -280,7 +283,7 @@ def test_a_stopped_run_is_told_and_another_goes_on_from_its_last_model(federatio
     assert fed.finish(run).outcome == "stopped"
     fed.wait_until("the journal says so", lambda: bool(bodies(fed.events(run), "run_finished")))
     assert bodies(fed.events(run), "run_finished")[0]["status"] == "stopped"
-    last = Checkpoints(fed.places("coordinator").models, str(run)).latest()[0].round
+    last = Models(fed.places("coordinator").models).last(str(run)).round
 
     resumed = fed.start_run(rounds=last + 1, options=json.dumps({"resume": str(run)}))
     assert fed.finish(resumed).outcome == "completed"
@@ -322,3 +325,52 @@ def test_asynchronously_a_slow_device_holds_nobody_back_and_its_late_update_stil
     assert [entry["round"] for entry in bodies(events, "round_finished")] == list(
         range(1, len(bodies(events, "round_finished")) + 1)
     )
+
+
+def test_a_run_whose_serverapp_was_killed_in_a_round_goes_on_and_nothing_counts_twice(federation: Made, tmp_path: Path) -> None:
+    hold = tmp_path / "hold"
+    fed = federation(
+        environment={"edge-3": {"TEST_HOLD": str(hold)}},
+        run={"rounds": 3, "quorum": 1.0},
+        privacy={"mode": "dp-sgd", "epsilon_limit": 30.0, "epsilon_per_run": 4.0},
+    )
+    guarded = {"rule": "guard"}
+    whole = fed.start_run(options=json.dumps(guarded))
+    assert fed.finish(whole).outcome == "completed", fed.log("superexec")
+
+    def standings() -> dict[str, int]:
+        found = Models(fed.places("coordinator").models).versions()[-1].reputation
+        return {device: standing["rounds"] for device, standing in found.items()}
+
+    assert standings() == dict.fromkeys(NAMES, 3)
+    killed = fed.start_run(options=json.dumps(guarded))
+    fed.wait_until("a round is over", lambda: bool(bodies(fed.events(killed), "round_finished")))
+    hold.touch()
+
+    def waiting_for_one() -> bool:
+        """Two devices have answered in the round under way, and the third one trains."""
+        events = fed.events(killed)
+        under_way = len(bodies(events, "round_started"))
+        answered = [entry["device"] for entry in bodies(events, "update_received") if entry["round"] == under_way]
+        return under_way > 1 and sorted(answered) == ["edge-1", "edge-2"]
+
+    fed.wait_until("a round waits for edge-3", waiting_for_one)
+    zygote = next(descendants(fed.processes["superexec"].pid))
+    serverapp = next(descendants(zygote))
+    os.kill(serverapp, signal.SIGKILL)
+    hold.unlink()
+    assert fed.finish(killed).outcome == "failed"
+    done = [entry["round"] for entry in bodies(fed.events(killed), "round_finished")]
+
+    resumed = fed.start_run(options=json.dumps({"resume": str(killed)}))
+    assert fed.finish(resumed).outcome == "completed", fed.log("superexec")
+    assert bodies(fed.events(resumed), "run_started")[0]["resumes"] == str(killed)
+    rounds = [entry["round"] for entry in bodies(fed.events(resumed), "round_finished")]
+    assert done + rounds == [entry["round"] for entry in bodies(fed.events(whole), "round_finished")] == [1, 2, 3]
+    for device in NAMES:
+        charges = [(charge.run, charge.round) for charge in Ledger(fed.places(device).ledger).charges()]
+        assert charges == [(str(run), round_) for run in (whole, killed) for round_ in (1, 2, 3)], device
+    assert standings() == dict.fromkeys(NAMES, 6)
+    final = bodies(fed.events(resumed), "round_finished")[-1]
+    assert sorted(final["participants"]) == NAMES
+    assert final["parent"] == f"{resumed if len(rounds) > 1 else killed}/2"

@@ -55,11 +55,23 @@ class Service:
     def journal(self) -> Path:
         return self.directory / "journal.db"
 
+    @property
+    def models(self) -> Path:
+        return self.directory / "models"
+
     def start(self) -> None:
         command = [sys.executable, "-m", "edgefl.monitor.service", "--socket", str(self.socket), "--journal", str(self.journal)]
         with (self.directory / "service.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--host", str(self.directory / "host.json"), "--fab", str(self.directory / "app.fab")],
+                [
+                    *command,
+                    "--host",
+                    str(self.directory / "host.json"),
+                    "--fab",
+                    str(self.directory / "app.fab"),
+                    "--models",
+                    str(self.models),
+                ],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "EDGEFL_CONFIG": str(self.directory)},
@@ -225,3 +237,16 @@ def state_dir(as_operator: Callable[[str], Path]) -> Path:
 @pytest.fixture
 def inventory(address: str) -> Inventory:
     return Inventory((Host("coordinator", "coordinator", address, 22, "root"),))
+
+
+@pytest.fixture
+def site(tmp_path: Path, identities: Path, address: str, gate: str) -> Path:
+    """A provisioned site of which the coordinator is this machine."""
+    devices = "\n".join(f"  - {{name: edge-0{n}, address: 10.77.0.1{n}}}" for n in (1, 2, 3))
+    text = f"name: clinic\ninfrastructure: {{module: static}}\ncoordinator: {{address: {address}}}\ndevices:\n{devices}\n"
+    (tmp_path / "site.yaml").write_text(text + "isolation: {operator_addresses: [10.77.0.1]}\n")
+    state = tmp_path / ".edgefl"
+    shutil.copytree(identities / "state" / "pki", state / "pki")
+    hosts = (Host("coordinator", "coordinator", address, 22, "root"), Host("edge-01", "device", "10.77.0.11", 22, "root"))
+    Inventory(hosts).save(state / "inventory.json")
+    return tmp_path

@@ -82,7 +82,7 @@ def journal(tmp_path):
 def monitor(journal, fleet, tmp_path):
     said = {"site": "clinic", "name": "coordinator", "role": "coordinator", "devices": DEVICES}
     host = HostConfig.model_validate({**said, "coordinator": {"name": "coordinator", "address": "10.77.0.10"}})
-    return assemble(host, journal, fleet, tmp_path / "app.fab")
+    return assemble(host, journal, fleet, tmp_path / "app.fab", tmp_path / "models")
 
 
 @pytest.fixture

@@ -13,22 +13,8 @@ from edgefl.cli.main import run as edgefl
 from edgefl.errors import ExitCode
 from edgefl.events import replay
 from edgefl.events import schema as s
-from edgefl.infra.inventory import Host, Inventory
 
 NOW = datetime.now(UTC)
-
-
-@pytest.fixture
-def site(tmp_path, identities, address, gate):
-    """A provisioned site of which the coordinator is this machine."""
-    devices = "\n".join(f"  - {{name: edge-0{n}, address: 10.77.0.1{n}}}" for n in (1, 2, 3))
-    text = f"name: clinic\ninfrastructure: {{module: static}}\ncoordinator: {{address: {address}}}\ndevices:\n{devices}\n"
-    (tmp_path / "site.yaml").write_text(text + "isolation: {operator_addresses: [10.77.0.1]}\n")
-    state = tmp_path / ".edgefl"
-    shutil.copytree(identities / "state" / "pki", state / "pki")
-    hosts = (Host("coordinator", "coordinator", address, 22, "root"), Host("edge-01", "device", "10.77.0.11", 22, "root"))
-    Inventory(hosts).save(state / "inventory.json")
-    return tmp_path
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from edgefl.cli.rounds import detail
+from edgefl.console import summary
 from edgefl.events import schema as s
 from edgefl.events.schema import BODIES, Event
 from edgefl.monitor.state import FederationState
@@ -34,7 +35,7 @@ class Story:
         self.state = self.state.apply(event)
         return self.state
 
-    def start(self, run: str = "1", first_round: int = 1, policy: dict[str, int] | None = None) -> None:
+    def start(self, run: str = "1", first_round: int = 1, policy: dict[str, int] | None = None, **begins: str) -> None:
         body = s.RunStarted(
             site="clinic",
             site_hash="ab",
@@ -45,6 +46,7 @@ class Story:
             rule="guard",
             first_round=first_round,
             policy=policy or {},
+            **begins,
         )
         self.say(body, run=run)
 
@@ -248,6 +250,37 @@ def test_a_run_that_goes_on_after_a_checkpoint_keeps_the_rounds_before(story):
     story.start(first_round=3)
     assert [row.number for row in story.state.rounds] == [1, 2]
     assert story.state.runs == ()
+
+
+def test_a_run_that_goes_on_from_a_dead_one_keeps_its_rounds_and_ends_where_it_should(story):
+    story.start("1")
+    story.round(1)
+    story.round(2)
+    story.say(s.RoundStarted(devices=DEVICES, deadline_s=60), round_=3)
+    story.say(s.RunFinished(status="failed", reason="killed"))
+    story.start("2", first_round=3, resumes="1")
+    assert [(row.number, row.state) for row in story.state.rounds] == [(1, "finished"), (2, "finished")]
+    assert [(run.id, run.status) for run in story.state.runs] == [("1", "failed")]
+    assert (story.state.run.id, story.state.run.status, story.state.run.resumes) == ("2", "running", "1")
+    assert summary.last_round(story.state) == story.state.run.rounds
+    story.say(s.RunFinished(status="failed", reason="killed again"), run="2")
+    story.start("3", first_round=3, resumes="1")
+    assert [row.number for row in story.state.rounds] == [1, 2], "two deaths in a row are one training all the same"
+    story.start("9")
+    story.start("10", first_round=3, resumes="1")
+    assert story.state.rounds == (), "another run's rounds are not this one's"
+
+
+def test_the_next_start_is_chosen_taken_and_chosen_back(story):
+    story.say(s.StartChosen(who="alice", model="1/2", sha256="0" * 64), run="")
+    assert story.state.start == "1/2"
+    story.start("1", resumes="0")
+    assert story.state.start == "1/2", "a run that goes on has its own model"
+    story.start("2", start="1/2")
+    assert story.state.start == ""
+    story.say(s.StartChosen(who="alice", model="1/2"), run="")
+    story.say(s.StartChosen(who="alice"), run="")
+    assert story.state.start == ""
 
 
 def test_an_event_that_comes_twice_changes_nothing(story):

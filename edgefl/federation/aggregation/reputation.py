@@ -5,13 +5,10 @@ An immutable value: a rule returns the next one. It is saved beside the model of
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from typing import Any
 
-from edgefl.errors import EdgeflError
 from edgefl.events.schema import Conduct
 
 MEMORY = 0.7
@@ -86,24 +83,14 @@ class Reputation:
         """After a round in which these devices sent what was no update."""
         return Reputation({**self.standings, **{device: self.of(device).malformed() for device in devices}})
 
-    @classmethod
-    def load(cls, path: Path) -> Reputation:
-        """From a file that `save` wrote; a clean slate where there is none. Raises EdgeflError when it cannot be read."""
-        try:
-            raw = json.loads(path.read_text())
-            return cls({device: Standing(**standing) for device, standing in raw.items()})
-        except FileNotFoundError:
-            return cls()
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise EdgeflError(
-                f"the devices' reputations in {path} cannot be read: {error}", hint=f"rm {path} gives all a clean slate"
-            ) from error
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """As JSON values; what stands beside the model of the round it belongs to."""
+        return {device: asdict(standing) for device, standing in sorted(self.standings.items())}
 
-    def save(self, path: Path) -> None:
-        """Atomically: a crash leaves the old file or the new one."""
-        draft = path.with_name(path.name + ".new")
-        with draft.open("w") as file:
-            json.dump({device: asdict(standing) for device, standing in sorted(self.standings.items())}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+    @classmethod
+    def from_dict(cls, said: Mapping[str, Mapping[str, Any]]) -> Reputation:
+        """What `as_dict` gave; ValueError when it is something else."""
+        try:
+            return cls({device: Standing(**standing) for device, standing in said.items()})
+        except TypeError as error:
+            raise ValueError(f"these are no standings of devices: {error}") from error

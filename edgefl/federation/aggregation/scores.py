@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefl.events.schema import Body, FlagRaised, UpdateScored, Verdict
+from edgefl.events.schema import FlagRaised, UpdateScored, Verdict
 from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.vectors import Matrix, Vector
 
@@ -35,7 +35,7 @@ class Score:
     peers: list[float]
     reputation: float
 
-    def events(self, rule: str) -> Iterator[Body]:
+    def events(self, rule: str) -> Iterator[UpdateScored | FlagRaised]:
         """What the journal gets of it."""
         said = {name: getattr(self, name) for name in ("device", "score", "threshold", "reason")}
         about = {name: getattr(self, name) for name in ("verdict", "weight", "norm", "cosine", "reputation")}

@@ -25,14 +25,16 @@ Request = TrainRequest | EvaluateRequest
 
 @dataclass(slots=True)
 class Downlink:
-    """One run's models on their way down. held: the version that each device has shown to hold."""
+    """One run's models on their way down. held: the version that each device has shown to hold. left: what quantising left
+    out of the steps so far.
+    """
 
     settings: Compression
     held: dict[str, str] = field(default_factory=dict)
+    left: Vector | None = None
     _version: str = ""
     _base: str = ""
     _step: bytes = b""
-    _left: Vector | None = None
 
     def moved(self, arrays: Arrays, delta: Vector) -> Arrays:
         """The next global model, one delta (or what of it is sent) from this one."""
@@ -40,10 +42,10 @@ class Downlink:
         if self.settings.down != "quantised":
             self._version = ""
             return template.moved(arrays, delta)
-        whole = delta if self._left is None else delta + self._left
+        whole = delta if self.left is None else delta + self.left
         self._step = encode(whole, Compression(mode="quantised", bits=self.settings.down_bits))
         taken = decode(self._step, template.size)
-        self._left = whole - taken
+        self.left = whole - taken
         moved = template.moved(arrays, taken)
         self._base, self._version = version_of(arrays), version_of(moved)
         return moved

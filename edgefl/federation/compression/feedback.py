@@ -30,43 +30,41 @@ class Feedback:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def compress(self, delta: Vector, settings: Compression, run: str, round_: int, *, resumes: str = "") -> bytes:
+    def compress(self, delta: Vector, settings: Compression, training: str, round_: int) -> bytes:
         """Encode a round's update with what earlier rounds left out."""
 
         def send(whole: Vector) -> tuple[bytes, Vector]:
             payload = encode(whole, settings)
             return payload, decode(payload, len(whole))
 
-        return self.carry(delta, send, run, round_, resumes=resumes)
+        return self.carry(delta, send, training, round_)
 
-    def carry(
-        self, delta: Vector, send: Callable[[Vector], tuple[Sent, Vector]], run: str, round_: int, *, resumes: str = ""
-    ) -> Sent:
+    def carry(self, delta: Vector, send: Callable[[Vector], tuple[Sent, Vector]], training: str, round_: int) -> Sent:
         """What `send` makes of a round's update with what earlier rounds left out; what it leaves out now is on the disk when
         this returns, or forgotten where the disk takes nothing.
 
         send: gives what travels, and the vector that the receiver makes of it. A round that is done again begins with what it
-        began with before, so nothing is sent twice. Another run begins with nothing, unless it `resumes` the one whose state
-        this is.
+        began with before, so nothing is sent twice. Another training begins with nothing; a run that
+        goes on from another is the same one.
         """
-        before = self._before(run, round_, resumes)
+        before = self._before(training, round_)
         if before is None or len(before) != len(delta):
             before = np.zeros_like(delta)
         whole = delta + before
         sent, received = send(whole)
         try:
-            self._save(run, round_, before, whole - received)
+            self._save(training, round_, before, whole - received)
         except OSError:  # a full disk costs a little accuracy, not the round; what is stale must not be sent again
             with suppress(OSError):
                 self.path.unlink()
         return sent
 
-    def _before(self, run: str, round_: int, resumes: str) -> Vector | None:
-        """What the round begins with; None where the state is another run's, a later round's, damaged or missing."""
+    def _before(self, training: str, round_: int) -> Vector | None:
+        """What the round begins with; None where the state is another training's, a later round's, damaged or missing."""
         try:
             with safe_open(self.path, "numpy") as state:
                 about = state.metadata() or {}
-                if about.get("run") not in {run, resumes}:
+                if about.get("training") != training:
                     return None
                 done = int(about["round"])
                 if done > round_:
@@ -76,11 +74,11 @@ class Feedback:
         except (OSError, SafetensorError, KeyError, ValueError):
             return None  # losing it costs a little accuracy; refusing to train would cost the round
 
-    def _save(self, run: str, round_: int, before: Vector, after: Vector) -> None:
+    def _save(self, training: str, round_: int, before: Vector, after: Vector) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_name(self.path.name + ".new")
         with draft.open("wb") as file:
-            file.write(save({"before": before, "after": after}, {"run": run, "round": str(round_)}))
+            file.write(save({"before": before, "after": after}, {"training": training, "round": str(round_)}))
             file.flush()
             os.fsync(file.fileno())
         draft.replace(self.path)

@@ -110,9 +110,8 @@ def mask(delta: Vector, request: TrainRequest, host: HostConfig, vault: Vault, f
         words = feedback.carry(
             delta,
             lambda whole: selection.encode(whole, host.secure, count),
-            request.run,
+            request.training,
             request.round,
-            resumes=request.resumes,
         )
     else:
         words, _ = selection.encode(delta, host.secure, count)

@@ -129,7 +129,7 @@ class SecureRounds:
             return None
         if not self.secure.group_size:
             self.last = means[0][1]
-            return Aggregate(self.last, [], run.reputation)
+            return Aggregate(self.last, [], run.memory.reputation)
         malicious = attackers(run.plan.byzantine, len(run.plan.devices))
         if len(means) < (least := needed(run.plan.rule, malicious)):
             run.skip(round_, f"{len(means)} groups gave a sum, and {run.plan.rule} needs {least}", participants)
@@ -147,7 +147,7 @@ class SecureRounds:
             said = {name: getattr(score, name) for name in SCORED}
             turn.say(events.SumScored(members=made.survivors, rule=rule.name, **said))
         self.last = found.delta
-        return Aggregate(found.delta, [], run.reputation)
+        return Aggregate(found.delta, [], run.memory.reputation)
 
     def _keys(self, turn: Turn) -> dict[str, Keys]:
         keys: dict[str, Keys] = {}

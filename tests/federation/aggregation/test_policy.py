@@ -1,6 +1,6 @@
 """Who is suspect, who is left out, and how both come back."""
 
-from pathlib import Path
+import json
 
 import pytest
 from hypothesis import given, settings
@@ -101,13 +101,11 @@ def test_what_is_no_update_counts_as_a_flag_but_not_as_a_direction() -> None:
     assert (history.of("edge-05").trust, history.of("edge-05").evidence) == (1.0, 0.0)
 
 
-def test_a_verdict_survives_a_restart_and_an_older_file_is_read(tmp_path: Path) -> None:
+def test_a_verdict_survives_a_restart_and_an_older_record_is_read() -> None:
     history, _ = lived(Reputation(), [{"edge-01": 3.0}] * 7)
-    history.save(tmp_path / "reputation.json")
-    assert Reputation.load(tmp_path / "reputation.json") == history
-    old = '{"edge-01": {"evidence": 0.5, "trust": 0.5, "rounds": 4, "flags": 1, "streak": 0}}'
-    (tmp_path / "reputation.json").write_text(old)
-    assert Reputation.load(tmp_path / "reputation.json").of("edge-01").conduct == "trusted"
+    assert Reputation.from_dict(json.loads(json.dumps(history.as_dict()))) == history
+    old = {"edge-01": {"evidence": 0.5, "trust": 0.5, "rounds": 4, "flags": 1, "streak": 0}}
+    assert Reputation.from_dict(old).of("edge-01").conduct == "trusted"
 
 
 @pytest.mark.parametrize("policy", [Policy(quarantine_after=None), Policy()])

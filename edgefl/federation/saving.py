@@ -1,0 +1,190 @@
+"""What a run begins with, and how each of its rounds comes to count: the model, its record and the journal's word, in this order.
+
+A crash between any two of them loses at most the round under way. A record without the journal's word gets it when the run is
+resumed, so that no round is missing and none is there twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgefl.events.journal import Journal
+from edgefl.events.schema import AnyBody, PrivacySpent, RoundFinished
+from edgefl.federation import rounds
+from edgefl.federation.aggregation.reputation import Reputation
+from edgefl.federation.aggregation.vectors import Template, Vector
+from edgefl.federation.checkpoint import CheckpointUnusable, Models, Staged, Version
+from edgefl.federation.hostconfig import HostConfig
+from edgefl.federation.local import initial_arrays
+from edgefl.federation.optimisers import Optimiser, OptimiserMismatch
+from edgefl.federation.retention import Pinned, surplus
+from edgefl.federation.rounds import Plan, RunInvalid
+from edgefl.federation.task import Task
+
+Arrays = Mapping[str, NDArray[Any]]
+MIB = 1024 * 1024
+LEFT = "left"
+"""The vector beside the optimiser's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the coordinator takes from one round to the next, besides the model.
+
+    left: what quantising the step on its way down left out, (p,) float32; None where nothing is quantised.
+    claimed: what each device said of its records first. privacy: each device's latest copy of its ledger.
+    """
+
+    reputation: Reputation
+    optimiser: Optimiser
+    claimed: dict[str, int] = field(default_factory=dict)
+    privacy: dict[str, PrivacySpent] = field(default_factory=dict)
+    left: Vector | None = None
+
+
+@dataclass(slots=True)
+class Saving:
+    """Where one run's versions go. parent: the version that the round under way is trained from."""
+
+    models: Models
+    journal: Journal
+    host: HostConfig
+    plan: Plan
+    task: str
+    parent: Version | None = None
+    pinned: Pinned = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pinned = Pinned(self.journal)
+
+    def stage(self, round_: int, arrays: Arrays, memory: Memory) -> Staged:
+        """Put a round's model on the disk. Raises CheckpointUnusable."""
+        left = {LEFT: memory.left} if memory.left is not None else {}
+        return self.models.stage(self.plan.run, round_, arrays, {**memory.optimiser.vectors, **left})
+
+    def commit(self, staged: Staged, memory: Memory, said: Sequence[AnyBody] = ()) -> None:
+        """Make the round count, say so in the journal, and delete what no longer fits.
+
+        said: the round's scores and flags, and its result last: the journal gets all or nothing. Raises CheckpointUnusable.
+        """
+        head = self.journal.head()
+        version = Version(
+            run=staged.run,
+            round=staged.round,
+            training=self.plan.training,
+            sha256=staged.sha256,
+            bytes=staged.bytes,
+            site=self.host.site,
+            site_hash=self.host.site_hash,
+            task=self.task,
+            rule=self.plan.rule,
+            optimiser=memory.optimiser.settings.name,
+            parent=self.parent.name if self.parent else "",
+            parent_sha256=self.parent.sha256 if self.parent else "",
+            journal_seq=head.seq,
+            journal_hash=head.hash,
+            said=list(said),
+            privacy=memory.privacy,
+            plan=asdict(self.plan),
+            reputation=memory.reputation.as_dict(),
+            claimed=memory.claimed,
+            steps=memory.optimiser.steps,
+            moments_sha256=staged.moments_sha256,
+        )
+        self.models.commit(version)
+        self.parent = version
+        self.journal.append_all(said, run=version.run, round=version.round)
+        self._tidy()
+
+    def tell(self, version: Version) -> None:
+        """Say in the journal that a version's round finished, where a crash came between the record and the word."""
+        if version.finished is None:
+            return
+        told = any(
+            event.round == version.round and isinstance(event.body, RoundFinished)
+            for event in self.journal.events(run=version.run)
+        )
+        if not told:
+            self.journal.append_all(version.said, run=version.run, round=version.round)
+
+    def _tidy(self) -> None:
+        versions = self.models.versions()
+        sizes = {version.name: self.models.size(version) for version in versions}
+        pinned = self.pinned.names() | ({self.plan.start} if self.plan.start else set())
+        for version in surplus(versions, sizes, self.host.models.keep_mb * MIB, pinned):
+            self.models.remove(version)
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a run begins with."""
+
+    plan: Plan
+    saving: Saving
+    arrays: Arrays
+    memory: Memory
+
+
+def begin(host: HostConfig, models: Models, journal: Journal, task: Task, *, overrides: Mapping[str, Any], run: str) -> Beginning:
+    """A new model, a version that was chosen, or the last complete round of the run that this one goes on from.
+
+    overrides: Flower's run configuration (see rounds.plan). Raises RunInvalid; CheckpointUnusable when what should be there is
+    not, or is damaged.
+    """
+    plan = rounds.plan(host, overrides, run)
+    versions = models.versions()
+    models.sweep(versions)
+    memory = Memory(_reputation(versions), Optimiser(host.aggregation.optimiser))
+    if plan.resume:
+        last = models.last(plan.resume)
+        before = rounds.recorded(last.plan)
+        plan = replace(rounds.plan(host, overrides, run, before=before), resume=last.training)
+        plan = rounds.resumed(plan, last.round)
+    fresh = initial_arrays(task, {**host.task.parameters, **plan.parameters}, plan.seed, host.task.personal_layers)
+    if plan.resume:
+        arrays = _fitting(models.arrays(last), fresh, last, task)
+        memory = _remembered(last, memory, models, Template.of(arrays).size)
+        saving = Saving(models, journal, host, plan, task.ref, last)
+        saving.tell(last)
+        return Beginning(plan, saving, arrays, memory)
+    if not plan.start:
+        return Beginning(plan, Saving(models, journal, host, plan, task.ref), fresh, memory)
+    chosen = models.find(plan.start)
+    arrays = _fitting(models.arrays(chosen), fresh, chosen, task)
+    return Beginning(plan, Saving(models, journal, host, plan, task.ref, chosen), arrays, memory)
+
+
+def _reputation(versions: list[Version]) -> Reputation:
+    """The devices' standing after the last round that counted, of whichever run."""
+    if not versions:
+        return Reputation()
+    try:
+        return Reputation.from_dict(versions[-1].reputation)
+    except ValueError as error:
+        raise CheckpointUnusable(f"the devices' reputations after {versions[-1].name} cannot be read: {error}") from error
+
+
+def _remembered(last: Version, memory: Memory, models: Models, size: int) -> Memory:
+    settings = memory.optimiser.settings
+    if settings.name != last.optimiser:
+        raise RunInvalid(
+            f"run {last.run} trained with the optimiser {last.optimiser}, and the site now has {settings.name}",
+            hint=f"edgefl models rollback {last.name} && edgefl run starts anew from its model",
+        )
+    vectors = models.moments(last)
+    left = vectors.pop(LEFT, None)
+    try:
+        optimiser = Optimiser.restored(settings, last.steps, vectors, size)
+    except OptimiserMismatch as error:
+        raise RunInvalid(f"run {last.run} cannot be resumed: {error}") from error
+    return Memory(memory.reputation, optimiser, dict(last.claimed), dict(last.privacy), left)
+
+
+def _fitting(arrays: dict[str, NDArray[Any]], fresh: Arrays, version: Version, task: Task) -> dict[str, NDArray[Any]]:
+    if Template.of(arrays) != Template.of(fresh):
+        raise RunInvalid(f"the model {version.name} does not fit the task {task.ref} any more", hint="edgefl models list")
+    return arrays

@@ -1,0 +1,137 @@
+"""A whole small federation in one process: the real run, the real devices, and a list of messages instead of Flower."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from flwr.app import RecordDict
+
+from edgefl.events.journal import Journal
+from edgefl.events.schema import Event
+from edgefl.federation import client
+from edgefl.federation.exchange import Arrival
+from edgefl.federation.hostconfig import APP_VARIABLE, HostConfig, Places
+from edgefl.federation.messages import EvaluateRequest, TrainRequest, pack, size, unpack
+from edgefl.federation.run import Run
+
+DEVICES = ["edge-1", "edge-2", "edge-3", "edge-4"]
+
+
+class Died(BaseException):
+    """The coordinator's process ends here; nothing of it runs any more."""
+
+
+@dataclass
+class Answered:
+    """A round's replies, as they are asked for."""
+
+    exchange: InMemory
+    replies: list[Arrival]
+    lost: list[str] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
+    send_s: float = 0.0
+
+    def arrivals(self, _: float) -> Iterator[Arrival]:
+        yield from self.replies
+
+    def again(self, kind: str, content: RecordDict, device: str, node: int, *, group: int, ttl_s: float) -> None:
+        self.replies.append(self.exchange.ask(kind, content, device))
+
+
+@dataclass
+class InMemory:
+    """The exchange: each device answers at once, in its own places, as its ClientApp would.
+
+    asked: every request's kind and device. dies_after: so many of them, whatever they ask.
+    """
+
+    devices: Mapping[str, Places]
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    dies_after: int | None = None
+
+    def online(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.devices, start=1)}
+
+    def send_each(self, kind: str, contents: Mapping[str, RecordDict], devices: Mapping[str, int], **_: float) -> Answered:
+        return Answered(self, [self.ask(kind, contents[device], device) for device in devices])
+
+    def ask(self, kind: str, content: RecordDict, device: str) -> Arrival:
+        """One device's answer."""
+        if len(self.asked) == self.dies_after:
+            raise Died
+        self.asked.append((kind, device))
+        reply = pack(*client.answer(content, TrainRequest if kind == "train" else EvaluateRequest, self.devices[device]))
+        said, arrays = unpack(reply)
+        return Arrival(device, 0.1, size(reply), said, arrays)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass
+class Small:
+    """Folders of a coordinator and devices; `run` does what the ServerApp does."""
+
+    root: Path
+    sections: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        direction = np.random.default_rng(0).normal(size=10)
+        for number, device in enumerate(DEVICES):
+            data = self.root / device / "data"
+            data.mkdir(parents=True)
+            x = np.random.default_rng(number).normal(size=(80, 10)).astype(np.float32)
+            np.savez(data / "records.npz", x=x, y=(x @ direction > 0).astype(np.int64))
+        for host in ("coordinator", *DEVICES):
+            self.configure(host)
+        self.places("coordinator").journal.parent.mkdir(parents=True)
+
+    def configure(self, host: str, **sections: Any) -> None:
+        """Write a host's host.json."""
+        document = {
+            "site": "small",
+            "site_hash": "5" * 64,
+            "name": host,
+            "role": "coordinator" if host == "coordinator" else "device",
+            "coordinator": {"name": "coordinator", "address": "127.0.0.1"},
+            "task": {"module": "./linear_task.py"},
+            "devices": DEVICES,
+            "data": str(self.root / host / "data"),
+            **self.sections,
+            **sections,
+        }
+        places = self.places(host)
+        places.config.mkdir(parents=True, exist_ok=True)
+        places.host.write_text(json.dumps(document))
+
+    def places(self, host: str) -> Places:
+        return Places(self.root / host / "etc", self.root / host / "var")
+
+    def run(self, number: int, *, dies_after: int | None = None, rounds: int = 0, **options: Any) -> InMemory:
+        """One run to its end, or to what it raises. options: as `edgefl run` passes them on."""
+        places = self.places("coordinator")
+        exchange = InMemory({device: self.places(device) for device in DEVICES}, dies_after=dies_after)
+        overrides = {"rounds": rounds, "options": json.dumps(options)}
+        unpacked = {APP_VARIABLE: str(Path(__file__).parent)}
+        with patch.dict(os.environ, unpacked), Journal(places.journal) as journal:
+            opened = Run.open(
+                HostConfig.load(places.host),
+                places,
+                exchange,
+                journal,
+                overrides=overrides,
+                run=str(number),  # type: ignore[arg-type]
+            )
+            opened.work()
+        return exchange
+
+    def events(self) -> list[Event]:
+        with Journal(self.places("coordinator").journal) as journal:
+            return list(journal.events())

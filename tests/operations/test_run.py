@@ -1,0 +1,43 @@
+"""What `edgefl run` says of the run before."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+import pytest
+
+from edgefl.events.schema import Event, RoundFinished, RoundStarted, RunFinished, RunStarted
+from edgefl.monitor.state import FederationState
+from edgefl.operations.run import resumable
+
+
+def after(rounds: int, end: Literal["completed", "stopped", "failed"] | None) -> FederationState:
+    """A run of three rounds of which so many were done."""
+    said = [(0, RunStarted(site="s", site_hash="", task="t", rounds=3, devices=["a"], quorum=1, rule="mean"))]
+    counts = {"bytes_up": 0, "bytes_down": 0, "seconds": {}, "accuracy": 0.5, "loss": 0.5}
+    lists = {"participants": ["a"], "dropped": [], "rejected": [], "flagged": []}
+    for number in range(1, rounds + 1):
+        said += [(number, RoundStarted(devices=["a"], deadline_s=1)), (number, RoundFinished(**counts, **lists))]
+    said += [(0, RunFinished(status=end))] if end else [(rounds + 1, RoundStarted(devices=["a"], deadline_s=1))]
+    state = FederationState.enrolled("s", ["a"])
+    for seq, (number, body) in enumerate(said, start=1):
+        state = state.apply(
+            Event(seq=seq, at=datetime.now(UTC), run="7", round=number, version=1, body=body, previous="", hash="")
+        )
+    return state
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        (FederationState(), ""),
+        (after(1, None), ""),
+        (after(3, "completed"), ""),
+        (after(3, "failed"), ""),
+        (after(2, "failed"), "run 7 died after round 2 of 3"),
+        (after(0, "stopped"), "run 7 was stopped after round 0 of 3"),
+    ],
+)
+def test_a_run_that_died_can_be_resumed_and_that_is_said(state: FederationState, says: str) -> None:
+    assert resumable(state) == says
