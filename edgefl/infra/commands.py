@@ -38,17 +38,20 @@ class Short(python_terraform.Terraform):  # type: ignore[misc]  # python-terrafo
 
     def cmd(self, cmd: str, *args: str, **options: Any) -> tuple[int, str, str]:
         """Run one command; its exit code, output and errors. OSError when the engine does not start."""
-        done = subprocess.run(
-            self.generate_cmd_string(cmd, *args, **options),
-            cwd=self.working_dir,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            start_new_session=True,
-            umask=0o077,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                self.generate_cmd_string(cmd, *args, **options),
+                cwd=self.working_dir,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                start_new_session=True,
+                umask=0o077,
+                check=False,
+            )
+        finally:
+            self.temp_var_files.clean_up()  # an empty one is made for every `init`
         return done.returncode, done.stdout, done.stderr
 
     def show(self, plan: str) -> tuple[int, str, str]:
