@@ -76,6 +76,7 @@ def test_such_a_way_would_be_found_through_a_function_of_another_module() -> Non
     assert any("→ torch" in way for way in ways_to_heavy(["edgefl.federation.flower.superexec"]))
 
 
+@pytest.mark.slow
 def test_no_module_of_the_operators_rooms_loads_it_by_way_of_a_library() -> None:
     program = (
         "import sys, pkgutil, importlib, edgefl.cli, edgefl.operations, edgefl.console.app\n"

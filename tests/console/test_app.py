@@ -145,6 +145,7 @@ async def test_the_cursor_stays_on_its_device_when_rows_move(state: FederationSt
         assert grid.key_of(grid.selected) == "edge-03"
 
 
+@pytest.mark.slow
 async def test_slash_filters_while_typing_and_escape_clears(state: FederationState) -> None:
     async with console(Recorded(state), state.seq) as (app, pilot):
         await pilot.press("slash", *"state:offline")
@@ -167,6 +168,7 @@ async def test_keys_typed_into_the_filter_are_text(state: FederationState) -> No
         assert "no row matches the filter" in shown(app)
 
 
+@pytest.mark.slow
 async def test_enter_opens_the_evidence_and_escape_goes_back(state: FederationState) -> None:
     async with console(Recorded(state), state.seq, size=(120, 40)) as (app, pilot):
         await pilot.press(*["down"] * 6, "enter")
@@ -234,6 +236,7 @@ async def test_q_leaves(state: FederationState) -> None:
         assert app.crash is None
 
 
+@pytest.mark.slow
 async def test_x_stops_the_run_only_after_a_yes(events: list[Event]) -> None:
     coordinator = Coordinator()
     async with console(Live(events), len(events), controls=coordinator) as (app, pilot):

@@ -37,6 +37,7 @@ def chained(contents) -> list[dict]:
     return records
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(CONTENTS)
 def test_what_was_chained_verifies_and_still_does_after_a_trip_through_json(contents):

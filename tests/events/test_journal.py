@@ -149,6 +149,7 @@ def _write(path, run, number, start):
             journal.append(dropped(f"edge-{n:02d}"), run=run, round=n)
 
 
+@pytest.mark.slow
 def test_processes_that_write_at_once_make_one_unbroken_chain(tmp_path):
     path, context = tmp_path / "journal.db", multiprocessing.get_context("spawn")
     start = context.Event()  # all of them create the file, the schema and the first event at the same moment
@@ -201,6 +202,7 @@ def shared_directory():
         yield shared
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming other users needs root")
 def test_two_users_of_one_group_write_the_same_journal_whatever_their_umask(shared_directory):
     group, shared = 64_321, shared_directory

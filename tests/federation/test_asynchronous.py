@@ -78,6 +78,7 @@ def turn(places: Places, number: int, **privacy: object) -> tuple[object, dict[s
     return said, dict(sent or {})
 
 
+@pytest.mark.slow
 def test_a_second_turn_on_the_same_model_is_charged_again_and_refused_over_the_budget(places: Places) -> None:
     terms = {"mode": "dp-sgd", "epsilon_limit": 4.0, "epsilon_per_run": 4.0}
     first, second, third = (turn(places, number, **terms)[0] for number in (1, 2, 3))

@@ -88,6 +88,7 @@ def train_request(round_: int = 1, rounds: int = 2, **changes: object) -> TrainR
     return TrainRequest.model_validate({"run": "9", "round": round_, "rounds": rounds, "seed": 1, **changes})
 
 
+@pytest.mark.slow
 def test_a_round_gives_an_update_with_what_it_cost(places: Places) -> None:
     said, arrays = ask(places, train_request())
     assert (said.kind, said.samples, list(said.metrics)) == ("trained", 64, ["loss"])

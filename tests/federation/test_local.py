@@ -54,6 +54,7 @@ def test_without_privacy_a_round_learns_and_is_the_same_for_the_same_seed(tmp_pa
     assert any((one.arrays[name] != other.arrays[name]).any() for name in start)
 
 
+@pytest.mark.slow
 def test_with_privacy_the_round_is_charged_and_its_noise_owes_nothing_to_the_seed(
     tmp_path: Path, data: Path, ledger: Ledger
 ) -> None:

@@ -136,6 +136,7 @@ def configured(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, **se
     return places
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", [{"mode": "none"}, {"mode": "quantised", "bits": 16}])
 @pytest.mark.parametrize("privacy", [{"mode": "none"}, {"mode": "dp-sgd", "epsilon_limit": 8, "epsilon_per_run": 8}])
 def test_no_byte_of_them_is_in_any_message(  # noqa: PLR0917  # fixtures and two settings

@@ -61,6 +61,7 @@ def test_the_stronger_the_pull_the_nearer_a_device_stays(task: Task, tmp_path: P
     assert free > some > strong > 0
 
 
+@pytest.mark.slow
 def test_under_differential_privacy_the_pull_is_added_after_clipping(task: Task, tmp_path: Path) -> None:
     # Were it clipped with the records' gradients it could never outweigh the noise; at rate * mu = 1 each step starts anew
     # from the global model, so the distance is that of one step, however many there are.

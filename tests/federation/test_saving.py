@@ -106,6 +106,7 @@ def test_a_death_while_devices_train_charges_nobody_twice(tmp_path: Path) -> Non
     assert [event.body.resumes for event in small.events() if isinstance(event.body, RunStarted)] == ["", "1", "1"]
 
 
+@pytest.mark.slow
 def test_a_run_that_died_before_its_first_round_counted_begins_with_the_same_model(tmp_path: Path, uninterrupted: Small) -> None:
     small = Small(tmp_path, SECTIONS)
     with pytest.raises(Died):
@@ -117,6 +118,7 @@ def test_a_run_that_died_before_its_first_round_counted_begins_with_the_same_mod
     assert all(np.array_equal(array, model(uninterrupted)[name]) for name, array in model(small).items())
 
 
+@pytest.mark.slow
 def test_a_run_from_a_chosen_version_begins_with_its_model_and_says_so(tmp_path: Path) -> None:
     small = Small(tmp_path, SECTIONS)
     small.run(1)
@@ -146,6 +148,7 @@ def test_every_version_says_what_it_came_from(uninterrupted: Small) -> None:
         assert version.site_hash == "5" * 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -63,6 +63,7 @@ def test_what_the_guard_prevents_happens_without_it(federation: Federation) -> N
     assert list(simulate(flipped, 4))[-1].metrics["loss"] > guarded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [Compression(mode="quantised"), Compression(mode="top-k", keep=0.2)])
 def test_compressed_updates_train_nearly_as_well_and_hide_no_attacker(federation: Federation, settings: Compression) -> None:
     whole = list(simulate(federation, 6))[-1].metrics["loss"]
@@ -95,6 +96,7 @@ def test_the_program_prints_a_curve(federation: Federation, capsys: pytest.Captu
     assert main(["--task", "./none.py", "--data", str(data)]) == 11
 
 
+@pytest.mark.slow
 def test_devices_that_contradict_each_other_gain_by_layers_of_their_own(federation: Federation) -> None:
     for name, directory in list(federation.directories.items())[::2]:
         file = dict(np.load(directory / "records.npz"))

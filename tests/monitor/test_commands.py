@@ -112,6 +112,7 @@ async def test_logs_of_the_coordinator_come_from_its_journald(site, service):
     assert await command("logs", "--since", "10m", "--site", str(site)) == ExitCode.OK
 
 
+@pytest.mark.slow
 async def test_a_coordinator_that_is_away_gives_its_own_exit_code(site, service, capsys):
     await asyncio.to_thread(service.end)
     try:

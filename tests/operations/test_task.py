@@ -69,6 +69,7 @@ def evaluate(model, batches, parameters): ...
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("patterns", "says"), [(["head.*"], "no layer that `head.\\*`"), (["0.*", "1.*"], "names every layer")])
 async def test_personal_layers_that_fit_no_layer_or_all_are_said(tmp_path: Path, patterns: list[str], says: str) -> None:
     planned = site(tmp_path, "", personal_layers=patterns, parameters={"width": 4})

@@ -13,6 +13,7 @@ from edgefl.errors import ExitCode
 Captured = pytest.CaptureFixture[str]
 
 
+@pytest.mark.slow
 def test_init_then_check(tmp_path: Path, capsys: Captured) -> None:
     assert run(["init", str(tmp_path / "clinic"), "--devices", "5"]) == ExitCode.OK
     assert "edgefl up" in capsys.readouterr().out

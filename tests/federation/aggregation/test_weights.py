@@ -28,6 +28,7 @@ def summed_distance(point: np.ndarray, deltas: np.ndarray) -> float:
     return float(np.linalg.norm(deltas.astype(np.float64) - point, axis=1).sum())
 
 
+@pytest.mark.slow
 @given(SEEDS, st.integers(1, 12))
 @settings(max_examples=40, deadline=None)
 def test_the_geometric_median_is_as_good_as_a_direct_optimisers(seed: int, count: int) -> None:

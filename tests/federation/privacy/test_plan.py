@@ -73,6 +73,7 @@ def test_decorative_noise_is_refused_for_a_round_as_for_a_run(rounds: int, recor
         plan(PrivacyTerms(5000, 1000, 1e-6, 1.0, rounds), records, PARAMETERS)
 
 
+@pytest.mark.slow
 def test_a_limit_below_one_rounds_cost_is_known_beforehand() -> None:
     cost = round_cost(TERMS, 4000, PARAMETERS)
     assert cost.fits

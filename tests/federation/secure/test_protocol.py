@@ -85,6 +85,7 @@ def names(count: int) -> list[str]:
     return [f"edge-{n}" for n in range(count)]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 7).flatmap(lambda n: st.tuples(*[st.lists(st.integers(0, 4), min_size=n, max_size=n)])))
 def test_the_masks_cancel_for_every_set_of_dropouts_that_leaves_the_threshold(stages: tuple[list[int]]) -> None:
@@ -242,6 +243,7 @@ def test_malformed_answers_are_said_to_be_so(tmp_path: Path) -> None:
         checked(keys.model_copy(update={"mask": "00" * 32}), {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, 32])
 def test_values_that_the_coordinator_chose_add_up_and_the_rest_is_sent_later(tmp_path: Path, bits: int) -> None:
     fleet = Fleet(tmp_path, names(4), {"bits": bits, "keep": 0.2})

@@ -29,6 +29,7 @@ def images(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "epochs", "least"), [("mlp", 6.0, 0.8), ("cnn", 2.0, 0.2)])
 def test_the_images_task_learns_pictures(images: Path, model: str, epochs: float, least: float) -> None:
     task = load_task("edgefl.federation.tasks.images")

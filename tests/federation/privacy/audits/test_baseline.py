@@ -47,6 +47,7 @@ def test_without_privacy_both_ways_learn_and_each_round_is_measured(subject):
     assert set(result.figures) == {"federated", "centralised"}
 
 
+@pytest.mark.slow
 def test_noise_costs_and_is_the_claimed_one(subject):
     private = replace(subject, private=True)
     noisy, clean = curve(centralised(private, noise=True)), curve(centralised(private, noise=False))

@@ -44,6 +44,7 @@ def test_clipping_alone_hides_nothing_from_an_attacker_who_knows_of_it(subject):
     assert found["naive"] < RECOGNISABLE_DB
 
 
+@pytest.mark.slow
 def test_the_sites_noise_hides_the_record_and_the_verdict_says_so(subject):
     (own,) = [setting for setting in settings_of(subject, 3, sums=False) if setting.is_site]
     found = scene(subject, own)
