@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := host,audit,he,lab,terraform,provider,tasks
 
-.PHONY: help demo root test lint types unit integration molecule e2e install develop screenshots clean
+.PHONY: help demo root test lint types unit integration molecule e2e install develop test-packages screenshots clean
 
 help: ## What can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,11 +28,10 @@ lint: develop ## Style of code, playbooks and Terraform
 types: develop ## Strict types
 	$(BIN)/mypy
 
-unit: develop ## Pure parts; under a minute in all
+unit: develop test-packages ## Pure parts; under a minute in all
 	$(BIN)/pytest tests --ignore=tests/integration --ignore=tests/e2e -m "not slow and not e2e" -n 2
 
-integration: develop ## Real parts on this machine
-	@tools/test-packages
+integration: develop test-packages ## Real parts on this machine
 	$(BIN)/pytest tests --ignore=tests/integration --ignore=tests/e2e -m "slow and not e2e"
 	$(BIN)/pytest tests/integration -m "not e2e"
 
@@ -46,6 +45,9 @@ e2e: develop ## The whole chain on the lab; the last word
 screenshots: develop ## The README's picture, from the demo's last run
 	$(BIN)/edgefl rounds --site sites/demo --record sites/demo/.edgefl/run.ndjson
 	$(BIN)/python tools/screenshots.py sites/demo/.edgefl/run.ndjson docs/console.svg
+
+test-packages:
+	@tools/test-packages
 
 install: $(VENV)/.installed ## The virtual environment
 develop: $(VENV)/.developed ## The virtual environment with the tools for working on edgefl
