@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -19,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from edgefl.pki import keys, request
+from edgefl.pki import enrolment, keys, request
 from edgefl.pki.errors import PkiError
 from edgefl.pki.profiles import Role, profiles
 from edgefl.pki.register import Entry, Register, locked
@@ -78,7 +77,7 @@ class Authority:
         return self._register.entries()
 
     def sign_csr(self, csr_pem: bytes, *, name: str, role: Role, addresses: Sequence[str] = ()) -> Issued:
-        """A certificate for `name` in `role`, from a request that asks for nothing but its own.
+        """A certificate for `name` in `role`, where the site enrols it so, from a request that asks for nothing but its own.
 
         addresses: the host's own IP addresses. Raises CsrRefused.
         """
@@ -143,10 +142,11 @@ class Authority:
         chain = certificate.public_bytes(serialization.Encoding.PEM) + (self._directory / "issuing.crt").read_bytes()
         return Issued(chain, serial, begins, ends)
 
-    def _names(self, name: str, role: Role, addresses: Sequence[str]) -> tuple[list[str], list[IPv4Address | IPv6Address]]:
+    def _names(self, name: str, role: Role, addresses: Sequence[str]) -> tuple[list[str], list[request.Ip]]:
+        enrolled = enrolment.check(self._site, name, role, addresses)
         profile = profiles().roles[role]
         own = [name] if profile.host_names else []
-        own_addresses = [ip_address(address) for address in addresses] if profile.host_names else []
+        own_addresses = enrolled if profile.host_names else []
         return [*own, *profile.names], [*own_addresses, *profile.addresses]
 
     @cached_property
