@@ -27,7 +27,8 @@ examples:
   edgefl audit baseline                           the site's training, simulated, beside the same on pooled data
   edgefl audit membership --json | tail -1
 
-exit codes: 0 done · 2 no data · 11 the task does not fit · 53 more leaks than is claimed · 130 stopped
+exit codes: 0 done · 2 no data · 10 site.yaml · 11 the task does not fit · 33 the authority's key does not open
+            53 more leaks than is claimed
 """
 _EPSILONS = "1,3,5,10,inf"
 

@@ -25,7 +25,7 @@ examples:
 keys: 1 2 views · enter evidence · esc back · / filter · s S sort · p pause · r run · x stop · ctrl+p palette · ? help · q quit
 NO_COLOR is honoured; a light terminal is recognised by COLORFGBG, or say --theme edgefl-light
 
-exit codes: 0 closed · 2 no such recording · 14 not provisioned · 33 the authority's key does not open
+exit codes: 0 closed · 2 no terminal, or no such recording or theme · 14 not provisioned · 33 the authority's key does not open
 """
 
 
@@ -65,13 +65,11 @@ async def _replay(args: argparse.Namespace) -> ExitCode:
 async def _watch(args: argparse.Namespace) -> ExitCode:
     from edgefl.console.app import Console
     from edgefl.console.feed import MonitorFeed
-    from edgefl.monitor.client import MonitorClient
-    from edgefl.operations.state import inventory_of
+    from edgefl.operations.watch import watching
     from edgefl.site import load
 
     theme = _theme(args.theme)
-    site = load(args.site)
-    async with MonitorClient.open(site.state, inventory_of(site)) as monitor:
+    async with watching(load(args.site)) as monitor:
         return await _show(Console(MonitorFeed(monitor), controls=None if args.readonly else monitor, theme=theme))
 
 

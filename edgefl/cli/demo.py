@@ -21,7 +21,7 @@ examples:
   edgefl demo /srv/demo       somewhere else
   edgefl demo --json          the stream, and result.json as its last line
 
-exit codes: 0 done · 12 locked · 13 needs root · 21-40 as `edgefl up` · 50-60 as `edgefl run`
+exit codes: 0 done · 13 needs root · 10-40 as `edgefl up` · 50-61 as `edgefl run`
 """
 
 

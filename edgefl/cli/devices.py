@@ -23,7 +23,8 @@ examples:
   edgefl devices edge-07              its facts, certificate, budget, isolation, and every flag with its evidence
   edgefl devices --json | jq '.devices[] | select(.state == "suspect") | .name'
 
-exit codes: 0 done · 2 no such device · 14 not provisioned · 60 the coordinator does not answer
+exit codes: 0 done · 2 no such device · 14 not provisioned · 33 the authority's key does not open
+            60 the coordinator does not answer
 """
 _COLUMNS = ("DEVICE", "STATE", "ROUND", "ACC", "LOSS", "SAMPLES", "ε SPENT / LIMIT", "TRUST", "CERT", "UP/DOWN", "CPU", "SEEN")
 _TONES = {"suspect": "red", "offline": "red", "quarantined": "red", "training": "cyan", "waiting": "green", "online": "green"}

@@ -25,7 +25,8 @@ examples:
   edgefl doctor edge-03       one device, from the wire up
   edgefl doctor --json        every check with its verdict and fix
 
-exit codes: 0 healthy · 14 nothing is provisioned · 70 something is wrong, with its fix
+exit codes: 0 healthy · 2 no such host · 14 nothing is provisioned · 32 the bundle is damaged
+            70 something is wrong, with its fix
 """
 _SIGNS = {"good": "[green]✔[/]", "bad": "[red]✖[/]", "skipped": "[dim]·[/]"}
 

@@ -21,8 +21,15 @@ examples:
   edgefl down
   edgefl down --yes --json    without a question, for CI
 
-exit codes: 0 gone · 12 locked · 22 Terraform · 31 Ansible
+exit codes: 0 gone · 2 nobody to ask, and no --yes · 12 locked · 20 no Terraform · 21 a host does not answer · 22 Terraform
+            23 a lab host · 31 Ansible · 130 the answer was no
 """
+
+
+class NobodyToAsk(EdgeflError):
+    """Without a terminal nobody can say yes."""
+
+    exit_code = ExitCode.USAGE
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,5 +59,5 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
 
 def _confirmed(what: str, *, interactive: bool) -> bool:
     if not interactive:
-        raise EdgeflError(f"down would {what}, and there is nobody to ask", hint="edgefl down --yes")
+        raise NobodyToAsk(f"down would {what}, and there is nobody to ask", hint="edgefl down --yes")
     return input(f"This will {what}. Go on? [y/N] ").strip().lower() in ("y", "yes")

@@ -23,7 +23,8 @@ examples:
   edgefl logs -f coordinator edge-03        follow two hosts; Ctrl-C ends it
   edgefl logs --json | jq -r .message
 
-exit codes: 0 done · 2 no such host · 14 not provisioned · 21 a device does not answer · 60 the coordinator does not answer
+exit codes: 0 done · 2 no such host · 14 not provisioned · 21 a device does not answer · 33 the authority's key does not open
+            60 the coordinator does not answer
 """
 
 

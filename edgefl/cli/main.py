@@ -36,6 +36,10 @@ exit codes: 0 done · 2 usage · 10 site.yaml · 21 a host does not answer · 40
             docs/exit-codes.md has them all
 """
 
+_ANY = """\
+            any command: 1 nobody foresaw it · 2 usage · {site}130 stopped; docs/exit-codes.md has them all
+"""
+
 
 class Command(Protocol):
     """What a file of edgefl/cli offers. `SITE = True` gives it `--site`."""
@@ -96,6 +100,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
         if getattr(command, "SITE", False):
             child.add_argument("--site", type=Path, default=Path(), metavar="DIR", help="directory of site.yaml (default: here)")
         command.configure(child)
+        child.epilog = f"{child.epilog}{_ANY.format(site='10 site.yaml · ' if getattr(command, 'SITE', False) else '')}"
         child.add_argument("--json", action="store_true", help="one JSON object a line; the last one is the result")
     return parser
 

@@ -29,8 +29,8 @@ examples:
   edgefl models rollback --undo          the next run starts from the task's own model again
   edgefl models list --json | jq '.models[] | [.name, .metrics.accuracy]'
 
-exit codes: 0 done · 2 no such model (the nearest is named) · 14 not provisioned · 52 a model is damaged
-            60 the coordinator does not answer
+exit codes: 0 done · 2 no such model (the nearest is named) · 14 not provisioned · 33 the authority's key does not open
+            52 a model is damaged · 60 the coordinator does not answer
 """
 _ACTIONS = {
     "list": "every version that the coordinator keeps, oldest first",

@@ -20,7 +20,8 @@ examples:
   edgefl plan
   edgefl plan --json | jq 'select(.changed)'
 
-exit codes: 0 shown, whether or not anything would change · 10 site.yaml · 11 task · 12 locked · 20-22 Terraform · 31 Ansible
+exit codes: 0 shown, whether or not anything would change · 11 task · 12 locked · 20 no Terraform · 21 a host does not answer
+            22 Terraform · 30 not fit · 31 Ansible · 32 bundle · 33 the authority's key does not open
 """
 
 

@@ -26,7 +26,8 @@ examples:
   edgefl rounds --json | jq '.rounds[] | [.number, .accuracy, .seconds.train]'
 
 seconds by stage: send (model out), start (a device picks it up), train, upload, score, aggregate, evaluate
-exit codes: 0 done · 2 no such round · 14 not provisioned · 60 the coordinator does not answer · 61 the journal was tampered with
+exit codes: 0 done · 2 no such round, or nothing to record · 14 not provisioned · 33 the authority's key does not open
+            60 the coordinator does not answer · 61 the journal was tampered with
 """
 
 

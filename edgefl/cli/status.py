@@ -20,7 +20,8 @@ examples:
   edgefl status --json | jq .attention
   edgefl status || notify-send "the federation needs you"
 
-exit codes: 0 healthy · 14 not provisioned · 60 the coordinator does not answer · 61 the journal was tampered with
+exit codes: 0 healthy · 14 not provisioned · 33 the authority's key does not open · 60 the coordinator does not answer
+            61 the journal was tampered with
             70 something needs attention: a device offline, flagged or out of budget, a certificate about to end, a failed run
 """
 

@@ -17,7 +17,8 @@ examples:
   edgefl stop
   edgefl stop --why "wrong data on edge-03"    kept in the audit log
 
-exit codes: 0 stopping, or no run is going · 14 not provisioned · 60 the coordinator does not answer
+exit codes: 0 stopping, or no run is going · 14 not provisioned · 33 the authority's key does not open · 52 Flower refused
+            60 the coordinator does not answer
 """
 
 

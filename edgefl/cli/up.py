@@ -21,7 +21,9 @@ examples:
   edgefl up --site clinic --json    one event a line, for CI
   EDGEFL_PASSPHRASE=… edgefl up     when the authority's keys are encrypted
 
-exit codes: 0 stands and is proven · 10 site.yaml · 12 locked · 21-23 hosts · 30 not fit · 31 Ansible · 40 not isolated
+exit codes: 0 stands and is proven · 11 task · 12 locked · 13 needs root · 20 no Terraform · 21 a host does not answer
+            22 Terraform · 23 a lab host · 30 not fit · 31 Ansible · 32 bundle · 33 the authority · 40 not isolated
+            60 the coordinator does not answer
 """
 
 

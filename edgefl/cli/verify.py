@@ -20,7 +20,8 @@ examples:
   edgefl verify --last             show the last proof, after checking its signature
   edgefl verify --json --last      every path with what was seen
 
-exit codes: 0 isolated · 14 nothing is provisioned · 21 a host does not answer · 40 a path is not as the site says
+exit codes: 0 isolated · 2 no such host · 14 nothing is provisioned · 21 a host does not answer
+            40 a path is not as the site says
 """
 
 

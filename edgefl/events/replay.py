@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edgefl.errors import EdgeflError
+from edgefl.errors import EdgeflError, ExitCode
 from edgefl.events import chain
 from edgefl.events.chain import Head, JournalBroken
 from edgefl.events.journal import Journal
@@ -23,7 +23,9 @@ State = TypeVar("State")
 
 
 class RecordingInvalid(EdgeflError):
-    """The file is no recording of a journal."""
+    """The file is no recording of a journal, or there is nothing to record."""
+
+    exit_code = ExitCode.USAGE
 
 
 class Header(BaseModel):

@@ -41,6 +41,12 @@ class RoleRefused(Refused):
     http_status = 403
 
 
+class RunImpossible(Refused):
+    """A run cannot be as it was asked for."""
+
+    exit_code = ExitCode.USAGE
+
+
 class RunActive(Refused):
     """One run at a time."""
 

@@ -16,7 +16,7 @@ from edgefl.federation.hostconfig import HostConfig
 from edgefl.federation.rounds import Plan, RunInvalid, plan
 from edgefl.monitor.control import Control, FlowerRun, Node
 from edgefl.monitor.device import DeviceRow
-from edgefl.monitor.errors import QuorumMissing, Refused, RunActive
+from edgefl.monitor.errors import QuorumMissing, Refused, RunActive, RunImpossible
 from edgefl.site.model import Run
 
 Value = bool | int | float | str
@@ -30,19 +30,19 @@ OWN = frozenset({"rounds", "deadline_s", "seed", "quorum"})
 def configuration(host: HostConfig, overrides: Mapping[str, Any]) -> dict[str, Value]:
     """Flower's run configuration for these overrides; what is not overridden, the ServerApp takes from host.json.
 
-    Raises Refused, naming what is wrong.
+    Raises RunImpossible, naming what is wrong.
     """
     options = {name: value for name, value in overrides.items() if name in OPTIONS}
     fields = {name: value for name, value in overrides.items() if name not in OPTIONS}
     if fixed := sorted(fields.keys() & (Run.model_fields.keys() - OWN)):
-        raise Refused(f"{fixed[0]} is the site's, not one run's", hint="change site.yaml and run: edgefl up")
+        raise RunImpossible(f"{fixed[0]} is the site's, not one run's", hint="change site.yaml and run: edgefl up")
     try:
         run = Run.model_validate({**host.run.model_dump(), **fields})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         known = ", ".join([*sorted(OWN), *sorted(OPTIONS)])
-        raise Refused(f"a run cannot have {name}: {first['msg']}", hint=f"a run has {known}") from error
+        raise RunImpossible(f"a run cannot have {name}: {first['msg']}", hint=f"a run has {known}") from error
     given: dict[str, Value] = {
         "rounds": run.rounds,
         "deadline-s": run.deadline_s,
@@ -54,15 +54,16 @@ def configuration(host: HostConfig, overrides: Mapping[str, Any]) -> dict[str, V
 
 
 def planned(host: HostConfig, config: Mapping[str, Value], before: Plan | None = None) -> Plan:
-    """What the ServerApp will make of it. before: the plan of the run that it goes on from. Raises Refused where the ServerApp
-    would fail.
+    """What the ServerApp will make of it. before: the plan of the run that it goes on from.
+
+    Raises RunImpossible where the ServerApp would fail.
     """
     try:
         return plan(host, config, "next", before=before)
     except RunInvalid as error:
-        raise Refused(error.what, hint=error.hint) from error
+        raise RunImpossible(error.what, hint=error.hint) from error
     except (TypeError, ValueError) as error:
-        raise Refused(f"the run's options make no sense: {error}") from error
+        raise RunImpossible(f"the run's options make no sense: {error}") from error
 
 
 def require_quorum(needed: int, devices: Iterable[str], nodes: Iterable[Node], rows: Mapping[str, DeviceRow]) -> None:
@@ -100,7 +101,7 @@ class Runs:
     ) -> str:
         """Start a run and return its id. before: the plan of the run that it goes on from.
 
-        Raises Refused, RunActive, QuorumMissing, or what Flower said.
+        Raises RunImpossible, RunActive, QuorumMissing, or what Flower said.
         """
         config = configuration(self._host, overrides)
         intended = planned(self._host, config, before)

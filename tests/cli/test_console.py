@@ -92,7 +92,7 @@ def test_a_recording_is_shown_on_a_terminal_until_q(recording: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "code", "says"),
     [
-        (["--replay", "no.ndjson"], 1, "is not a recording"),
+        (["--replay", "no.ndjson"], 2, "is not a recording"),
         (["--theme", "sepia", "--replay", "run.ndjson"], 2, "edgefl-light"),
         ([], 10, "edgefl init"),
     ],
