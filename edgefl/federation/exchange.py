@@ -183,11 +183,17 @@ class Pending:
 
 def explained(code: int, reason: str | None) -> str:
     """What Flower's error reply means for the operator."""
+    # Flower's own words for these are the same each time, and guess at causes that edgefl knows better.
+    unspoken = {
+        3: "no reply came in time",
+        4: "no reply came in time",
+        5: "the device went offline during the round",
+    }
+    if code in unspoken:
+        return unspoken[code]
     meanings = {
         1: "the app could not be loaded on the device",
         2: "the app failed on the device",
-        3: "no reply came in time",
-        5: "the device went offline during the round",
         8: "the training process on the device was killed",
     }
     meaning = meanings.get(code, f"error {code}")

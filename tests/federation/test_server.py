@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from edgefl.federation.exchange import explained
 from edgefl.federation.flower import patches
 from edgefl.federation.rounds import QuorumMissing, RunInvalid
 from edgefl.federation.server import device_names, ending
@@ -39,11 +38,3 @@ def test_an_unreadable_list_of_names_fails_the_run_with_the_reason(tmp_path: Pat
         (tmp_path / "nodes.json").write_text(text)
     with pytest.raises(RunInvalid, match="which node is which device"):
         device_names(tmp_path / "nodes.json")
-
-
-@pytest.mark.parametrize(
-    ("code", "reason", "says"),
-    [(5, "", "went offline"), (8, "crashed", "was killed: crashed"), (2, "x", "failed on the device: x"), (99, None, "error 99")],
-)
-def test_flowers_error_replies_are_put_into_words(code: int, reason: str | None, says: str) -> None:
-    assert says in explained(code, reason)

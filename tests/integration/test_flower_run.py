@@ -9,6 +9,7 @@ import shutil
 import signal
 import ssl
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,30 @@ def test_a_stopped_run_is_told_and_another_goes_on_from_its_last_model(federatio
     assert fed.finish(resumed).outcome == "completed"
     assert [entry["round"] for entry in bodies(fed.events(resumed), "round_finished")] == [last + 1]
     assert not fed.register(), "registering again changes nothing"
+
+
+def test_a_device_that_misses_the_deadline_costs_the_round_its_own_update_and_is_asked_again(
+    federation: Made, tmp_path: Path
+) -> None:
+    hold, deadline_s = tmp_path / "hold", 25.0
+    hold.touch()
+    fed = federation(environment={"edge-3": {"TEST_HOLD": str(hold)}}, run={"rounds": 2, "deadline_s": deadline_s})
+    run = fed.start_run()
+    fed.wait_until("edge-3 is given up on", lambda: bool(bodies(fed.events(run), "device_dropped")))
+    hold.unlink()
+    assert fed.finish(run).outcome == "completed", fed.log("superexec")
+    events = fed.events(run)
+    (dropped,) = bodies(events, "device_dropped")
+    assert (dropped["round"], dropped["device"]) == (1, "edge-3")
+    assert dropped["reason"] in {"no reply within 25 s", "no reply came in time"}, "edgefl's clock and Flower's end together"
+    first, second = bodies(events, "round_finished")
+    assert (sorted(first["participants"]), first["dropped"]) == (["edge-1", "edge-2"], ["edge-3"])
+    assert (sorted(second["participants"]), second["dropped"]) == (NAMES, [])
+    late = [entry["round"] for entry in bodies(events, "update_received") if entry["device"] == "edge-3"]
+    assert late == [2], "what came after the deadline counts nowhere"
+    at = {event["body"]["type"]: datetime.fromisoformat(event["at"]) for event in events if event["round"] == 1}
+    waited_s = (at["device_dropped"] - at["round_started"]).total_seconds()
+    assert deadline_s - 1 < waited_s < deadline_s + 15
 
 
 def test_asynchronously_a_slow_device_holds_nobody_back_and_its_late_update_still_counts(
