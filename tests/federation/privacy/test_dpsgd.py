@@ -1,12 +1,20 @@
-"""The noise of differential privacy cannot be guessed by trying seeds."""
+"""One record moves a private step by its bound at most, and the noise is as large as was charged and cannot be guessed."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils import parameters_to_vector
+from torch.utils.data import TensorDataset
 
 from edgefl.federation.privacy import dpsgd
+from edgefl.federation.privacy.plan import PrivacyPlan, PrivacyTerms
+
+RECORDS, FEATURES = 64, 50
 
 
 def noise(monkeypatch: pytest.MonkeyPatch, entropy: bytes) -> torch.Tensor:
@@ -30,3 +38,60 @@ def test_the_noise_is_standard_normal_and_new_each_time() -> None:
     for drawn in (one, two):
         assert abs(float(drawn.mean())) < 0.02
         assert abs(float(drawn.std()) - 1) < 0.02
+
+
+def planned(*, sigma: float, norm: float = 0.7, rate: float = 1.0, steps: int = 1) -> PrivacyPlan:
+    """What `private` is given; the noise is said, not solved for."""
+    return PrivacyPlan(PrivacyTerms(8.0, 4.0, 1e-5, norm, 10), RECORDS, rate, steps, sigma)
+
+
+def moved(records: TensorDataset, plan: PrivacyPlan, rate: float) -> torch.Tensor:
+    """How far training moves a small network, always from the same start, as one vector; every sampled batch is a step."""
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Linear(FEATURES, 100), nn.Tanh(), nn.Linear(100, 60), nn.Tanh(), nn.Linear(60, 2))
+    start = parameters_to_vector(network.parameters()).detach().clone()
+    training = dpsgd.private(network, torch.optim.SGD(network.parameters(), rate), nn.CrossEntropyLoss(), records, plan)
+    for x, y in training.batches:
+        training.optimizer.zero_grad()
+        training.loss(training.model(x), y).backward()
+        training.optimizer.step()
+    return parameters_to_vector(network.parameters()).detach() - start
+
+
+@pytest.fixture
+def records() -> TensorDataset:
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(RECORDS, FEATURES, generator=generator)
+    return TensorDataset(x, (x[:, 0] > 0).long())
+
+
+@pytest.mark.parametrize("huge", [1e3, 1e6])
+def test_one_record_moves_a_step_by_its_bound_and_no_more_however_huge_it_is(records: TensorDataset, huge: float) -> None:
+    rate, plan = 0.5, planned(sigma=0.0)
+    x, y = (tensor.clone() for tensor in records.tensors)
+    x[-1] *= huge
+    with_it, without = (moved(TensorDataset(x[:end], y[:end]), plan, rate) for end in (RECORDS, RECORDS - 1))
+    bound = rate * plan.terms.max_grad_norm / plan.expected_batch
+    influence = float((with_it - without).norm())
+    assert influence <= bound * 1.001
+    assert influence > bound * 0.99, "it is clipped to the bound, not away: the test would see a bound that is twice as large"
+    assert float(with_it.norm()) <= RECORDS * bound * 1.001, "nor do all of them together move more than a bound each"
+
+
+def test_batches_without_records_are_noise_of_the_size_that_was_charged_and_nothing_else(records: TensorDataset) -> None:
+    rate, steps = 2e-7, 16
+    plan = planned(sigma=1.3, rate=1e-9, steps=steps)
+    drift = moved(records, plan, rate)
+    expected = rate * plan.sigma * plan.terms.max_grad_norm / plan.expected_batch * math.sqrt(steps)
+    sampling_error = 1 / math.sqrt(2 * drift.numel())
+    assert float(drift.std()) == pytest.approx(expected, rel=5 * sampling_error)
+    assert abs(float(drift.mean())) < 5 * expected / math.sqrt(drift.numel())
+
+
+def test_noise_comes_on_top_of_what_the_records_say(records: TensorDataset) -> None:
+    rate, sigma = 0.5, 2.0
+    quiet, noisy = (moved(records, planned(sigma=strength), rate) for strength in (0.0, sigma))
+    plan = planned(sigma=sigma)
+    expected = rate * sigma * plan.terms.max_grad_norm / plan.expected_batch
+    noise_ = noisy - quiet
+    assert float(noise_.std()) == pytest.approx(expected, rel=5 / math.sqrt(2 * noise_.numel()))
