@@ -1,13 +1,11 @@
-"""Terms, and what is refused because it would promise nothing; what `edgefl check` asks beforehand."""
+"""Terms, and what is refused because it would promise nothing."""
 
-import json
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 
-from edgefl.federation.privacy.cost import main, round_cost
 from edgefl.federation.privacy.plan import PrivacyRefused, PrivacyTerms, plan, shape_of
 
 PARAMETERS = {"batch_size": 512, "local_epochs": 4.0}
@@ -71,23 +69,6 @@ def test_terms_that_promise_nothing_are_refused(terms: PrivacyTerms, records: in
 def test_decorative_noise_is_refused_for_a_round_as_for_a_run(rounds: int, records: int) -> None:
     with pytest.raises(PrivacyRefused, match="decorative"):
         plan(PrivacyTerms(5000, 1000, 1e-6, 1.0, rounds), records, PARAMETERS)
-
-
-@pytest.mark.slow
-def test_a_limit_below_one_rounds_cost_is_known_beforehand() -> None:
-    cost = round_cost(TERMS, 4000, PARAMETERS)
-    assert cost.fits
-    assert cost.rounds > 10
-    poor = round_cost(PrivacyTerms(cost.round_cost * 0.9, 4.0, 1e-5, 1.0, 10), 4000, PARAMETERS)
-    assert not poor.fits
-    assert poor.rounds == 0
-
-
-def test_the_cost_program_prints_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--records", "4000", "--parameters", json.dumps(PARAMETERS)]) == 0
-    assert json.loads(capsys.readouterr().out)["fits"] is True
-    assert main(["--records", "4"]) == 51
-    assert json.loads(capsys.readouterr().out)["error"] == "PrivacyRefused"
 
 
 def test_terms_are_known_without_torch() -> None:
