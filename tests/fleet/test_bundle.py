@@ -15,7 +15,7 @@ from edgefl.errors import ExitCode
 from edgefl.fleet import bundle, debs, store
 from edgefl.fleet.bundle import Bundle, BundleInvalid
 from edgefl.fleet.wheels import BundleUnbuildable, WheelSpec
-from edgefl.progress import Finished, Progress, Warned
+from edgefl.progress import Finished, Progress, Step, Warned
 from edgefl.site.model import Device, Site
 
 if TYPE_CHECKING:
@@ -112,11 +112,19 @@ async def test_a_failed_build_leaves_the_old_bundle_alone(site: Site, tmp_path: 
 @pytest.mark.slow
 async def test_a_cancelled_build_goes_on_with_the_next_call(site: Site, tmp_path: Path) -> None:
     shutil.rmtree(layout.cache())
-    task = asyncio.create_task(build(site, tmp_path / "b"))
-    await asyncio.sleep(0.3)
+    fetching = asyncio.Event()
+
+    async def gather() -> None:
+        async for event in bundle.build(site, tmp_path / "b"):
+            if isinstance(event, Step):
+                fetching.set()
+
+    task = asyncio.create_task(gather())
+    await asyncio.wait_for(fetching.wait(), 300)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert not (tmp_path / "b").exists()
     await build(site, tmp_path / "b")
     Bundle.load(tmp_path / "b").verify()
 
