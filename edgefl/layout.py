@@ -43,7 +43,8 @@ STATE = Path("/var/lib/edgefl")
 JOURNAL = STATE / "journal" / "journal.db"
 """The append-only, hash-chained event log (SQLite, WAL)."""
 MODELS = STATE / "models"
-"""<run>/<round>: every global model with its record (federation/checkpoint.py)."""
+"""<run>/<round>: every global model with its record (federation/checkpoint.py). privacy/: the ledger of what was given out, where
+whole devices are protected (federation/privacy/release.py)."""
 LEDGER = STATE / "ledger" / "ledger.db"
 """The device's own record of epsilon spent."""
 FEEDBACK = STATE / "app" / "feedback.safetensors"

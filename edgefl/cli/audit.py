@@ -79,7 +79,7 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
 
 def _with_own(mode: str, epsilon: float) -> list[float]:
     """The usual claims, and the site's own."""
-    return sorted({*_epsilons(_EPSILONS), *([epsilon] if mode != "none" else [])})
+    return sorted({*_epsilons(_EPSILONS), *([epsilon] if mode == "dp-sgd" else [])})
 
 
 def _epsilons(text: str) -> list[float]:

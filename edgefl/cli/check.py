@@ -42,7 +42,8 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     from edgefl.operations.task import prove_task
 
     await prove_task(site)
-    privacy = f"ε {site.privacy.epsilon_per_run:g} of {site.privacy.epsilon_limit:g}" if site.privacy.mode != "none" else "off"
+    budget = f"ε {site.privacy.epsilon_per_run:g} of {site.privacy.epsilon_limit:g}"
+    privacy = {"dp-sgd": budget, "client": f"{budget} for whole devices", "none": "off"}[site.privacy.mode]
     out.result(
         {
             "site": site.name,

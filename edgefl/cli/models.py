@@ -126,7 +126,8 @@ def page(card: Mapping[str, Any]) -> RenderableType:
     from edgefl.console.figures import number, size
 
     lineage, journal, privacy = card["lineage"], card["lineage"]["journal"], card["privacy"]
-    spent = [f"{name} {said['spent']:.3f}/{said['limit']:g}" for name, said in privacy["devices"].items()]
+    ledgers = {**privacy["devices"], **({"the models": privacy["models"]} if privacy.get("models") else {})}
+    spent = [f"{name} {said['spent']:.3f}/{said['limit']:g}" for name, said in ledgers.items()]
     facts = [
         ("model", f"{card['sha256']}  {size(card['bytes'])}  {_time(card['at'])}"),
         ("metrics", ", ".join(f"{name} {number(value, 4)}" for name, value in card["metrics"].items()) or "not measured"),

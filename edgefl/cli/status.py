@@ -53,6 +53,7 @@ def summary(status: Status) -> dict[str, object]:
     measured = [row for row in state.rounds if row.accuracy is not None]
     lost = [row for row in state.rounds if row.loss is not None]
     ends = [one.not_after for one in state.certificates.values() if not one.revoked and one.role != "operator"]
+    budgets = [*(row.epsilon for row in rows), *([state.models] if state.models else [])]
     return {
         "site": state.site,
         "seq": state.seq,
@@ -65,7 +66,7 @@ def summary(status: Status) -> dict[str, object]:
         "devices": len(rows),
         "online": sum(bool(row.connected) for row in rows),
         "quorum": status.quorum,
-        "epsilon_spent_max": max((row.epsilon.spent for row in rows), default=0.0),
+        "epsilon_spent_max": max((budget.spent for budget in budgets), default=0.0),
         "flagged": [row.name for row in rows if row.suspect],
         "isolated": sum(row.isolation is not None and row.isolation.holds for row in rows),
         "certificates_end_at": min(ends) if ends else None,

@@ -8,7 +8,7 @@ from math import isfinite
 from statistics import median, quantiles
 
 from edgefl.console.widgets.canvas import Series
-from edgefl.monitor.device import Certificate, DeviceRow
+from edgefl.monitor.device import Certificate, DeviceRow, Epsilon
 from edgefl.monitor.round import RoundRow, UpdateRow
 from edgefl.monitor.state import FederationState
 
@@ -65,10 +65,10 @@ def flagged(state: FederationState) -> list[DeviceRow]:
     return [row for row in members(state) if row.suspect or any(flag.run == run for flag in row.flags)]
 
 
-def most_spent(state: FederationState) -> DeviceRow | None:
-    """The device nearest to its epsilon limit; None while no device has reported a limit."""
-    limited = [row for row in members(state) if row.epsilon.limit]
-    return max(limited, key=lambda row: row.epsilon.share, default=None)
+def most_spent(state: FederationState) -> Epsilon | None:
+    """The budget nearest to its limit, of the devices and the coordinator; None while no limit is known."""
+    budgets = [*(row.epsilon for row in members(state)), *([state.models] if state.models else [])]
+    return max((budget for budget in budgets if budget.limit), key=lambda budget: budget.share, default=None)
 
 
 def first_to_expire(state: FederationState) -> Certificate | None:

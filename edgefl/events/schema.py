@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapt
 
 from edgefl.events.body import Body as Body  # noqa: PLC0414  # who imports events, imports this from here
 from edgefl.events.body import Unrecognised
+from edgefl.events.spending import ModelPrivacySpent as ModelPrivacySpent  # noqa: PLC0414
+from edgefl.events.spending import PrivacyRefused as PrivacyRefused  # noqa: PLC0414
+from edgefl.events.spending import PrivacySpent as PrivacySpent  # noqa: PLC0414
 
 Reason = Literal["not_finite", "shape", "keys", "samples", "metrics", "undecodable"]
 Verdict = Literal["accept", "down-weight", "reject"]
@@ -165,31 +168,6 @@ class SumScored(Body):
     norm: float
     cosine: float
     reason: str = ""
-
-
-class PrivacySpent(Body):
-    """A copy of what the device's own ledger says after a round; the device is the authority."""
-
-    type: Literal["privacy_spent"] = "privacy_spent"
-    device: str
-    spent: float
-    limit: float
-    delta: float
-    sigma: float
-    sampling_rate: float
-    run_spent: float
-    rounds_left: int | None = None
-
-
-class PrivacyRefused(Body):
-    """The device refused a round that its budget does not cover."""
-
-    type: Literal["privacy_refused"] = "privacy_refused"
-    device: str
-    spent: float
-    limit: float
-    cost: float
-    reason: str
 
 
 class RoundFinished(Body):
@@ -349,6 +327,7 @@ KnownBody = Annotated[
     | SumScored
     | PrivacySpent
     | PrivacyRefused
+    | ModelPrivacySpent
     | RoundFinished
     | RoundSkipped
     | RunFinished

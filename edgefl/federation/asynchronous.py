@@ -86,8 +86,8 @@ class Asynchronous:
         run = self.run
         for device, node in devices.items():
             turn = self.turns.get(device, 0) + 1
-            # With privacy a device trains no more often than its terms planned for a run.
-            spent = run.host.privacy.mode != "none" and turn > run.plan.rounds
+            # With privacy of its own a device trains no more often than its terms planned for a run.
+            spent = run.host.privacy.mode == "dp-sgd" and turn > run.plan.rounds
             if device in self.flights or device in self.early or spent or device in received.dropped:
                 continue
             request = TrainRequest(

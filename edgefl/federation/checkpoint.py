@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgefl.errors import EdgeflError, ExitCode
-from edgefl.events.schema import AnyBody, PrivacySpent, RoundFinished
+from edgefl.events.schema import AnyBody, ModelPrivacySpent, PrivacySpent, RoundFinished
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +40,8 @@ class Version(BaseModel):
     training: the first of the runs that went on from one another; all of them are one training to the devices.
     parent: the version (`run/round`) that this one was trained from, with its hash; empty where the task made it.
     journal_seq, journal_hash: the journal's head when the record was written. said: what the journal says of the round, its
-    result last. privacy: each device's latest copy of its ledger. The rest is the coordinator's memory after this round.
+    result last. privacy: each device's latest copy of its ledger; released: the coordinator's, where it protects whole devices.
+    The rest is the coordinator's memory after this round.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
@@ -62,6 +63,7 @@ class Version(BaseModel):
     journal_hash: str
     said: list[AnyBody] = Field(default_factory=list)
     privacy: dict[str, PrivacySpent] = Field(default_factory=dict)
+    released: ModelPrivacySpent | None = None
     plan: dict[str, Any] = Field(default_factory=dict)
     reputation: dict[str, dict[str, Any]] = Field(default_factory=dict)
     claimed: dict[str, int] = Field(default_factory=dict)
@@ -166,16 +168,16 @@ class Models:
         """Put a model and its moments on the disk; they count when `commit` returns. Raises CheckpointUnusable."""
         model = _saved(arrays, {"run": run, "round": str(round_)})
         path = self.path(run, round_)
-        _write(path, model)
+        write(path, model)
         remembered = b""
         if moments:
             remembered = _saved(moments, {"run": run, "round": str(round_)})
-            _write(path.with_suffix(MOMENTS), remembered)
+            write(path.with_suffix(MOMENTS), remembered)
         return Staged(run, round_, path, _hash(model), len(model), _hash(remembered) if moments else "")
 
     def commit(self, version: Version) -> None:
         """Make a staged version count: all of it or nothing. Raises CheckpointUnusable."""
-        _write(self.path(version.run, version.round, RECORD), _sealed(version))
+        write(self.path(version.run, version.round, RECORD), _sealed(version))
         for path in (self.root / version.run).glob(f"*{MOMENTS}"):
             if path.name != f"{version.round}{MOMENTS}":  # nothing goes on from an earlier round any more
                 path.unlink(missing_ok=True)
@@ -244,8 +246,11 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file in one step that survives a power cut; its directory is made where it is missing."""
+def write(path: Path, content: bytes) -> None:
+    """Replace a file in one step that survives a power cut; its directory is made where it is missing.
+
+    Raises CheckpointUnusable.
+    """
     fresh = path.with_name(path.name + DRAFT)
     try:
         if not path.parent.is_dir():

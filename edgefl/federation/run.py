@@ -29,6 +29,7 @@ from edgefl.federation.compression.downlink import Downlink
 from edgefl.federation.exchange import Arrival, Exchange
 from edgefl.federation.hostconfig import HostConfig, Places
 from edgefl.federation.messages import Failed, Refused, Trained, TrainRequest
+from edgefl.federation.privacy.release import ClientPrivacy
 from edgefl.federation.privacy.witness import Witness
 from edgefl.federation.question import Question
 from edgefl.federation.received import Read, Received, measure, reader
@@ -67,6 +68,7 @@ class Run:
     witness: Witness
     downlink: Downlink
     secure: SecureRounds | None = None
+    clients: ClientPrivacy | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     history: History = field(default_factory=History)
     choice: Choice = field(default_factory=Choice)
@@ -95,6 +97,9 @@ class Run:
             witness=Witness.of(journal.records(kind="privacy_spent")),
             downlink=Downlink(host.compression, left=found.memory.left),
             secure=secure_rounds(host.secure),
+            clients=ClientPrivacy.open(
+                host, found.plan, places.models, found.memory.released, journal.records(kind="model_privacy_spent")
+            ),
             history=History.told_by(journal),
         )
         if host.run.mode == "asynchronous":
@@ -332,8 +337,13 @@ class Run:
             return None
         deltas = np.stack([received.deltas.pop(device) for device in devices])
         samples = np.array([received.updates[device].samples for device in devices], dtype=np.int64)
-        deltas, samples = weighed(self.rule.name, deltas, samples, [received.weights.get(device, 1.0) for device in devices])
+        weights = [received.weights.get(device, 1.0) for device in devices]
+        deltas, samples = weighed(self.rule.name, deltas, samples, weights)
         aggregate = self.rule.aggregate(deltas, devices, samples, self.memory.reputation)
+        if self.clients is not None:  # its scores are of what came; what the model moves by is this
+            step, released = self.clients.step(deltas, weights, round_)
+            aggregate, self.memory = replace(aggregate, delta=step), replace(self.memory, released=released)
+            self.say(released, round_=round_)
         if not np.isfinite(aggregate.delta).all():
             self.skip(round_, f"the rule {self.rule.name} gave a model that is not finite", devices)
             return None

@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgefl.events.journal import Journal
-from edgefl.events.schema import AnyBody, PrivacySpent, RoundFinished
+from edgefl.events.schema import AnyBody, ModelPrivacySpent, PrivacySpent, RoundFinished
 from edgefl.federation import rounds
 from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.vectors import Template, Vector
@@ -36,7 +36,8 @@ class Memory:
     """What the coordinator takes from one round to the next, besides the model.
 
     left: what quantising the step on its way down left out, (p,) float32; None where nothing is quantised.
-    claimed: what each device said of its records first. privacy: each device's latest copy of its ledger.
+    claimed: what each device said of its records first. privacy: each device's latest copy of its ledger. released: what the
+    coordinator's own ledger said last, where it protects whole devices.
     """
 
     reputation: Reputation
@@ -44,6 +45,7 @@ class Memory:
     claimed: dict[str, int] = field(default_factory=dict)
     privacy: dict[str, PrivacySpent] = field(default_factory=dict)
     left: Vector | None = None
+    released: ModelPrivacySpent | None = None
 
 
 @dataclass(slots=True)
@@ -89,6 +91,7 @@ class Saving:
             journal_hash=head.hash,
             said=list(said),
             privacy=memory.privacy,
+            released=memory.released,
             plan=asdict(self.plan),
             reputation=memory.reputation.as_dict(),
             claimed=memory.claimed,
@@ -181,7 +184,7 @@ def _remembered(last: Version, memory: Memory, models: Models, size: int) -> Mem
         optimiser = Optimiser.restored(settings, last.steps, vectors, size)
     except OptimiserMismatch as error:
         raise RunInvalid(f"run {last.run} cannot be resumed: {error}") from error
-    return Memory(memory.reputation, optimiser, dict(last.claimed), dict(last.privacy), left)
+    return Memory(memory.reputation, optimiser, dict(last.claimed), dict(last.privacy), left, last.released)
 
 
 def _fitting(arrays: dict[str, NDArray[Any]], fresh: Arrays, version: Version, task: Task) -> dict[str, NDArray[Any]]:

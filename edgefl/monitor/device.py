@@ -64,7 +64,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Epsilon:
-    """A copy of the device's ledger; `refused` says why it refused its last round, empty when it did not."""
+    """A copy of a ledger, a device's or the coordinator's; `refused`: why a device refused its last round, empty if not."""
 
     spent: float = 0.0
     limit: float | None = None

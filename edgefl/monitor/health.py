@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from edgefl.monitor.device import Certificate, DeviceRow
+from edgefl.monitor.device import Certificate, DeviceRow, Epsilon
 from edgefl.monitor.status import Status
 
 BUDGET_LOW = 0.9
@@ -48,6 +48,10 @@ def _of_coordinator(status: Status) -> Iterator[Concern]:
     run = status.state.run
     if run is not None and run.status == "failed":
         yield Concern(f"run {run.id}", f"failed: {run.reason}", "edgefl logs")
+    spent = status.state.models
+    if spent is not None and run is not None and run.privacy.get("mode") == "client" and _nearly_spent(spent):
+        what = f"have nearly spent their privacy budget: ε {spent.spent:.2f} of {spent.limit:g}"
+        yield Concern("the models", what, "raise privacy.epsilon_limit, or keep the last model")
     for kind, audit in status.state.audits.items():
         if not audit.passed:
             yield Concern(f"{kind} audit", audit.says, f"edgefl audit {kind}")
@@ -68,7 +72,7 @@ def _of_device(row: DeviceRow, status: Status) -> Iterator[Concern]:
         yield Concern(
             row.name, f"refused its last round: {row.epsilon.refused}", "raise privacy.epsilon_limit or go on without it"
         )
-    elif row.epsilon.limit and (row.epsilon.share >= BUDGET_LOW or row.epsilon.rounds_left == 0):
+    elif _nearly_spent(row.epsilon):
         spent = f"ε {row.epsilon.spent:.2f} of {row.epsilon.limit:g}"
         yield Concern(row.name, f"has nearly spent its privacy budget: {spent}", f"edgefl devices {row.name}")
     if row.certificate is not None and (what := _certificate(row.certificate, status.now)):
@@ -77,6 +81,10 @@ def _of_device(row: DeviceRow, status: Status) -> Iterator[Concern]:
         reached = [*(f"reaches {place}" for place in row.isolation.open_forbidden)]
         missed = [*(f"does not reach {place}" for place in row.isolation.closed_required)]
         yield Concern(row.name, f"is not isolated as it must be: {', '.join([*reached, *missed])}", "edgefl verify")
+
+
+def _nearly_spent(budget: Epsilon) -> bool:
+    return bool(budget.limit) and (budget.share >= BUDGET_LOW or budget.rounds_left == 0)
 
 
 def _of_presence(row: DeviceRow, now: datetime) -> Iterator[Concern]:

@@ -116,6 +116,9 @@ def _privacy(status: Status) -> Iterable[Metric]:
         if row.epsilon.limit is not None:
             limit.add_metric([row.name], row.epsilon.limit)
     yield from (spent, limit)
+    if (models := status.state.models) is not None:
+        yield _plain("fl_privacy_models_epsilon_spent", "Epsilon that the coordinator's ledger has spent.", models.spent)
+        yield _plain("fl_privacy_models_epsilon_limit", "Most epsilon that the models may ever spend.", models.limit or 0.0)
 
 
 def _trust(status: Status) -> Iterable[Metric]:

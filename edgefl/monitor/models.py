@@ -252,10 +252,14 @@ def _beside(a: float | None, b: float | None) -> dict[str, float | None]:
 
 
 def _privacy(version: Version) -> dict[str, Any]:
-    """What the devices' own ledgers said when the version was made; `spent` is the most of any device."""
+    """What the devices' own ledgers said when the version was made, and the coordinator's (`models`, None where it has none);
+    `spent` is the most of any of them.
+    """
     devices = {name: said.model_dump(mode="json", exclude={"type", "device"}) for name, said in version.privacy.items()}
-    spent = [said.spent for said in version.privacy.values()]
-    return {"spent": max(spent, default=None), "devices": devices}
+    models, spent = version.released, [said.spent for said in version.privacy.values()]
+    spent += [models.spent] if models else []
+    released = models.model_dump(mode="json", exclude={"type"}) if models else None
+    return {"spent": max(spent, default=None), "devices": devices, "models": released}
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

@@ -57,7 +57,8 @@ def assemble(
     host: HostConfig, journal: Journal, control: Control, fab: Path, models: Path, *, presence_s: float = 2.0
 ) -> Monitor:
     """The service's parts, joined; nothing runs yet."""
-    state = FederationState.enrolled(host.site, host.devices, epsilon_limit=host.privacy.epsilon_limit, site_hash=host.site_hash)
+    limit = host.privacy.epsilon_limit if host.privacy.mode != "client" else None  # then no device has a budget of its own
+    state = FederationState.enrolled(host.site, host.devices, epsilon_limit=limit, site_hash=host.site_hash)
     tail = Tail(journal, state)
     presence = Presence(journal, tail, control, poll_s=presence_s)
     return Monitor(host, tail, presence, Runs(host, fab, journal, control), Streams(tail), Library(Models(models), journal))

@@ -21,6 +21,7 @@ from edgefl.events.schema import (
     CertificateRevoked,
     Event,
     FlagRaised,
+    ModelPrivacySpent,
     RoundFinished,
     RoundSkipped,
     RoundStarted,
@@ -72,7 +73,8 @@ class FederationState:
     run: the current or last one; rounds: its rounds, in order; runs: those before it, oldest first.
     start: the version of the model that the next run starts from; empty: the task's own.
     devices: by name, in the site's order. certificates: the newest by `role/subject`, the devices' included.
-    audits: the newest of each kind.
+    audits: the newest of each kind. models: the coordinator's own ledger, where it protects whole devices; None where it has
+    none.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
@@ -88,6 +90,7 @@ class FederationState:
     devices: dict[str, DeviceRow] = field(default_factory=dict)
     certificates: dict[str, Certificate] = field(default_factory=dict)
     audits: dict[str, Audit] = field(default_factory=dict)
+    models: Epsilon | None = None
     totals: Totals = field(default_factory=Totals)
 
     @classmethod
@@ -113,7 +116,7 @@ class FederationState:
                 return state._round_started(body, event)
             case RoundFinished() | RoundSkipped():
                 return state._round_ended(body, event)
-            case StartChosen() | AuditFinished():
+            case StartChosen() | AuditFinished() | ModelPrivacySpent():
                 return state._noted(body)
             case CertificateIssued():
                 return state._certificate(Certificate.of(body))
@@ -145,9 +148,12 @@ class FederationState:
         """What `to_json` wrote; ValueError when it is something else."""
         return _adapter().validate_json(text)
 
-    def _noted(self, body: StartChosen | AuditFinished) -> FederationState:
+    def _noted(self, body: StartChosen | AuditFinished | ModelPrivacySpent) -> FederationState:
         if isinstance(body, StartChosen):
             return evolve(self, start=body.model)
+        if isinstance(body, ModelPrivacySpent):
+            spent = Epsilon(body.spent, body.limit, body.delta, body.sigma, 1.0, body.run_spent, body.rounds_left)
+            return evolve(self, models=spent)
         return evolve(self, audits={**self.audits, body.audit: Audit(body.at, body.who, body.passed, body.says)})
 
     def _run_started(self, body: RunStarted, event: Event) -> FederationState:

@@ -131,7 +131,7 @@ def _arguments(site: Site, kind: Kind, directories: Sequence[Path], place: Path)
         "byzantine": site.aggregation.byzantine,
     }
     words = [kind, *(f"--{name}={value}" for name, value in named.items()), *(f"--data={path}" for path in directories)]
-    words += ["--no-privacy"] if site.privacy.mode == "none" else []
+    words += ["--no-privacy"] if site.privacy.mode != "dp-sgd" else []
     return [*words, "--sums"] if site.secure.mode != "none" else words
 
 

@@ -53,9 +53,9 @@ async def _planned(site: Site) -> AsyncIterator[Progress]:
 
 async def _budgets(site: Site) -> AsyncIterator[Progress]:
     """What the next run would cost each device, where there is a monitor that knows; without one nothing is spent yet."""
-    from edgefl.operations.budgets import shortages
+    from edgefl.operations.budgets import unlasting
 
-    if site.privacy.mode != "dp-sgd" or not inventory_file(site).exists():
+    if site.privacy.mode == "none" or not inventory_file(site).exists():
         return
     began = time.monotonic()
     yield Started("budgets", "", "whose privacy budget ends before the next run does")
@@ -65,10 +65,11 @@ async def _budgets(site: Site) -> AsyncIterator[Progress]:
     except EdgeflError as error:
         yield Finished("budgets", "", f"not known: {error.what}", seconds=time.monotonic() - began)
         return
-    short = list(shortages(state, [device.name for device in site.devices], site.run.rounds, "budgets"))
+    short = list(unlasting(site, state, site.run.rounds, "budgets"))
     for warning in short:
         yield warning
-    what = f"{len(short)} of {len(site.devices)} devices do not last {site.run.rounds} rounds" if short else "all last the run"
+    budgets = len(site.devices) if site.privacy.mode == "dp-sgd" else 1
+    what = f"{len(short)} of {budgets} do not last {site.run.rounds} rounds" if short else "all last the run"
     yield Finished("budgets", "", what, seconds=time.monotonic() - began)
 
 

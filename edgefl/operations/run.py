@@ -13,6 +13,7 @@ from edgefl.events.schema import (
     DeviceJudged,
     Event,
     FlagRaised,
+    ModelPrivacySpent,
     PrivacyRefused,
     RoundFinished,
     RoundSkipped,
@@ -23,7 +24,7 @@ from edgefl.events.schema import (
     UpdateRejected,
 )
 from edgefl.monitor.state import FederationState
-from edgefl.operations.budgets import shortages
+from edgefl.operations.budgets import unlasting
 from edgefl.operations.fetch import fetch_model
 from edgefl.operations.state import inventory_of
 from edgefl.operations.watch import watching
@@ -59,8 +60,8 @@ async def run(site: Site, overrides: Mapping[str, Any] | None = None) -> AsyncIt
             what = f"run {number} started"
         rounds = int((overrides or {}).get("rounds", site.run.rounds))
         yield Started(STAGE, "", what, total=rounds, detail={"run": number})
-        if after and site.privacy.mode == "dp-sgd":
-            for shortage in shortages(state, [device.name for device in site.devices], rounds, STAGE):
+        if after:
+            for shortage in unlasting(site, state, rounds, STAGE):
                 yield shortage
         ended: RunFinished | None = None
         async with aclosing(cast("AsyncGenerator[Event, None]", monitor.events(after))) as events:
@@ -112,6 +113,9 @@ def progress_of(event: Event, rounds: int) -> Progress | None:
             return Warned(STAGE, body.device, f"round {event.round} without it: {body.reason}")
         case PrivacyRefused():
             return Warned(STAGE, body.device, f"round {event.round} refused by its own budget: {body.reason}")
+        case ModelPrivacySpent():
+            what = f"the models have spent epsilon {body.spent:.2f} of {body.limit:g}; {body.rounds_left} rounds are left"
+            return Step(STAGE, here, what)
         case RoundSkipped():
             return Failed(STAGE, here, "does not count", why=body.reason, hint="edgefl devices")
         case RoundFinished():

@@ -23,7 +23,7 @@ async def prove_task(site: Site) -> None:
     here, the source is read and no more. Raises TaskInvalid with the user's own line.
     """
     ref, root = site.task.module, site.root
-    outline = check_task(ref, root, site.task.parameters, private=site.privacy.mode != "none")
+    outline = check_task(ref, root, site.task.parameters, private=site.privacy.mode == "dp-sgd")
     if find_spec("torch") is None:
         return
     asked = site.task.model_dump_json(include={"parameters", "personal_layers"}) if site.task.personal_layers else "{}"

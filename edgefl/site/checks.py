@@ -121,7 +121,7 @@ def budgets(site: Site) -> Iterator[Mistake]:
     if limit < run:
         what = f"one run costs epsilon {run:g}, more than the limit of {limit:g} that a device may ever spend"
         yield ("privacy", "epsilon_limit"), what, f"raise it to at least {run:g}, or lower epsilon_per_run"
-    for index, device in enumerate(site.devices):
+    for index, device in enumerate(site.devices if site.privacy.mode == "dp-sgd" else []):
         own, cost = min(limit, device.epsilon_limit or limit), min(run, device.epsilon_per_run or run)
         if own < cost and run <= limit:
             what = f"one run costs epsilon {cost:g}, more than {device.name}'s own limit of {own:g}"
@@ -189,5 +189,6 @@ RULES: tuple[tuple[Callable[[Site], Iterator[Mistake]], tuple[str, ...]], ...] =
     (policy, ("aggregation",)),
     (modes.selected_sums, ("run", "secure")),
     (modes.own_pace, ("run", "secure")),
+    (modes.whole_devices, ("privacy", "aggregation", "secure", "run")),
 )
 """Every rule with the sections that it takes at their word."""

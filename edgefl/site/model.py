@@ -10,21 +10,17 @@ from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
 
+from edgefl.site.privacy import Privacy as Privacy  # noqa: PLC0414  # who imports the site's sections, imports them from here
 from edgefl.site.robustness import Rule
+from edgefl.site.section import Model
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")]
 """A DNS label: it becomes a host name, a certificate's common name and a metric's label."""
 Address = IPv4Address | IPv6Address
 Port = Annotated[int, Field(ge=1, le=65535)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
-
-
-class Model(BaseModel):
-    """Frozen, closed to unknown keys, with its fields' docstrings as descriptions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Limits(Model):
@@ -145,21 +141,6 @@ class Run(Model):
     def needed(self, devices: int) -> int:
         """How many updates make a round of so many devices."""
         return max(1, round(self.quorum * self.selection.asked(devices)))
-
-
-class Privacy(Model):
-    """Differential privacy, enforced by each device for itself."""
-
-    mode: Literal["dp-sgd", "none"] = "dp-sgd"
-    """`dp-sgd` clips and noises every record's gradient on the device (Opacus)."""
-    epsilon_limit: PositiveFloat = 8.0
-    """Most epsilon that a device may ever spend at `delta`; kept in the device's own ledger."""
-    delta: Annotated[float, Field(gt=0, lt=1e-2)] = 1e-5
-    """Probability that the epsilon bound fails; below 1 / records."""
-    epsilon_per_run: PositiveFloat = 4.0
-    """What one run of `run.rounds` rounds may cost; the noise is solved from it."""
-    max_grad_norm: PositiveFloat = 1.0
-    """L2 bound of one record's gradient."""
 
 
 class Policy(Model):

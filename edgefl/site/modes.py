@@ -124,6 +124,38 @@ def own_pace(site: Site) -> Iterator[Mistake]:
         yield place, what, "mode: synchronous, or run.selection.strategy: all"
 
 
+def whole_devices(site: Site) -> Iterator[Mistake]:
+    """Privacy of whole devices is the coordinator's to give, out of single updates, by its one ledger."""
+    if site.privacy.mode != "client":
+        return
+    yield from unbounded(site.aggregation.rule, site.secure.mode, site.run.selection.strategy)
+    devices, delta = len(site.devices), site.privacy.delta
+    if delta * devices >= 1:
+        yield ("privacy", "delta"), f"delta {delta:g} promises nothing for {devices} devices", f"below {1 / devices:.1g}"
+    for index, device in enumerate(site.devices):
+        for name in ("epsilon_limit", "epsilon_per_run"):
+            if getattr(device, name) is not None:
+                what = f"with privacy.mode: client the coordinator keeps one budget for all, not {device.name}'s own"
+                yield ("devices", index, name), what, "leave it out, or privacy.mode: dp-sgd"
+
+
+def unbounded(rule: str, secure: str, strategy: str) -> Iterator[Mistake]:
+    """What keeps the coordinator from bounding how far one device moves the model, which its noise is measured by."""
+    if rule != "mean":
+        what = f"{rule} judges an update by the others: how far one device moves it has no bound that noise could hide"
+        yield ("aggregation", "rule"), what, "rule: mean with privacy.mode: client; or privacy.mode: dp-sgd, with any rule"
+    if secure != "none":
+        what = f"{secure} sums hide the single updates that privacy.mode: client must clip"
+        yield ("secure", "mode"), what, "secure.mode: none; or privacy.mode: dp-sgd, which goes with sums"
+    if strategy in {"performance", "resources"}:
+        what = f"{strategy} chooses by what devices report of their records and speed: each then decides also who else is heard"
+        yield (
+            ("run", "selection", "strategy"),
+            what,
+            "strategy: all or random with privacy.mode: client; or privacy.mode: dp-sgd, with any strategy",
+        )
+
+
 def _largest_group(site: Site) -> int:
     """The largest groups that leave the rule enough of them; 0 where there are none of two or more."""
     most = len(site.devices) // needed(site.aggregation.rule, malicious(site))

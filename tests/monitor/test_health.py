@@ -97,3 +97,11 @@ def test_the_coordinators_own_troubles_come_first():
         broken_seq=7,
     )
     assert [concern.subject for concern in concerns(troubled)] == ["journal", "superlink", "run 4", "coordinator", "edge-01"]
+
+
+@pytest.mark.parametrize(("mode", "needs"), [("client", ["the models"]), ("dp-sgd", [])])
+def test_models_that_have_nearly_spent_their_budget_need_attention_where_they_are_what_is_protected(mode, needs):
+    state = FederationState(run=replace(RUN, privacy={"mode": mode}), models=Epsilon(spent=7.5, limit=8, rounds_left=3))
+    found = concerns(Status(state=state, now=NOW, quorum=1))
+    assert [concern.subject for concern in found] == needs
+    assert all("ε 7.50 of 8" in concern.what for concern in found)

@@ -29,6 +29,7 @@ def scraped():
         (1, s.UpdateRejected(device="edge-02", reason="not_finite", detail="")),
         (1, s.FlagRaised(device="edge-02", rule="guard", score=3, threshold=2, peers=[], reason="")),
         (1, s.PrivacySpent(device="edge-01", spent=1.5, limit=8, delta=1e-5, sigma=1, sampling_rate=0.1, run_spent=1)),
+        (1, s.ModelPrivacySpent(spent=2.5, limit=6, delta=1e-5, sigma=3, run_spent=1, clip=1, next_clip=1)),
         (
             1,
             s.RoundFinished(
@@ -58,6 +59,8 @@ def scraped():
         'fl_model_updates_total{device="edge-01",result="received"} 1.0',
         'fl_model_updates_total{device="edge-02",result="rejected"} 1.0',
         "fl_training_accuracy 0.7",
+        "fl_privacy_models_epsilon_spent 2.5",
+        "fl_privacy_models_epsilon_limit 6.0",
         "fl_training_loss 0.9",
         "fl_run_active 1.0",
         'fl_rounds_total{result="finished"} 1.0',

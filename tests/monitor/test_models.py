@@ -20,7 +20,7 @@ from safetensors.numpy import load
 from edgefl.cli.main import run as edgefl
 from edgefl.errors import ExitCode
 from edgefl.events.journal import Journal
-from edgefl.events.schema import OperatorAction, RunFinished, RunStarted, StartChosen
+from edgefl.events.schema import ModelPrivacySpent, OperatorAction, RunFinished, RunStarted, StartChosen
 from edgefl.federation.checkpoint import Models
 from edgefl.federation.comparison import compare
 from edgefl.federation.hostconfig import HostConfig, Places
@@ -149,11 +149,14 @@ async def test_a_card_says_where_a_model_comes_from_and_the_journal_agrees(
     assert (lineage["site_hash"], lineage["plan"]["rounds"]) == ("5" * 64, ROUNDS)
     heads = {event.seq: event.hash for event in journal.events()}
     assert lineage["journal"] == {"seq": lineage["journal"]["seq"], "hash": heads[lineage["journal"]["seq"]], "agrees": True}
-    assert card["privacy"] == {"spent": None, "devices": {}}
-    forged = models.find("17/2").model_copy(update={"sha256": "0" * 64})
+    assert card["privacy"] == {"spent": None, "devices": {}, "models": None}
+    terms = {"limit": 8, "delta": 1e-5, "sigma": 3.4, "clip": 1.0, "next_clip": 1.0}
+    spent = ModelPrivacySpent(spent=1.5, run_spent=1.5, rounds_left=9, **terms)
+    forged = models.find("17/2").model_copy(update={"sha256": "0" * 64, "released": spent})
     models.commit(forged)
     card = (await api.get("/v1/models/card", params={"model": "17/2"})).json()
     assert card["lineage"]["journal"]["agrees"] is False, "the journal has another model for this round"
+    assert (card["privacy"]["spent"], card["privacy"]["models"]["limit"]) == (1.5, 8), "the coordinator's own ledger"
 
 
 async def test_two_versions_side_by_side(api: httpx.AsyncClient, models: Models) -> None:

@@ -209,6 +209,17 @@ def test_the_ledgers_copy_and_its_refusal_are_shown(story):
     assert (two.spent, two.refused) == (7.9, "0.3 is more than is left")
 
 
+def test_the_coordinators_ledger_is_shown_as_the_budget_of_the_models(story):
+    assert story.state.models is None
+    terms = {"limit": 8, "delta": 1e-5, "sigma": 3.4, "clip": 1.0, "next_clip": 0.9}
+    story.say(s.ModelPrivacySpent(spent=1.3, run_spent=1.3, rounds_left=30, **terms), round_=1)
+    story.say(s.ModelPrivacySpent(spent=7.1, run_spent=1.9, rounds_left=2, **terms), round_=2)
+    models = story.state.models
+    assert (models.spent, models.limit, models.run_spent, models.rounds_left) == (7.1, 8, 1.9, 2)
+    assert summary.most_spent(story.state) == models
+    assert FederationState.from_json(story.state.to_json()).models == models
+
+
 def test_certificates_and_proofs_belong_to_their_subjects(story):
     def issue(subject: str, role: str, serial: str) -> None:
         story.say(

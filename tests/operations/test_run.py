@@ -7,9 +7,9 @@ from typing import Literal
 
 import pytest
 
-from edgefl.events.schema import Event, RoundFinished, RoundStarted, RunFinished, RunStarted
+from edgefl.events.schema import Event, ModelPrivacySpent, RoundFinished, RoundStarted, RunFinished, RunStarted
 from edgefl.monitor.state import FederationState
-from edgefl.operations.run import resumable
+from edgefl.operations.run import progress_of, resumable
 
 
 def after(rounds: int, end: Literal["completed", "stopped", "failed"] | None) -> FederationState:
@@ -41,3 +41,11 @@ def after(rounds: int, end: Literal["completed", "stopped", "failed"] | None) ->
 )
 def test_a_run_that_died_can_be_resumed_and_that_is_said(state: FederationState, says: str) -> None:
     assert resumable(state) == says
+
+
+def test_what_the_models_have_spent_is_said_in_each_round() -> None:
+    body = ModelPrivacySpent(spent=1.25, limit=8, delta=1e-5, sigma=3, run_spent=1, rounds_left=4, clip=1, next_clip=1)
+    event = Event(seq=1, at=datetime.now(UTC), run="7", round=2, version=1, body=body, previous="", hash="")
+    shown = progress_of(event, 3)
+    assert shown is not None
+    assert (shown.subject, shown.what) == ("round 2", "the models have spent epsilon 1.25 of 8; 4 rounds are left")

@@ -140,11 +140,11 @@ def _loss(frame: Frame, brevity: int) -> Ink:
 
 
 def _epsilon(frame: Frame, brevity: int) -> Ink:
-    row = summary.most_spent(frame.state)
-    if row is None or row.epsilon.limit is None:
+    budget = summary.most_spent(frame.state)
+    if budget is None or budget.limit is None:
         return EMPTY
-    tone = epsilon_tone(row.epsilon.share)
-    return (*ink("ε max " if brevity < 3 else "ε ", Tone.MUTED), *ink(f"{row.epsilon.spent:.1f}/{row.epsilon.limit:.1f}", tone))
+    tone = epsilon_tone(budget.share)
+    return (*ink("ε max " if brevity < 3 else "ε ", Tone.MUTED), *ink(f"{budget.spent:.1f}/{budget.limit:.1f}", tone))
 
 
 def _flags(frame: Frame, brevity: int) -> Ink:

@@ -133,7 +133,8 @@ def _epsilon(history: tuple[Steps, ...], delta: float) -> float:
         return loose
     accountant = _accountant()
     accountant.history = [(steps.sigma, steps.sampling_rate, steps.count) for steps in history]
-    with np.errstate(over="ignore"):  # far in the tail, where the logarithm of infinity is what is meant
+    # Far in the tail the logarithm of infinity is what is meant, and at a sampling rate of 1 that of 0.
+    with np.errstate(over="ignore", divide="ignore"):
         return float(accountant.get_epsilon(delta=delta))
 
 

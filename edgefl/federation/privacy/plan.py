@@ -47,12 +47,12 @@ class PrivacyTerms:
 
     @classmethod
     def from_host(cls, host: Mapping[str, Any]) -> PrivacyTerms | None:
-        """The terms in a device's host.json; None where the site trains without privacy.
+        """The terms in a device's host.json; None where the device trains without privacy of its own.
 
         The device's own `epsilon_limit` and `epsilon_per_run` count where they are smaller than the site's.
         """
         privacy = host["privacy"]
-        if privacy["mode"] == "none":
+        if privacy["mode"] != "dp-sgd":
             return None
 
         def smaller(name: str) -> float:

@@ -43,6 +43,16 @@ def test_twenty_rounds_in_two_runs_over_restarts_cost_what_opacus_composes(path:
     assert [charge.round for charge in Ledger(path).charges()] == list(range(1, 21))
 
 
+@pytest.mark.slow
+def test_twenty_rounds_over_three_restarts_cost_what_opacus_composes(path: Path) -> None:
+    direct, plan = PRVAccountant(), planned()
+    for first in (1, 6, 11, 16):
+        ledger = Ledger(path)
+        spent = [ledger.charge(plan, "run", number).spent for number in range(first, first + 5)]
+    direct.history = [(plan.sigma, plan.sampling_rate, 20 * plan.steps)]
+    assert spent[-1] == pytest.approx(direct.get_epsilon(DELTA), abs=1e-9)
+
+
 def test_the_report_says_what_the_round_added_and_how_many_fit_still(path: Path) -> None:
     first = Ledger(path).charge(planned(), "a", 1)
     second = Ledger(path).charge(planned(), "a", 2)

@@ -23,7 +23,8 @@ def test_a_device_obeys_the_smaller_of_its_own_limit_and_the_sites() -> None:
         terms = PrivacyTerms.from_host(HOST | {"epsilon_limit": own})
         assert terms is not None
         assert terms.epsilon_limit == expected
-    assert PrivacyTerms.from_host(HOST | {"privacy": {"mode": "none"}}) is None
+    for mode in ("none", "client"):
+        assert PrivacyTerms.from_host(HOST | {"privacy": {"mode": mode}}) is None
 
 
 def test_a_device_with_a_smaller_share_of_its_own_a_run_trains_with_more_noise() -> None:
