@@ -19,7 +19,7 @@ Needs root: it boots real Debian hosts in namespaces of this machine. Runs again
 examples:
   edgefl demo                 in sites/demo
   edgefl demo /srv/demo       somewhere else
-  edgefl demo --json          the stream, and result.json as its last line
+  edgefl demo --json          the stream; its last line is result.json, and where model and journal lie
 
 exit codes: 0 done · 13 needs root · 10-40 as `edgefl up` · 50-61 as `edgefl run`
 """
@@ -39,7 +39,7 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     demand()
     summary = summary_of(await out.stream(demo(args.directory)))
     if out.as_json:
-        out.result(summary.result())
+        out.result({**summary.result(), "model": summary.model, "journal": summary.journal})
     else:
         from edgefl.cli.picture import picture
 

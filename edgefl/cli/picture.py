@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +16,7 @@ from rich.text import Text
 
 from edgefl.monitor.device import DeviceRow, Flag
 from edgefl.operations.summary import Stage, Summary
+from edgefl.progress import printable
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 24
@@ -22,7 +25,8 @@ _NUMBERS = ("SAMPLES", "ACC", "TRUST", "FLAGS")
 
 def picture(summary: Summary, directory: Path) -> RenderableType:
     """The whole summary, at most 100 columns wide."""
-    parts = [_stages(summary.stages), _training(summary), _devices(summary), _findings(summary), _places(summary, directory)]
+    shown = [_stages(summary.stages), _training(summary), _devices(summary), *_matrix(summary), _findings(summary)]
+    parts = [*shown, _places(summary, directory)]
     title = f"[bold]{summary.state.site}[/] · run {summary.state.run.id if summary.state.run else '—'}"
     return Panel(
         Group(*(Padding(part, (0, 0, 1, 0)) for part in parts)), title=title, title_align="left", width=104, padding=(1, 2, 0, 2)
@@ -95,13 +99,23 @@ def _isolation(row: DeviceRow) -> Text:
     return Text(f"✖ {len(row.isolation.open_forbidden) + len(row.isolation.closed_required)} wrong", "bold red")
 
 
+def _matrix(summary: Summary) -> list[RenderableType]:
+    """Which paths were tried from where, host by host; nothing before the first proof."""
+    from edgefl.fleet.proof_table import table
+
+    if summary.proof is None:
+        return []
+    told = f"paths [green]open[/]/closed, [bold red]✖[/] not as the site says; signed {summary.proof.at[11:19]} UTC"
+    return [_titled("Isolation", Group(Text.from_markup(told, style="dim"), table(summary.proof, compact=True)))]
+
+
 def _findings(summary: Summary) -> RenderableType:
     lines = Table.grid(padding=(0, 2))
     for row in summary.state.devices.values():
         if flags := _flags(summary, row):
             rounds = ", ".join(str(flag.round) for flag in flags)
             evidence = f"score {flags[-1].score:.2f} against a threshold of {flags[-1].threshold:.2f}"
-            lines.add_row(Text(f"⚑ {row.name}", "bold red"), f"rounds {rounds}: {flags[-1].reason}; {evidence}")
+            lines.add_row(Text(f"⚑ {row.name}", "bold red"), Text(printable(f"rounds {rounds}: {flags[-1].reason}; {evidence}")))
     for name in summary.compromised:
         lines.add_row(Text(name, "bold"), "was really compromised by the demo")
     if not lines.row_count:
@@ -116,17 +130,28 @@ def _flags(summary: Summary, row: DeviceRow) -> list[Flag]:
 
 def _places(summary: Summary, directory: Path) -> RenderableType:
     table = Table.grid(padding=(0, 2))
-    table.add_row("model", summary.model)
-    table.add_row("journal", summary.journal)
-    table.add_row("result", str(directory / ".edgefl" / "result.json"))
+    table.add_row("model", Text(summary.model))
+    table.add_row("journal", Text(summary.journal))
+    table.add_row("result", Text(str(directory / ".edgefl" / "result.json")))
     table.add_row("")
     for command, what in (
         ("console", "watch and steer"),
         ("status", "headless, with an exit code"),
         ("down", "leave nothing behind"),
     ):
-        table.add_row("next" if command == "console" else "", f"[bold]edgefl {command} --site {directory}[/]   [dim]{what}[/]")
+        typed = Text(f"{program()} {command} --site {directory}", "bold")
+        table.add_row("next" if command == "console" else "", Text.assemble(typed, ("   " + what, "dim")))
     return _titled("Where it lies", table)
+
+
+def program() -> str:
+    """How to call edgefl from here: by its name where the shell finds it, else by the way to it (`.venv/bin/edgefl`)."""
+    if shutil.which("edgefl"):
+        return "edgefl"
+    script = Path(sys.executable).with_name("edgefl")
+    if not script.exists():
+        return f"{sys.executable} -m edgefl"
+    return str(script.relative_to(Path.cwd())) if script.is_relative_to(Path.cwd()) else str(script)
 
 
 def _titled(title: str, content: RenderableType) -> RenderableType:

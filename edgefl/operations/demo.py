@@ -40,7 +40,7 @@ def prepare(directory: Path) -> Path:
 async def demo(directory: Path) -> AsyncIterator[Progress]:
     """Make the data, provision, own one device, train, and compare with a run in which nobody attacks.
 
-    Writes `.edgefl/result.json`; the last event's detail is its content. Everything is safe to repeat.
+    Writes `.edgefl/result.json`; the last event carries the summary that it is made of. Everything is safe to repeat.
     """
     prepare(directory)
     seen: list[Progress] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgefl import layout
 from edgefl.monitor.device import DeviceRow
@@ -14,6 +14,9 @@ from edgefl.operations.state import inventory_of
 from edgefl.operations.watch import watching
 from edgefl.progress import Finished, Progress
 from edgefl.site.model import Site
+
+if TYPE_CHECKING:
+    from edgefl.fleet.evidence import Proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,11 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A run and the fleet that it ran on. clean_floor: the accuracy that it had to reach, None when nothing was compared."""
+    """A run and the fleet that it ran on.
+
+    clean_floor: the accuracy that it had to reach, None when nothing was compared. proof: the last signed matrix of isolation.
+    model: the file on this machine. journal: where the coordinator keeps it.
+    """
 
     stages: tuple[Stage, ...]
     state: FederationState
@@ -34,6 +41,7 @@ class Summary:
     clean_floor: float | None
     model: str
     journal: str
+    proof: Proof | None = None
 
     @property
     def curve(self) -> list[float]:
@@ -58,8 +66,6 @@ class Summary:
             },
             "devices": [self._device(row) for row in self.state.devices.values()],
             "compromised": list(self.compromised),
-            "model": self.model,
-            "journal": self.journal,
         }
 
     def _device(self, row: DeviceRow) -> dict[str, Any]:
@@ -78,6 +84,8 @@ async def summarise(
     site: Site, events: Iterable[Progress], *, compromised: Sequence[str] = (), clean_floor: float | None = None
 ) -> Summary:
     """Gather the summary of the site's last run. events: what `up` and `run` said. Raises MonitorUnreachable."""
+    from edgefl.fleet import evidence
+
     inventory = inventory_of(site)
     async with watching(site) as monitor:
         state = (await monitor.status()).state
@@ -86,7 +94,8 @@ async def summarise(
     )
     run = state.run.id if state.run else ""
     model = str(site.state / "models" / f"{run}.safetensors")
-    return Summary(stages, state, tuple(compromised), clean_floor, model, f"{inventory.coordinator.name}:{layout.JOURNAL}")
+    journal = f"{inventory.coordinator.name}:{layout.JOURNAL}"
+    return Summary(stages, state, tuple(compromised), clean_floor, model, journal, evidence.latest(site.state))
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -46,7 +46,9 @@ def test_every_device_is_proven_isolated_and_has_a_short_certificate(demo: Demo)
 def test_the_model_arrives_whole(demo: Demo) -> None:
     from safetensors.numpy import load_file
 
-    tensors = load_file(demo.result["model"])
+    file = last_object(demo.said)["model"]
+    assert Path(file).stem == demo.result["run"]["id"]
+    tensors = load_file(file)
     assert tensors
     assert all(tensor.size for tensor in tensors.values())
 
