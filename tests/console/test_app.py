@@ -3,22 +3,25 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib.util import find_spec, module_from_spec
 
 import pytest
+from textual.app import ComposeResult
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
+from edgefl.console import views
 from edgefl.console.app import Console
 from edgefl.console.controls import Controls
 from edgefl.console.feed import Feed, News
-from edgefl.console.live import Link
+from edgefl.console.live import Frame, Link
 from edgefl.console.pages.device import DevicePage
 from edgefl.console.pages.round import RoundPage
 from edgefl.console.screens.confirm import Confirm
 from edgefl.console.screens.help import Help
 from edgefl.console.views.fleet import Fleet
 from edgefl.console.views.rounds import Rounds
-from edgefl.console.views.view import GridView
+from edgefl.console.views.view import GridView, View
 from edgefl.errors import EdgeflError
 from edgefl.events.schema import Event, RunFinished
 from edgefl.monitor.state import FederationState
@@ -88,6 +91,23 @@ class Recorded:
         yield Status(state=self._state, now=self._state.at, quorum=7)
 
 
+class Clock(View):
+    """A view as somebody would add one."""
+
+    NAME = "Clock"
+    WHAT = "What time it is."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._text = Static()
+
+    def compose(self) -> ComposeResult:
+        yield self._text
+
+    def show(self, frame: Frame) -> None:
+        self._text.update(f"{len(frame.state.devices)} devices tick")
+
+
 class Coordinator:
     """Keeps what it was asked to do; refuses a second run, as the monitor does."""
 
@@ -122,6 +142,26 @@ async def test_the_number_keys_change_views(state: FederationState) -> None:
         await pilot.press("9")
         assert isinstance(app.stage.top, Rounds)
         await pilot.press("1")
+        assert isinstance(app.stage.top, Fleet)
+
+
+async def test_a_third_view_needs_nothing_but_its_line_in_views(state: FederationState, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "VIEWS", (*views.VIEWS, Clock))
+    place = find_spec("edgefl.console.app")
+    assert place is not None
+    assert place.loader is not None
+    again = module_from_spec(place)  # the module once more, beside the one that the other tests have
+    place.loader.exec_module(again)
+    app = again.Console(Recorded(state), theme="edgefl-dark")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.frame.state.seq >= state.seq)
+        await pilot.press("3")
+        assert isinstance(app.stage.top, Clock)
+        await until(pilot, lambda: f"{len(state.devices)} devices tick" in shown(app))
+        assert "Clock" in shown(app), "the tab bar has it"
+        await pilot.press("question_mark")
+        await until(pilot, lambda: "What time it is." in shown(app))
+        await pilot.press("escape", "1")
         assert isinstance(app.stage.top, Fleet)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,6 +13,7 @@ from edgefl.monitor.metrics import exposition
 from edgefl.monitor.state import FederationState
 from edgefl.monitor.status import Status
 
+_ROW = re.compile(r"^\| `(fl_\w+)` \| (\w+) \| ([^|]+) \|", re.MULTILINE)
 NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 
 
@@ -82,6 +84,17 @@ def test_the_state_is_exported(scraped, line):
     found = {sample.rsplit(" ", 1)[0]: float(sample.rsplit(" ", 1)[1]) for sample in scraped.splitlines() if sample[:1] != "#"}
     labels = {_sorted(key): number for key, number in found.items()}
     assert labels[_sorted(name)] == float(value)
+
+
+def test_every_metric_stands_in_the_documentation_with_its_type_and_labels(scraped):
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    told = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in _ROW.findall(page)}
+    exposed = dict(re.findall(r"^# TYPE (\S+) (\w+)$", scraped, re.MULTILINE))
+    assert {name: kind for name, (kind, _) in told.items()} == exposed
+    samples = [sample for family in text_string_to_metric_families(scraped) for sample in family.samples]
+    assert {sample.name for sample in samples} == set(told)
+    for sample in samples:
+        assert set(sample.labels) == told[sample.name][1], sample.name
 
 
 def test_names_follow_the_conventions_that_promtool_checks(scraped):
