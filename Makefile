@@ -4,13 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := host,audit,he,lab,terraform,provider,tasks
+# An index to take torch from where pip's own has no CPU build; .venv remembers it, for the bundle of the demo's site too.
+TORCH_INDEX ?=
 
-.PHONY: help demo root test lint types unit integration molecule e2e install develop test-packages screenshots clean
+.PHONY: help demo root test lint types unit integration molecule e2e install develop test-packages torch-index torch-source screenshots clean
 
 help: ## What can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: root install ## From a fresh machine to a trained model on 9 lab hosts
+demo: root torch-source install ## From a fresh machine to a trained model on 9 lab hosts
 	@$(BIN)/edgefl demo
 
 root:
@@ -56,8 +58,14 @@ $(VENV)/bin/python:
 	@tools/system-packages
 	$(PYTHON) -m venv $(VENV)
 
+torch-index: | $(VENV)/bin/python
+	@[ -z "$(TORCH_INDEX)" ] || printf '[global]\nextra-index-url = %s\n' "$(TORCH_INDEX)" > $(VENV)/pip.conf
+
+torch-source: | torch-index
+	@[ -e $(VENV)/.installed ] || tools/torch-source $(VENV)
+
 # torch goes first and alone: asked for as a dependency, pip may slide to a newer release, a CUDA build of gigabytes.
-$(VENV)/.installed: pyproject.toml requirements.lock | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml requirements.lock | torch-index
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS)]'
 	@touch $@

@@ -31,7 +31,7 @@ _GLIBC_MINOR = range(5, 37)
 """manylinux_2_5 up to bookworm's glibc 2.36."""
 _TORCH_HINT = (
     "set `runtime.torch` in site.yaml to the index of torch's CPU builds (pytorch.org, Get started, compute platform CPU) "
-    "or to the path of a wheel"
+    "or to the path of a wheel; for the demo: make demo TORCH_INDEX=URL"
 )
 
 
