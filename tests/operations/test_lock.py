@@ -1,0 +1,70 @@
+"""One operation at a time: whoever comes second is told who is at work, and a holder that dies leaves nothing locked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgefl.errors import ExitCode, Locked
+from edgefl.operations.lock import site_lock
+from edgefl.site import load
+from edgefl.site.model import Site
+
+HOLDER = """\
+import sys
+from pathlib import Path
+from edgefl.operations.lock import site_lock
+from edgefl.site import load
+
+with site_lock(load(Path(sys.argv[1])), "up"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    (tmp_path / "site.yaml").write_text("name: clinic\ndevices: [{name: edge-01}]\n")
+    return load(tmp_path)
+
+
+def test_the_second_is_told_who_is_at_work(site: Site) -> None:
+    with site_lock(site, "up"), pytest.raises(Locked) as refused, site_lock(site, "down"):
+        pass
+    assert refused.value.exit_code == ExitCode.LOCKED
+    assert f"`edgefl up` (process {os.getpid()}, since 20" in refused.value.what
+    assert "clinic" in refused.value.what
+    assert "Ctrl-C" in refused.value.hint
+
+
+def test_it_is_free_again_whichever_way_the_first_ended(site: Site) -> None:
+    with pytest.raises(RuntimeError), site_lock(site, "up"):
+        raise RuntimeError
+    with site_lock(site, "a much longer name of an operation"):
+        pass
+    with site_lock(site, "run"), pytest.raises(Locked, match=r"`edgefl run` \("), site_lock(site, "up"):
+        pass
+
+
+def test_a_lock_that_says_nothing_of_its_holder_still_holds(site: Site) -> None:
+    with site_lock(site, "up"):
+        (site.state / "lock").write_text("")
+        with pytest.raises(Locked, match="another operation is at work"), site_lock(site, "down"):
+            pass
+
+
+def test_a_holder_that_is_killed_leaves_nothing_locked(site: Site) -> None:
+    command = [sys.executable, "-c", HOLDER, site.root]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(Locked, match=f"process {holder.pid}"), site_lock(site, "down"):
+            pass
+        holder.kill()
+        holder.wait()
+    with site_lock(site, "down"):
+        assert (site.state / "lock").stat().st_mode & 0o777 == 0o600
