@@ -36,8 +36,9 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     """Probe, or read the last proof; show the matrix either way."""
     from edgefl.fleet import evidence
     from edgefl.fleet.hosts import select
-    from edgefl.fleet.proof import NotIsolated, verify
+    from edgefl.fleet.proof import NotIsolated
     from edgefl.operations.state import inventory_of
+    from edgefl.operations.verify import verify
     from edgefl.site import load
 
     site = load(args.site)

@@ -274,10 +274,11 @@ class CertificateRevoked(Body):
 
 
 class IsolationProven(Body):
-    """A device was probed; `open_forbidden` and `closed_required` are empty when the proof holds."""
+    """A host was probed; `open_forbidden` and `closed_required` are empty when the proof holds. device: the host's name."""
 
     type: Literal["isolation_proven"] = "isolation_proven"
     device: str
+    role: Literal["device", "coordinator"] = "device"
     probes: int
     open_forbidden: list[str]
     closed_required: list[str]

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from edgefl.errors import EdgeflError, ExitCode, NotProvisioned
 from edgefl.events.schema import IsolationProven
 from edgefl.fleet.probes import OPERATOR, Probe
+from edgefl.infra.inventory import Host
 
 
 class ProofInvalid(EdgeflError):
@@ -73,15 +74,17 @@ class Proof:
         """The proof's identity."""
         return hashlib.sha256(self.canonical()).hexdigest()
 
-    def events(self, hosts: Iterable[str]) -> list[IsolationProven]:
-        """One event a host for the journal."""
+    def events(self, hosts: Iterable[Host]) -> list[IsolationProven]:
+        """One event for the journal of each of these hosts that was probed."""
         made = []
         for host in hosts:
-            results = self.of(host)
+            if not (results := self.of(host.name)):
+                continue
             wrong = [result for result in results if not result.is_as_expected]
             made.append(
                 IsolationProven(
-                    device=host,
+                    device=host.name,
+                    role=host.role,
                     probes=len(results),
                     open_forbidden=[result.probe.id for result in wrong if result.probe.expected == "closed"],
                     closed_required=[result.probe.id for result in wrong if result.probe.expected == "open"],

@@ -91,6 +91,11 @@ class Isolation:
     closed_required: tuple[str, ...]
     proof_sha256: str
 
+    @classmethod
+    def of(cls, body: IsolationProven, event: Event) -> Isolation:
+        """As it was reported."""
+        return cls(event.at, body.probes, tuple(body.open_forbidden), tuple(body.closed_required), body.proof_sha256)
+
     @property
     def holds(self) -> bool:
         """Whether nothing forbidden was open and nothing required closed."""
@@ -203,10 +208,7 @@ class DeviceRow:
             case DeviceFitness() as body:
                 return evolve(self, unfit=body.why)
             case IsolationProven() as body:
-                proof = Isolation(
-                    event.at, body.probes, tuple(body.open_forbidden), tuple(body.closed_required), body.proof_sha256
-                )
-                return evolve(self, isolation=proof)
+                return evolve(self, isolation=Isolation.of(body, event))
         return self
 
     def _shown(self) -> Shown:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from edgefl.monitor.device import Certificate, DeviceRow, Epsilon
+from edgefl.monitor.device import Certificate, DeviceRow, Epsilon, Isolation
 from edgefl.monitor.status import Status
 
 BUDGET_LOW = 0.9
@@ -55,6 +55,8 @@ def _of_coordinator(status: Status) -> Iterator[Concern]:
     for kind, audit in status.state.audits.items():
         if not audit.passed:
             yield Concern(f"{kind} audit", audit.says, f"edgefl audit {kind}")
+    for name, proof in status.state.proofs.items():
+        yield from _of_isolation(name, proof)
     for certificate in status.state.certificates.values():
         if certificate.role in {"gate", "superlink"} and (what := _certificate(certificate, status.now)):
             yield Concern(certificate.subject, f"the {certificate.role}'s certificate {what}", "edgefl up")
@@ -77,10 +79,14 @@ def _of_device(row: DeviceRow, status: Status) -> Iterator[Concern]:
         yield Concern(row.name, f"has nearly spent its privacy budget: {spent}", f"edgefl devices {row.name}")
     if row.certificate is not None and (what := _certificate(row.certificate, status.now)):
         yield Concern(row.name, f"its certificate {what}", "edgefl up")
-    if row.isolation is not None and not row.isolation.holds:
-        reached = [*(f"reaches {place}" for place in row.isolation.open_forbidden)]
-        missed = [*(f"does not reach {place}" for place in row.isolation.closed_required)]
-        yield Concern(row.name, f"is not isolated as it must be: {', '.join([*reached, *missed])}", "edgefl verify")
+    yield from _of_isolation(row.name, row.isolation)
+
+
+def _of_isolation(host: str, proof: Isolation | None) -> Iterator[Concern]:
+    if proof is not None and not proof.holds:
+        reached = [*(f"reaches {place}" for place in proof.open_forbidden)]
+        missed = [*(f"does not reach {place}" for place in proof.closed_required)]
+        yield Concern(host, f"is not isolated as it must be: {', '.join([*reached, *missed])}", "edgefl verify")
 
 
 def _nearly_spent(budget: Epsilon) -> bool:

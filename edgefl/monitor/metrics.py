@@ -127,14 +127,16 @@ def _trust(status: Status) -> Iterable[Metric]:
         flags.add_metric([rule], number)
     by_device = CounterMetricFamily("fl_device_flags", "Findings about the device's updates.", labels=["device"])
     reputation = GaugeMetricFamily("fl_device_reputation", "Trust in the device, from 0 to 1.", labels=["device"])
-    age = GaugeMetricFamily("fl_isolation_proof_age_seconds", "Time since the device was probed.", labels=["device"])
+    age = GaugeMetricFamily("fl_isolation_proof_age_seconds", "Time since the host was probed.", labels=["device"])
     holds = GaugeMetricFamily("fl_isolation_proven", "Whether the last probes found what they must.", labels=["device"])
     for row in status.state.devices.values():
         by_device.add_metric([row.name], row.flag_count)
         reputation.add_metric([row.name], row.reputation)
-        if row.isolation is not None:
-            age.add_metric([row.name], (status.now - row.isolation.at).total_seconds())
-            holds.add_metric([row.name], float(row.isolation.holds))
+    rows = {row.name: row.isolation for row in status.state.devices.values()}
+    for host, proof in {**status.state.proofs, **rows}.items():
+        if proof is not None:
+            age.add_metric([host], (status.now - proof.at).total_seconds())
+            holds.add_metric([host], float(proof.holds))
     expiry = GaugeMetricFamily(
         "fl_certificate_expiry_timestamp_seconds", "When the newest certificate ends, in Unix time.", labels=["subject", "role"]
     )

@@ -21,6 +21,7 @@ from edgefl.events.schema import (
     CertificateRevoked,
     Event,
     FlagRaised,
+    IsolationProven,
     ModelPrivacySpent,
     RoundFinished,
     RoundSkipped,
@@ -31,7 +32,7 @@ from edgefl.events.schema import (
     UpdateReceived,
     UpdateRejected,
 )
-from edgefl.monitor.device import Certificate, DeviceRow, Epsilon
+from edgefl.monitor.device import Certificate, DeviceRow, Epsilon, Isolation
 from edgefl.monitor.evolve import evolve
 from edgefl.monitor.round import RoundRow, RunRow
 
@@ -73,8 +74,8 @@ class FederationState:
     run: the current or last one; rounds: its rounds, in order; runs: those before it, oldest first.
     start: the version of the model that the next run starts from; empty: the task's own.
     devices: by name, in the site's order. certificates: the newest by `role/subject`, the devices' included.
-    audits: the newest of each kind. models: the coordinator's own ledger, where it protects whole devices; None where it has
-    none.
+    proofs: the newest of the coordinator's isolation, by its name; a device's is in its row. audits: the newest of each kind.
+    models: the coordinator's own ledger, where it protects whole devices; None where it has none.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
@@ -89,6 +90,7 @@ class FederationState:
     start: str = ""
     devices: dict[str, DeviceRow] = field(default_factory=dict)
     certificates: dict[str, Certificate] = field(default_factory=dict)
+    proofs: dict[str, Isolation] = field(default_factory=dict)
     audits: dict[str, Audit] = field(default_factory=dict)
     models: Epsilon | None = None
     totals: Totals = field(default_factory=Totals)
@@ -116,8 +118,8 @@ class FederationState:
                 return state._round_started(body, event)
             case RoundFinished() | RoundSkipped():
                 return state._round_ended(body, event)
-            case StartChosen() | AuditFinished() | ModelPrivacySpent():
-                return state._noted(body)
+            case StartChosen() | AuditFinished() | ModelPrivacySpent() | IsolationProven(role="coordinator"):
+                return state._noted(body, event)
             case CertificateIssued():
                 return state._certificate(Certificate.of(body))
             case CertificateRevoked():
@@ -148,9 +150,11 @@ class FederationState:
         """What `to_json` wrote; ValueError when it is something else."""
         return _adapter().validate_json(text)
 
-    def _noted(self, body: StartChosen | AuditFinished | ModelPrivacySpent) -> FederationState:
+    def _noted(self, body: StartChosen | AuditFinished | ModelPrivacySpent | IsolationProven, event: Event) -> FederationState:
         if isinstance(body, StartChosen):
             return evolve(self, start=body.model)
+        if isinstance(body, IsolationProven):
+            return evolve(self, proofs={**self.proofs, body.device: Isolation.of(body, event)})
         if isinstance(body, ModelPrivacySpent):
             spent = Epsilon(body.spent, body.limit, body.delta, body.sigma, 1.0, body.run_spent, body.rounds_left)
             return evolve(self, models=spent)

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from edgefl.errors import EdgeflError
 from edgefl.events.schema import AuditFinished, Body, CertificateIssued, DeviceFacts, DeviceFitness, OperatorAction
 from edgefl.infra.inventory import Inventory
 from edgefl.monitor.state import FederationState
 from edgefl.operations.watch import watching
-from edgefl.progress import Finished, Progress, Started
+from edgefl.progress import Finished, Progress, Started, Warned
 from edgefl.site.model import Site
 
 STAGE = "journal"
@@ -41,7 +42,7 @@ async def report_fleet(
         reasons = {**{device.name: "" for device in inventory.devices}, **(unfit or {})}
         news += [DeviceFitness(device=name, why=why) for name, why in reasons.items() if _unfit(known, name) != why]
         if (latest := evidence.latest(site.state)) is not None:
-            news += latest.events(device.name for device in inventory.devices)
+            news += latest.events(inventory.hosts)
         if converged:
             news.append(OperatorAction(who="", action="up", subject=site.name, detail={"hosts": len(inventory.hosts)}))
         untold = list(pending(site))
@@ -51,6 +52,23 @@ async def report_fleet(
         for path, _ in untold:
             path.unlink(missing_ok=True)
     yield Finished(STAGE, "", f"{len(news)} events" if news else "nothing new", seconds=time.monotonic() - began)
+
+
+async def report_proof(site: Site, inventory: Inventory) -> AsyncIterator[Progress]:
+    """Tell the monitor what the last proof found; a monitor that cannot be told is only warned about, as the proof is kept."""
+    from edgefl.fleet import evidence
+
+    began = time.monotonic()
+    if (latest := evidence.latest(site.state)) is None:
+        return
+    news = latest.events(inventory.hosts)
+    try:
+        async with watching(site) as monitor:
+            await monitor.append(*news)
+    except EdgeflError as error:
+        yield Warned(STAGE, "", f"does not know of this proof: {error.what}", hint=error.hint)
+        return
+    yield Finished(STAGE, "", f"has the proof of {len(news)} hosts", seconds=time.monotonic() - began)
 
 
 def pending(site: Site) -> Iterable[tuple[Path, Body]]:

@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgefl.errors import EdgeflError
 from edgefl.infra.inventory import Inventory
 from edgefl.operations.lock import site_lock
 from edgefl.operations.reporting import report_fleet
 from edgefl.operations.stage import chained
 from edgefl.operations.state import bundle_directory, inventory_file, passphrase
 from edgefl.operations.task import prove_task
-from edgefl.progress import Failed, Finished, Progress, Started
+from edgefl.progress import Failed, Finished, Progress, Started, Warned
 from edgefl.site.model import Site
 
 if TYPE_CHECKING:
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 async def up(site: Site) -> AsyncIterator[Progress]:
     """Provision the site: bundle, hosts, identities, configuration, proof.
 
-    Raises the EdgeflError of the stage that failed. Cancelled anywhere, the next call goes on.
+    Raises the EdgeflError of the stage that failed; the monitor is told of a proof that failed before that. Cancelled anywhere,
+    the next call goes on.
     """
-    from edgefl.fleet import ansible, bundle, preflight, proof
+    from edgefl.fleet import ansible, bundle, preflight
     from edgefl.lab.machine import demand
 
     await prove_task(site)
@@ -53,11 +55,30 @@ async def up(site: Site) -> AsyncIterator[Progress]:
             yield event
         fleet = Inventory(tuple(host for host in inventory.hosts if host.name in fit))
         converged = False
-        async for event in chained(ansible.converge(site, inventory, package, limit=fit), proof.verify(site, fleet)):
+        async for event in chained(ansible.converge(site, inventory, package, limit=fit)):
             converged = converged or (isinstance(event, Finished) and event.changed)
             yield event
-        async for event in chained(report_fleet(site, fleet, facts, converged=converged, unfit=unfit)):
+        reported = report_fleet(site, fleet, facts, converged=converged, unfit=unfit)
+        async for event in chained(_proven(site, fleet, reported)):
             yield event
+
+
+async def _proven(site: Site, fleet: Inventory, reported: AsyncIterator[Progress]) -> AsyncIterator[Progress]:
+    """Prove the isolation, and report what stands: also where it is not isolated, before that is raised."""
+    from edgefl.fleet import proof
+
+    try:
+        async for event in chained(proof.verify(site, fleet)):
+            yield event
+    except proof.NotIsolated:
+        try:
+            async for event in chained(reported):
+                yield event
+        except EdgeflError as error:
+            yield Warned("journal", "", f"does not know of this proof: {error.what}", hint=error.hint)
+        raise
+    async for event in chained(reported):
+        yield event
 
 
 async def infrastructure(site: Site, package: Bundle) -> AsyncIterator[Progress]:

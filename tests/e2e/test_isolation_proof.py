@@ -144,7 +144,7 @@ async def test_a_service_that_does_not_listen_is_a_closed_required_path(fleet: F
     assert all(breach.probe.expected == "open" for breach in breached.value.breaches)
     event = evidence.latest(fleet.site.state)
     assert event
-    (told,) = event.events(["edge-01"])
+    (told,) = event.events([fleet.inventory.host("edge-01")])
     assert told.closed_required == ["edge-01/edgefl-node → tcp coordinator:7443"]
 
 

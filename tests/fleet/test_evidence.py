@@ -15,12 +15,14 @@ from edgefl.fleet.evidence import Proof, ProofInvalid, Result, changes
 from edgefl.fleet.probes import OPERATOR, Probe
 from edgefl.fleet.proof import NotIsolated
 from edgefl.fleet.proof_table import table
+from edgefl.infra.inventory import Host
 from edgefl.pki.operator import ensure_operator
 from edgefl.site.model import Device, Site
 
 GATE = Probe("edge-01", "edgefl-node", "tcp", "coordinator", "10.0.0.1", 7443, "open", "service")
 PEER = Probe("edge-01", "edgefl-node", "tcp", "edge-02", "10.0.0.3", 22, "closed", "peers")
 INBOUND = Probe(OPERATOR, OPERATOR, "tcp", "edge-01", "10.0.0.2", 47443, "closed", "operator")
+EDGE = Host("edge-01", "device", "10.0.0.2", 22, "root")
 GOOD = Proof("t", "2026-01-01T00:00:00+00:00", (Result(GATE, "open", "answered"), Result(PEER, "closed", "dropped here")))
 
 
@@ -106,10 +108,16 @@ def test_what_changed_since_the_last_proof_is_told() -> None:
 
 def test_a_hosts_event_has_what_is_wrong_with_it_from_both_sides() -> None:
     proof = Proof("t", "", (Result(GATE, "closed", ""), Result(PEER, "closed", ""), Result(INBOUND, "open", "")))
-    (event,) = proof.events(["edge-01"])
-    assert (event.probes, event.proof_sha256) == (3, proof.sha256)
+    (event,) = proof.events([EDGE])
+    assert (event.device, event.role, event.probes, event.proof_sha256) == ("edge-01", "device", 3, proof.sha256)
     assert event.closed_required == [GATE.id]
     assert event.open_forbidden == [INBOUND.id]
+
+
+def test_a_host_that_was_not_probed_is_not_said_to_hold() -> None:
+    proof = Proof("t", "", (Result(GATE, "open", ""),))
+    hub = Host("coordinator", "coordinator", "10.0.0.1", 22, "root")
+    assert [event.device for event in proof.events([hub, EDGE])] == ["edge-01"]
 
 
 def test_the_error_names_each_path_and_stays_readable() -> None:

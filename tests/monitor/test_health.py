@@ -26,7 +26,8 @@ RUN = RunRow(id="4", started=NOW, status="completed")
 
 
 def status(row: DeviceRow = WELL, **about) -> Status:
-    state = FederationState(devices={row.name: row}, run=about.pop("run", RUN), certificates=about.pop("certificates", {}))
+    parts = {part: about.pop(part, {}) for part in ("certificates", "proofs")}
+    state = FederationState(devices={row.name: row}, run=about.pop("run", RUN), **parts)
     return Status(state=state, now=NOW, quorum=1, **about)
 
 
@@ -105,3 +106,11 @@ def test_models_that_have_nearly_spent_their_budget_need_attention_where_they_ar
     found = concerns(Status(state=state, now=NOW, quorum=1))
     assert [concern.subject for concern in found] == needs
     assert all("ε 7.50 of 8" in concern.what for concern in found)
+
+
+def test_a_coordinator_that_is_not_isolated_is_named():
+    leaking = status(proofs={"hub": Isolation(NOW, 40, ("hub/nobody → tcp edge-01:22",), (), "")})
+    (only,) = concerns(leaking)
+    assert (only.subject, only.hint) == ("hub", "edgefl verify")
+    assert only.what.endswith("reaches hub/nobody → tcp edge-01:22")
+    assert concerns(status(proofs={"hub": Isolation(NOW, 40, (), (), "")})) == []

@@ -236,6 +236,10 @@ def test_certificates_and_proofs_belong_to_their_subjects(story):
     assert story.state.devices["edge-01"].certificate.serial == "c3"
     assert not story.state.devices["edge-01"].isolation.holds
     assert set(story.state.certificates) == {"device/edge-01", "gate/coordinator"}
+    story.say(s.IsolationProven(**{**proof.model_dump(exclude={"type"}), "device": "hub", "role": "coordinator"}))
+    assert set(story.state.devices) == set(DEVICES), "the coordinator is no device"
+    assert not story.state.proofs["hub"].holds
+    assert FederationState.from_json(story.state.to_json()) == story.state
     story.say(s.CertificateRevoked(subject="edge-01", serial="a1", reason="old"))
     assert story.state.devices["edge-01"].certificate.revoked == "", "an older certificate's end is not the newer one's"
     story.say(s.CertificateRevoked(subject="edge-01", serial="c3", reason="lost"))

@@ -168,7 +168,9 @@ def _certificates(frame: Frame, brevity: int) -> Ink:
 def _isolation(frame: Frame, brevity: int) -> Ink:
     rows = summary.members(frame.state)
     proven = sum(row.isolation is not None and row.isolation.holds for row in rows)
-    broken = sum(row.isolation is not None and not row.isolation.holds for row in rows)
+    broken = sum(
+        proof is not None and not proof.holds for proof in (*(row.isolation for row in rows), *frame.state.proofs.values())
+    )
     if not proven and not broken:
         return EMPTY
     sign, tone = ("✖", Tone.BAD) if broken else ("✓", Tone.GOOD) if proven == len(rows) else ("!", Tone.WARN)
