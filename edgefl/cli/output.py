@@ -25,6 +25,8 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
+        self.with_differences = False
+        """Whether a step that changes something is followed by what differs."""
         self.is_terminal = sys.stdout.isatty() and not as_json
         self._began: dict[str, float] = {}
         self._status: Status | None = None
@@ -39,6 +41,11 @@ class Output:
         line = self._line(event)
         if line:
             self._console.print(line, highlight=False, soft_wrap=True)
+        if self.with_differences and isinstance(event, Step) and event.changed:
+            from edgefl.cli.difference import difference
+
+            for text in difference(event):
+                self._console.print(text, highlight=False, soft_wrap=True)
         if self.is_terminal:
             self._show_current(event)
 
@@ -99,7 +106,8 @@ class Output:
             case Started(subject=""):
                 return f"[bold]▸ {event.stage}[/] {what}"
             case Finished(subject=""):
-                seconds = event.seconds or time.monotonic() - self._began.get(event.stage, time.monotonic())
+                now = time.monotonic()
+                seconds = event.seconds or now - self._began.get(event.stage, now)
                 return f"[green]✔[/] [bold]{event.stage}[/] {what} [dim]{seconds:.1f} s[/]"
             case Finished():
                 return f"  [green]✔[/]{subject} {what}"

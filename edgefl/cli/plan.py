@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SUMMARY = "show what up would change, and change nothing"
 SITE = True
 _EPILOG = """\
-Infrastructure (Terraform), certificates, and configuration (Ansible's check mode with diff) as one plan.
+Infrastructure (Terraform), configuration (Ansible's check mode with diff) and certificates as one plan.
 
 examples:
   edgefl plan
@@ -36,6 +36,7 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     from edgefl.site import load
 
     site = load(args.site, with_files=True)
+    out.with_differences = True
     seen = await out.stream(plan(site))
     changes = [event for event in seen if isinstance(event, Step) and event.changed]
     changed = bool(changes) or any(isinstance(event, Finished) and event.changed for event in seen)

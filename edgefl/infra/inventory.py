@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgefl.errors import EdgeflError, ExitCode
+from edgefl.site.addresses import assign
 from edgefl.site.model import Coordinator, Device, Site
 
 
@@ -86,6 +87,26 @@ def inventory_from(outputs: Mapping[str, Any], site: Site) -> Inventory:
         raise InventoryMismatch(f"the hosts that exist are not the site's: {'; '.join(said)}", hint="edgefl up")
     lab = site.state / "lab" if site.infrastructure.module == "lab" else None
     return Inventory(tuple(_joined(host, made[host.name], lab) for host in site.hosts))
+
+
+def prospective(site: Site, known: Inventory) -> Inventory | None:
+    """The hosts that `up` would work on: adopted ones where site.yaml has them, others as they are known or would be made.
+
+    None when an address cannot be told before Terraform has made the host.
+    """
+    module, there = site.infrastructure.module, {host.name: host for host in known.hosts}
+    addresses = assign(site) if module == "lab" else {host.name: host.address for host in site.hosts if host.address is not None}
+    lab = site.state / "lab" if module == "lab" else None
+    hosts = []
+    for host in site.hosts:
+        if module != "static" and host.name in there:
+            hosts.append(there[host.name])
+        elif host.name in addresses:
+            made = {"ansible_host": str(addresses[host.name]), "ansible_port": host.ssh_port, "ansible_user": host.ssh_user}
+            hosts.append(_joined(host, {**made, "vars": {"host_key": host.host_key}}, lab))
+        else:
+            return None
+    return Inventory(tuple(hosts))
 
 
 def _joined(host: Coordinator | Device, made: Mapping[str, Any], lab: Path | None) -> Host:

@@ -12,7 +12,7 @@ from edgefl.progress import Failed, Finished, Progress, Started, Step, Warned
 STAGE = "infrastructure"
 _DOING = {"create": "is being created", "update": "is being changed", "delete": "is being removed", "read": "is being read"}
 _DONE = {"create": "created", "update": "changed", "delete": "removed"}
-_PLANNED = {
+PLANNED = {
     "create": "will be created",
     "update": "will be changed",
     "delete": "will be removed",
@@ -61,7 +61,7 @@ class Stream:
                 yield from self._diagnosed(message["diagnostic"])
 
     def _planned(self, change: Mapping[str, Any]) -> Iterator[Progress]:
-        if what := _PLANNED.get(change["action"]):
+        if what := PLANNED.get(change["action"]):
             self.planned += 1
             detail = {"action": change["action"], "address": change["resource"]["addr"]}
             yield Step(STAGE, _name(change["resource"]), what, changed=True, detail=detail)

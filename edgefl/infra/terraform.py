@@ -15,9 +15,9 @@ from edgefl.infra.changes import Change, changes_in
 from edgefl.infra.commands import Long, Short
 from edgefl.infra.engine import Engine, choose
 from edgefl.infra.failure import Diagnostic, EngineMissing, TerraformFailed
-from edgefl.infra.stream import STAGE, Stream
+from edgefl.infra.stream import PLANNED, STAGE, Stream
 from edgefl.infra.workdir import PROVIDER, Workdir
-from edgefl.progress import Finished, Progress, Started
+from edgefl.progress import Finished, Progress, Started, Step
 from edgefl.site.model import Site
 
 _PARALLEL = 16
@@ -69,10 +69,14 @@ class Terraform:
             stream = Stream()
             async with aclosing(self._long(engine, "plan", stream, f"-out={_PLAN}")) as events:
                 async for event in events:
-                    yield event
+                    if not isinstance(event, Step):  # what would change is said below, with what it is and would be
+                        yield event
             self.changes = changes_in(json.loads(await self._short(engine, "show", _PLAN)))
         finally:
             plan.unlink(missing_ok=True)
+        for change in self.changes:
+            detail = {"action": change.action, "address": change.address, "before": change.before, "after": change.after}
+            yield Step(STAGE, change.name, PLANNED[change.action], changed=True, detail=detail)
         changed = bool(self.changes)
         what = f"{_hosts(len(self.changes))} would change" if changed else "is as the site says"
         yield Finished(STAGE, "", what, changed=changed, seconds=time.monotonic() - began)

@@ -1,20 +1,27 @@
-"""What `up` would do, and nothing done: infrastructure, certificates and configuration as one plan."""
+"""What `up` would do, and nothing done: infrastructure, configuration and certificates as one plan."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from edgefl.errors import EdgeflError
-from edgefl.infra.inventory import Inventory
+from edgefl.infra.inventory import Inventory, prospective
 from edgefl.operations.lock import site_lock
 from edgefl.operations.stage import chained
 from edgefl.operations.state import bundle_directory, inventory_file
 from edgefl.operations.task import prove_task
 from edgefl.operations.watch import watching
-from edgefl.progress import Finished, Progress, Started, Step
+from edgefl.progress import Finished, Progress, Started, Step, Warned
 from edgefl.site.model import Site
 
+if TYPE_CHECKING:
+    from edgefl.infra.changes import Change
+
+Renewals = Mapping[tuple[str, str], str]
+"""Why a certificate would be renewed, by role and name."""
 _RENEWED_WITHIN = 1 / 3
 """Share of a certificate's life that may be left before `up` renews it."""
 
@@ -22,8 +29,9 @@ _RENEWED_WITHIN = 1 / 3
 async def plan(site: Site) -> AsyncIterator[Progress]:
     """Every change that `up` would make, as a Step with `changed`; no host, certificate or Terraform state changes.
 
-    Configuration is Ansible's check mode with diff, so it needs hosts that stand; for those that do not, the plan says so. What
-    it compares with (the bundle, the rendered inventory) is made anew in `.edgefl/`, so it takes the site's lock.
+    A Step's detail has what differs: `before` and `after` (Terraform), `diff` (Ansible). Configuration is Ansible's check mode,
+    so it needs hosts that stand: the others are said to be configured whole. What it compares with (the bundle, the rendered
+    inventory) is made anew in `.edgefl/`, so it takes the site's lock. Raises what `up` would raise, after all parts are shown.
     """
     await prove_task(site)
     with site_lock(site, "plan"):
@@ -32,23 +40,122 @@ async def plan(site: Site) -> AsyncIterator[Progress]:
 
 
 async def _planned(site: Site) -> AsyncIterator[Progress]:
-    from edgefl.fleet import ansible, bundle
     from edgefl.infra.terraform import Terraform
 
     terraform = Terraform(site)
-    async for event in chained(terraform.plan(), _certificates(site)):
+    async for event in chained(terraform.plan()):
         yield event
-    created = {change.name for change in terraform.changes if change.action == "create"}
-    if not inventory_file(site).exists() or created:
-        count = len(created) or len(site.hosts)
-        yield Finished("configuration", "", f"{count} hosts do not stand yet; each would be configured whole", changed=True)
-        return
+    known = Inventory.load(inventory_file(site)) if inventory_file(site).exists() else Inventory(())
+    there, standing = existing_hosts(site, known, terraform.changes)
+    fleet = prospective(site, known)
+    checked: list[str] = []
+    renewed: dict[tuple[str, str], str] = {}
+    failed: EdgeflError | None = None
+    try:
+        if fleet is None or site.coordinator.name not in standing or not _has_authority(site):
+            async for event in chained(_whole(site, there)):
+                yield event
+        else:
+            async for event in chained(_checked(site, fleet, there, standing)):
+                renewed |= _renewed(event)
+                yield event
+            checked = standing
+    except EdgeflError as error:
+        failed = error
+    async for event in chained(_certificates(site, there, checked, renewed)):
+        yield event
+    if failed is not None:
+        raise failed
+
+
+def existing_hosts(site: Site, known: Inventory, changes: Collection[Change]) -> tuple[list[str], list[str]]:
+    """The site's hosts that exist and would not be made anew, and those of them that can be looked at: they are not off."""
+    there = {host.name for host in known.hosts} - {change.name for change in changes if change.action != "update"}
+    up = there - {change.name for change in changes if not change.leaves_it_up}
+    return [host.name for host in site.hosts if host.name in there], [host.name for host in site.hosts if host.name in up]
+
+
+async def _whole(site: Site, there: Collection[str]) -> AsyncIterator[Progress]:
+    """The configuration's part of a plan that cannot be checked: the coordinator and the authority come before everything."""
+    began = time.monotonic()
+    yield Started("configuration", "", "what hosts would be given")
+    for host in site.hosts:
+        what = "exists, and would be configured again" if host.name in there else _MISSING
+        yield Step("configuration", host.name, what, changed=True)
+    what = f"{len(site.hosts)} hosts would be configured whole"
+    yield Finished("configuration", "", what, changed=True, seconds=time.monotonic() - began)
+
+
+async def _checked(site: Site, fleet: Inventory, there: Collection[str], standing: list[str]) -> AsyncIterator[Progress]:
+    """The configuration's part: every host that stands is compared, one that is missing would be configured whole."""
+    from edgefl.fleet import ansible, bundle
+
+    for host in fleet.hosts:
+        if host.name not in there:
+            yield Step("configuration", host.name, _MISSING, changed=True)
+        elif host.name not in standing:
+            yield Warned("configuration", host.name, "does not run; what it lacks shows once it does")
     async for event in chained(bundle.build(site, bundle_directory(site))):
         yield event
     package = bundle.Bundle.load(bundle_directory(site))
-    inventory = Inventory.load(inventory_file(site))
-    async for event in chained(ansible.converge(site, inventory, package, check=True, diff=True)):
+    async for event in chained(ansible.converge(site, fleet, package, limit=standing, check=True, diff=True)):
         yield event
+
+
+_MISSING = "does not exist yet, and would be configured whole"
+
+
+def _has_authority(site: Site) -> bool:
+    """Whether there is one: a check opens it, and would make it where it is missing."""
+    return all((site.state / "pki" / f"{name}.crt").exists() for name in ("root", "issuing"))
+
+
+def _renewed(event: Progress) -> Renewals:
+    """What the check of a host's identity found: the reason by role."""
+    return {(role, event.subject): why for role, why in event.detail.get("renewed", {}).items()}
+
+
+async def _certificates(
+    site: Site, there: Collection[str], checked: Collection[str], renewed: Renewals
+) -> AsyncIterator[Progress]:
+    """Which certificates `up` would issue. checked: the hosts whose own certificates were looked at, as `renewed` says."""
+    from edgefl.pki.operator import operator_name, why_due
+    from edgefl.pki.register import Register
+
+    began = time.monotonic()
+    yield Started("certificates", "", "what would be issued")
+    entries = Register(site.state / "pki" / "index.jsonl").entries() if _has_authority(site) else []
+    by = datetime.now(UTC) + timedelta(hours=site.certificates.leaf_hours) * _RENEWED_WITHIN
+    lasting = {(entry.role, entry.subject) for entry in entries if not entry.is_revoked and entry.expires > by}
+    if not _has_authority(site):
+        yield Step("certificates", site.name, "the site's own authority would be made", changed=True)
+    due = list(due_certificates(site, there, checked, renewed, lasting))
+    if why := why_due(site):
+        due.append(("operator", operator_name(), why))
+    for role, name, why in due:
+        what = f"its {role} certificate for {site.certificates.leaf_hours} h would be issued: {why}"
+        yield Step("certificates", name, what, changed=True)
+    what = f"{len(due)} would be issued" if due else "all are valid"
+    yield Finished("certificates", "", what, changed=bool(due), seconds=time.monotonic() - began)
+
+
+def due_certificates(
+    site: Site, there: Collection[str], checked: Collection[str], renewed: Renewals, lasting: Collection[tuple[str, str]]
+) -> Iterator[tuple[str, str, str]]:
+    """The hosts' certificates that would be issued: role, name and why.
+
+    there: the hosts that exist. lasting: role and name of what the register calls valid for long enough; that alone counts where
+    a host exists and could not be asked.
+    """
+    hub = site.coordinator.name
+    for role, name in (("gate", hub), ("superlink", hub), *(("device", device.name) for device in site.devices)):
+        if name not in there:
+            yield role, name, "its host does not exist yet"
+        elif name in checked:
+            if why := renewed.get((role, name)):
+                yield role, name, why
+        elif (role, name) not in lasting:
+            yield role, name, "none is valid for long enough"
 
 
 async def _budgets(site: Site) -> AsyncIterator[Progress]:
@@ -60,7 +167,7 @@ async def _budgets(site: Site) -> AsyncIterator[Progress]:
     began = time.monotonic()
     yield Started("budgets", "", "whose privacy budget ends before the next run does")
     try:
-        async with watching(site) as monitor:
+        async with watching(site, renew=False) as monitor:
             state = (await monitor.status(updates=False)).state
     except EdgeflError as error:
         yield Finished("budgets", "", f"not known: {error.what}", seconds=time.monotonic() - began)
@@ -71,25 +178,3 @@ async def _budgets(site: Site) -> AsyncIterator[Progress]:
     budgets = len(site.devices) if site.privacy.mode == "dp-sgd" else 1
     what = f"{len(short)} of {budgets} do not last {site.run.rounds} rounds" if short else "all last the run"
     yield Finished("budgets", "", what, seconds=time.monotonic() - began)
-
-
-async def _certificates(site: Site) -> AsyncIterator[Progress]:
-    from datetime import UTC, datetime, timedelta
-
-    from edgefl.pki.register import Register
-
-    began = time.monotonic()
-    yield Started("certificates", "", "what would be issued")
-    due = datetime.now(UTC) + timedelta(hours=site.certificates.leaf_hours) * _RENEWED_WITHIN
-    entries = Register(site.state / "pki" / "index.jsonl").entries()
-    valid = {(entry.role, entry.subject) for entry in entries if not entry.is_revoked and entry.expires > due}
-    wanted = [("gate", site.coordinator.name), ("superlink", site.coordinator.name), *(("device", d.name) for d in site.devices)]
-    missing = [pair for pair in wanted if pair not in valid]
-    if not (site.state / "pki" / "root.crt").exists():
-        yield Step("certificates", site.name, "the site's own authority would be made", changed=True)
-    for role, name in missing:
-        yield Step(
-            "certificates", name, f"a {role} certificate for {site.certificates.leaf_hours} h would be issued", changed=True
-        )
-    what = f"{len(missing)} would be issued" if missing else "all are valid"
-    yield Finished("certificates", "", what, changed=bool(missing), seconds=time.monotonic() - began)

@@ -15,17 +15,20 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def watching(site: Site) -> AsyncIterator[MonitorClient]:
+async def watching(site: Site, *, renew: bool = True) -> AsyncIterator[MonitorClient]:
     """The site's monitor, opened as its operator.
 
-    The operator's certificate lives as short as every other; whoever owns the authority renews it here on the way.
+    The operator's certificate lives as short as every other; whoever owns the authority renews it here on the way, but for who
+    must change nothing (`renew=False`).
     Raises NotProvisioned before the first `up`, PkiError when the authority's key does not open.
     """
     from edgefl.monitor.client import MonitorClient
     from edgefl.pki.operator import ensure_operator
 
     inventory = inventory_of(site)
-    if (site.state / "pki" / "root.crt").exists():  # else this machine only watches, with the identity that it was given
+    if (
+        renew and (site.state / "pki" / "root.crt").exists()
+    ):  # else this machine only watches, with the identity that it was given
         await asyncio.to_thread(lambda: ensure_operator(site, passphrase=passphrase()))
     async with MonitorClient.open(site.state, inventory) as monitor:
         yield monitor

@@ -24,7 +24,7 @@ def ensure_operator(site: Site, *, passphrase: str | None = None) -> Path:
     """The directory with operator.key, operator.crt and ca.crt, valid for at least a third of a certificate's life."""
     directory = site.state / "operator"
     certificate = directory / "operator.crt"
-    if certificate.exists() and not _is_due(certificate, site.state / "pki" / "root.crt", directory / "ca.crt"):
+    if not why_due(site):
         return directory
     authority = Authority.open(site.state, site=site, passphrase=passphrase)
     path = directory / "operator.key"
@@ -45,10 +45,15 @@ def operator_name() -> str:
     return f"{getuser()}@{gethostname()}"[:64]
 
 
-def _is_due(certificate: Path, root: Path, trusted: Path) -> bool:
-    """Whether two thirds of its life are over, or the root it was issued under is no longer the site's."""
+def why_due(site: Site) -> str:
+    """Why the operator's certificate would be renewed; empty while it serves."""
+    directory = site.state / "operator"
+    certificate, root, trusted = directory / "operator.crt", site.state / "pki" / "root.crt", directory / "ca.crt"
+    if not certificate.exists():
+        return "there is none"
     if not trusted.exists() or not root.exists() or not trusted.read_bytes().startswith(root.read_bytes()):
-        return True
+        return "it is from another root"
     leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
     life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
-    return datetime.now(UTC) > leaf.not_valid_before_utc + life * _RENEWED_AFTER
+    is_late = datetime.now(UTC) > leaf.not_valid_before_utc + life * _RENEWED_AFTER
+    return "it expires soon" if is_late else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgefl.infra.inventory import Inventory, InventoryMismatch, inventory_from
+from edgefl.infra.inventory import Inventory, InventoryMismatch, inventory_from, prospective
 from edgefl.infra.workdir import variables
 from edgefl.site.model import Site
 
@@ -59,3 +59,41 @@ def test_the_variables_hold_no_path_to_a_key() -> None:
         }
     )
     assert "secret" not in str(variables(site))
+
+
+def test_lab_hosts_that_are_missing_are_foreseen_where_they_would_be_made() -> None:
+    known = inventory_from(outputs("coordinator", "edge-01", "edge-02"), SITE)
+    lacking = Inventory(tuple(host for host in known.hosts if host.name != "edge-02"))
+    foreseen = prospective(SITE, lacking)
+    assert foreseen is not None
+    assert [host.name for host in foreseen.hosts] == ["coordinator", "edge-02", "edge-01"]
+    assert foreseen.host("edge-01") == known.host("edge-01")
+    made = foreseen.host("edge-02")
+    assert (made.address, made.capsule, made.host_key) == ("10.77.0.11", "/srv/clinic/.edgefl/lab", None)
+    smaller = SITE.model_copy(update={"devices": SITE.devices[:1]}).at(SITE.root)
+    assert [host.name for host in (prospective(smaller, known) or known).hosts] == ["coordinator", "edge-02"]
+
+
+def test_adopted_hosts_are_where_site_yaml_has_them_now() -> None:
+    def site(address: str) -> Site:
+        device = {"name": "edge-01", "address": address, "host_key": "key"}
+        return Site.model_validate({
+            "name": "clinic", "coordinator": {"address": "192.0.2.10"}, "devices": [device],
+            "infrastructure": {"module": "static"},
+        })  # fmt: skip
+
+    before = prospective(site("192.0.2.11"), Inventory(()))
+    assert before is not None
+    moved = prospective(site("192.0.2.99"), before)
+    assert moved is not None
+    assert [(host.address, host.host_key) for host in moved.devices] == [("192.0.2.99", "key")]
+
+
+def test_what_a_module_of_ones_own_has_not_made_yet_cannot_be_foreseen() -> None:
+    own = Site.model_validate(
+        {"name": "clinic", "devices": [{"name": "edge-01"}], "infrastructure": {"module": "own", "source": "./m"}}
+    )
+    assert prospective(own, Inventory(())) is None
+    known = prospective(SITE, Inventory(()))
+    assert known is not None
+    assert prospective(own, known) == Inventory(tuple(host for host in known.hosts if host.name != "edge-02"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgefl.infra.changes import changes_in
+from edgefl.infra.changes import Action, Change, changes_in
 from edgefl.infra.failure import TerraformFailed
 from edgefl.infra.stream import Stream
 from edgefl.progress import Failed, Finished, Progress, Started, Step, Warned
@@ -88,12 +88,42 @@ def test_a_plan_shows_only_what_differs() -> None:
             planned(["delete"], {"cpu": 1}, None),
         ]
     }
-    assert [str(change) for change in changes_in(plan)] == [
-        "+ edge-01",
-        "- edge-01",
-        "± edge-01  address: a → b",
-        "~ edge-01  cpu: 1 → 2",
+    assert [(change.action, change.before, change.after) for change in changes_in(plan)] == [
+        ("create", {}, {"cpu": 1}),
+        ("delete", {"cpu": 1}, {}),
+        ("replace", {"address": "a"}, {"address": "b"}),
+        ("update", {"cpu": 1}, {"cpu": 2}),
     ]
+
+
+def test_a_plan_never_shows_what_a_module_calls_sensitive() -> None:
+    values = {"password": "hunter2", "nested": {"token": "hunter3", "size": 1}, "listed": [{"key": "hunter4"}], "size": 2}
+    marks = {"password": True, "nested": {"token": True}, "listed": [{"key": True}]}
+    change = {"actions": ["update"], "before": {"size": 1}, "before_sensitive": {"nested": {}, "listed": [{}]}, "after": values}
+    resource = {"address": "a.b", "name": "host", "index": "edge-01", "change": {**change, "after_sensitive": marks}}
+    (found,) = changes_in({"resource_changes": [resource]})
+    assert (found.before, found.after["size"]) == ({"size": 1}, 2)
+    assert "hunter" not in str(found)
+    assert set(found.after) == set(values)
+    resource["change"]["after_sensitive"] = True
+    (found,) = changes_in({"resource_changes": [resource]})
+    assert set(found.after.values()) == {"(sensitive)"}
+
+
+@pytest.mark.parametrize(
+    ("action", "before", "is_up"),
+    [
+        ("update", {"memory_mb": 512}, True),
+        ("update", {"running": False}, False),
+        ("create", {}, False),
+        ("replace", {"address": "a"}, False),
+        ("delete", {"cpu": 1}, False),
+    ],
+)
+def test_a_host_that_is_made_or_booted_first_cannot_be_looked_at_before(
+    action: Action, before: dict[str, Any], is_up: bool
+) -> None:
+    assert Change("a", "edge-01", action, before, {}).leaves_it_up is is_up
 
 
 def test_a_site_without_changes_has_an_empty_plan() -> None:

@@ -1,0 +1,65 @@
+"""What a plan says of hosts and certificates, as functions of what is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgefl.infra.changes import Change
+from edgefl.infra.inventory import Inventory, prospective
+from edgefl.operations.plan import due_certificates, existing_hosts
+from edgefl.pki.operator import ensure_operator, why_due
+from edgefl.site.model import Site
+
+SITE = Site.model_validate({"name": "clinic", "devices": [{"name": "edge-01"}, {"name": "edge-02"}]}).at(Path("/srv/clinic"))
+ALL = ["coordinator", "edge-01", "edge-02"]
+LASTING = {("gate", "coordinator"), ("superlink", "coordinator"), ("device", "edge-01"), ("device", "edge-02")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "there", "standing"),
+    [
+        ([], ALL, ALL),
+        ([Change("a", "edge-01", "create", {}, {})], ["coordinator", "edge-02"], ["coordinator", "edge-02"]),
+        ([Change("a", "edge-01", "replace", {"cpu": 1}, {"cpu": 2})], ["coordinator", "edge-02"], ["coordinator", "edge-02"]),
+        ([Change("a", "edge-02", "update", {"running": False}, {"running": True})], ALL, ["coordinator", "edge-01"]),
+        ([Change("a", "edge-02", "update", {"memory_mb": 512}, {"memory_mb": 768})], ALL, ALL),
+        ([Change("a", "edge-03", "delete", {}, {})], ALL, ALL),
+    ],
+)
+def test_hosts_that_terraform_neither_makes_nor_boots_can_be_looked_at(
+    changes: list[Change], there: list[str], standing: list[str]
+) -> None:
+    known = prospective(SITE, Inventory(()))
+    assert known is not None
+    assert existing_hosts(SITE, known, changes) == (there, standing)
+    assert existing_hosts(SITE, Inventory(()), changes) == ([], [])
+
+
+def test_a_host_that_does_not_exist_yet_gets_new_certificates_whatever_the_register_says() -> None:
+    due = list(due_certificates(SITE, ["coordinator", "edge-02"], ["coordinator", "edge-02"], {}, LASTING))
+    assert due == [("device", "edge-01", "its host does not exist yet")]
+
+
+def test_what_a_host_has_counts_more_than_the_register() -> None:
+    renewed = {("device", "edge-02"): "it does not fit the host's key", ("gate", "coordinator"): "it expires soon"}
+    assert list(due_certificates(SITE, ALL, ALL, renewed, LASTING)) == [
+        ("gate", "coordinator", "it expires soon"),
+        ("device", "edge-02", "it does not fit the host's key"),
+    ]
+    assert list(due_certificates(SITE, ALL, ALL, {}, set())) == []
+
+
+def test_the_register_counts_where_a_host_could_not_be_asked() -> None:
+    short = LASTING - {("device", "edge-01")}
+    assert [(role, name) for role, name, _ in due_certificates(SITE, ALL, [], {}, short)] == [("device", "edge-01")]
+
+
+def test_the_operators_own_certificate_is_part_of_it(tmp_path: Path) -> None:
+    site = SITE.at(tmp_path)
+    assert why_due(site) == "there is none"
+    ensure_operator(site)
+    assert why_due(site) == ""
+    (tmp_path / ".edgefl/pki/root.crt").unlink()
+    assert why_due(site) == "it is from another root"
