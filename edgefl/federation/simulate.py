@@ -34,11 +34,13 @@ from edgefl.federation.local import LocalUpdate, evaluate_locally, initial_array
 from edgefl.federation.optimisers import Optimiser
 from edgefl.federation.outline import Parameters, TaskInvalid
 from edgefl.federation.personal import PersonalLayers
+from edgefl.federation.privacy.clients import Clipping, client_plan
 from edgefl.federation.privacy.ledger import Ledger
 from edgefl.federation.privacy.plan import PrivacyRefused, PrivacyTerms
 from edgefl.federation.task import Datasets, Task, load_task
 from edgefl.lab.attacks import ATTACKS, COLLUSIONS, POISONS, Sent
-from edgefl.site.model import Compression, ServerOptimiser
+from edgefl.site.model import Compression, Privacy, ServerOptimiser
+from edgefl.site.modes import unbounded
 
 RUN = "simulation"
 
@@ -60,7 +62,8 @@ class Adversary:
 class Federation:
     """What is simulated. directories: device to its data. privacy: None trains without. rule: see aggregation.rules.build.
 
-    personal: patterns of the layers that stay on each device.
+    personal: patterns of the layers that stay on each device. whole: privacy of whole devices (mode `client`) in place of
+    `privacy`; it goes with the rule `mean`.
     """
 
     task: Task
@@ -74,6 +77,11 @@ class Federation:
     seed: int = 7
     quorum: int = 1
     personal: tuple[str, ...] = ()
+    whole: Privacy | None = None
+
+    def __post_init__(self) -> None:
+        if self.whole is not None and (problem := next(unbounded(self.rule.name, "none", "all"), None)):
+            raise ValueError(f"{problem[1]}: {problem[2]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +113,19 @@ class Memory:
 
     reputation: Reputation
     optimiser: Optimiser
+    clipping: Clipping | None = None
 
 
 def simulate(federation: Federation, rounds: int, ledgers: Path | None = None) -> Iterator[Round]:
     """Run the federation, a round at a time. Deterministic for a seed without privacy; with it the noise is secret even here.
 
     ledgers: where the devices' ledgers (what compression left out, their own layers) are kept; a temporary place without it.
+    Raises PrivacyRefused where the terms of privacy for whole devices are empty.
     """
     with contextlib.ExitStack() as stack:
         home = ledgers or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefl-ledgers-")))
         arrays = initial_arrays(federation.task, federation.parameters, federation.seed, federation.personal)
-        memory = Memory(Reputation(), Optimiser(federation.optimiser))
+        memory = Memory(Reputation(), Optimiser(federation.optimiser), _clipping(federation, rounds))
         for number in range(1, rounds + 1):
             result, memory = _round(federation, number, arrays, memory, home)
             arrays = result.arrays
@@ -150,10 +160,18 @@ def _round(
             row[:] = decode(payload, template.size)
     counts = np.array([sent.samples for sent in replies.values()], np.int64)
     aggregate = federation.rule.aggregate(deltas, list(replies), counts, memory.reputation)
-    move, optimiser = memory.optimiser.step(aggregate.delta)
+    step, clipping = (aggregate.delta, None) if memory.clipping is None else memory.clipping.aggregate(deltas)
+    move, optimiser = memory.optimiser.step(step)
     moved = template.moved(arrays, move)
     result = replace(result, arrays=moved, metrics=_measured(federation, moved, ledgers), scores=aggregate.scores)
-    return result, Memory(aggregate.reputation, optimiser)
+    return result, Memory(aggregate.reputation, optimiser, clipping)
+
+
+def _clipping(federation: Federation, rounds: int) -> Clipping | None:
+    whole, devices = federation.whole, len(federation.directories)
+    if whole is None:
+        return None
+    return Clipping(whole.clip_norm, client_plan(whole, devices, rounds).sigma, devices, whole.clipping == "adaptive")
 
 
 def _trained(
@@ -255,6 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epsilon-limit", type=float, default=float("inf"))
     parser.add_argument("--delta", type=float, default=1e-5)
     parser.add_argument("--max-grad-norm", type=float, default=1.0)
+    parser.add_argument("--whole", type=json.loads, help='JSON: privacy of whole devices, e.g. {"epsilon_per_run": 4}')
     parser.add_argument("--compression", type=json.loads, default={}, help='JSON, e.g. {"mode": "top-k", "keep": 0.05}')
     parser.add_argument("--mu", type=float, default=0.0, help="FedProx: strength of the pull to the global model")
     parser.add_argument("--personal-layers", default="", help="layers that stay on each device, e.g. 'head.*', with commas")
@@ -282,6 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             adversary=adversary,
             seed=given.seed,
             personal=tuple(filter(None, given.personal_layers.split(","))),
+            whole=None if given.whole is None else Privacy.model_validate({"mode": "client", **given.whole}),
         )
         curve: list[float] = []
         for result in simulate(federation, given.rounds):

@@ -12,7 +12,7 @@ from edgefl.federation.privacy.plan import PrivacyTerms
 from edgefl.federation.simulate import Adversary, Federation, Round, main, simulate
 from edgefl.federation.task import load_task
 from edgefl.lab.attacks import ATTACKS
-from edgefl.site.model import Compression
+from edgefl.site.model import Compression, Privacy
 
 TASK = Path(__file__).parent / "tiny_task.py"
 
@@ -106,3 +106,13 @@ def test_devices_that_contradict_each_other_gain_by_layers_of_their_own(federati
     own = list(simulate(replace(mean, personal=("2.*",)), 5))[-1]
     assert own.arrays.keys() == {"0.weight", "0.bias"}
     assert own.metrics["loss"] < 0.5 * together.metrics["loss"]
+
+
+def test_noise_for_whole_devices_drowns_eight_of_them_and_takes_the_plain_mean(federation: Federation) -> None:
+    terms = Privacy(mode="client", epsilon_per_run=1.0)
+    with pytest.raises(ValueError, match="guard judges an update by the others"):
+        replace(federation, whole=terms)
+    plain = replace(federation, rule=build("mean", 0.0))
+    clear = list(simulate(plain, 4))[-1].metrics["loss"]
+    hidden = list(simulate(replace(plain, whole=terms), 4))[-1].metrics["loss"]
+    assert hidden > 2 * clear
