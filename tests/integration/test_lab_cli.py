@@ -65,3 +65,34 @@ def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(place: Path) -> None:
     assert started.returncode == 130, error
     assert "the same command goes on from here" in error
     assert edgefl(place, *up).returncode == 0
+
+
+def test_ctrl_c_while_the_image_is_built_leaves_nothing_of_it(place: Path) -> None:
+    cache, mounts = place / "cache", Path("/proc/self/mountinfo").read_text()
+    started = subprocess.Popen(
+        [*EDGEFL, "up", "1", "--network", "10.79.2.1/24"],
+        cwd=place,
+        env={**os.environ, "EDGEFL_CACHE": str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    images = cache / "images"
+    begun = "*.partial/rootfs/var/lib/dpkg"
+    wait_until(lambda: bool(list(images.glob(begun))), "the first packages of an image", deadline_s=300)
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal does: all of its processes
+    _, error = started.communicate(timeout=60)
+    assert started.returncode == 130, error
+    assert "the same command goes on from here" in error
+    assert [path.name for path in images.glob("*") if path.suffix != ".lock"] == []
+    building = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(cache).encode() in _read(path)]
+    assert building == []
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it ended meanwhile
+        return b""
