@@ -34,8 +34,8 @@ class ActionModule(FactfulAction):
             return {"changed": True, "touched": moved, "diff": diff}
         missing = self.ask("runtime", step="missing", files=files)["missing"] if files else []
         pushed = self.push(bundle, missing)
-        what = {"files": files, "pushed": pushed, "want": lacking, "imports": wanted["imports"]}
-        result = self.ask("runtime", step="install", **what, **hashes)
+        install = {"files": files, "pushed": pushed, "want": lacking, "imports": wanted["imports"]}
+        result = self.ask("runtime", step="install", **install, **hashes)
         return {**result, "pushed": sorted(pushed)}
 
     def lacking(self, wanted: dict[str, Any]) -> list[str]:

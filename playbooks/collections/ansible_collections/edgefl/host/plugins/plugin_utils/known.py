@@ -10,7 +10,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.edgefl.host.plugins.plugin_utils.names import FACT, TOUCHED
 
 
-class FactfulAction(ActionBase):
+class FactfulAction(ActionBase):  # type: ignore[misc]  # Ansible has no types
     """An action that first compares what is wanted with the facts, and asks the host only about a difference.
 
     Subclasses implement `act`. The facts are trusted until an action of this play changes the host.
