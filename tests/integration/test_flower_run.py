@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from edgefl.federation.checkpoint import Models
 from edgefl.federation.loopback import Loopback, descendants
 from edgefl.federation.privacy.ledger import Ledger
+from edgefl.federation.privacy.release import DIRECTORY
 from edgefl.site.model import Site
 
 pytestmark = pytest.mark.slow
@@ -350,6 +351,26 @@ def test_asynchronously_a_slow_device_holds_nobody_back_and_its_late_update_stil
     assert [entry["round"] for entry in bodies(events, "round_finished")] == list(
         range(1, len(bodies(events, "round_finished")) + 1)
     )
+
+
+def test_whole_devices_are_hidden_by_one_charge_a_round_at_the_coordinator(federation: Made) -> None:
+    fed = federation(
+        run={"rounds": 3, "mode": "asynchronous", "quorum": 0.6},
+        privacy={"mode": "client", "epsilon_limit": 8.0, "epsilon_per_run": 4.0, "clipping": "adaptive"},
+    )
+    run = fed.start_run(options=json.dumps({"rule": "mean"}))
+    assert fed.finish(run).outcome == "completed", fed.log("superexec")
+    events = fed.events(run)
+    spent = bodies(events, "model_privacy_spent")
+    assert [entry["round"] for entry in spent] == [entry["round"] for entry in bodies(events, "round_finished")] == [1, 2, 3]
+    assert [entry["clip"] for entry in spent[1:]] == [entry["next_clip"] for entry in spent[:-1]]
+    assert 3.9 < spent[-1]["spent"] <= 4.0
+    assert not bodies(events, "privacy_spent"), "no device spends a budget of its own"
+    charges = Ledger(fed.places("coordinator").models / DIRECTORY / "ledger.db").charges()
+    assert [(charge.run, charge.round) for charge in charges] == [(str(run), 1), (str(run), 2), (str(run), 3)]
+    refused = fed.start_run(options=json.dumps({"rule": "median"}))
+    assert fed.finish(refused).outcome == "failed"
+    assert "rule: mean with privacy.mode: client" in bodies(fed.events(refused), "run_finished")[0]["reason"]
 
 
 def test_a_run_whose_serverapp_was_killed_in_a_round_goes_on_and_nothing_counts_twice(federation: Made, tmp_path: Path) -> None:
