@@ -1,0 +1,90 @@
+"""One plan of three parts, which changes nothing; then `up` does what it said, and no more."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgefl.site import load
+
+from .conftest import Demo
+from .test_gate import authority_of, issued
+
+pytestmark = pytest.mark.e2e
+
+TREES = "/etc/edgefl /etc/systemd/system /opt/edgefl/releases /var/lib/edgefl/models"
+LOOK = f"find {TREES} -type f 2>/dev/null | sort | xargs sha256sum; nft --stateless list ruleset"
+LIMIT = "{name: edge-06, data: data/edge-06, limits: {cpu: 0.6, memory_mb: 1280,"
+EXACTLY: tuple[set[tuple[str, str]], set[tuple[str, str]]] = (set(), set())
+HOSTS = ("coordinator", "edge-05", "edge-06")
+
+
+@pytest.fixture
+def drifted(demo: Demo) -> Iterator[Demo]:
+    """One limit edited, one file changed by hand, one certificate gone and another one revoked."""
+    place = demo.directory / "site.yaml"
+    before = place.read_text()
+    assert LIMIT in before
+    try:
+        place.write_text(before.replace(LIMIT, "{name: edge-06, data: data/edge-06, limits: {cpu: 0.6, memory_mb: 1344,"))
+        demo.on("edge-05", "sh", "-c", "echo >>/etc/edgefl/host.json; rm /etc/edgefl/identity/device.crt")
+        _, serial = issued(demo, "edge-02", "device")
+        authority_of(demo).revoke(serial, "stolen")
+        yield demo
+    finally:
+        place.write_text(before)
+        assert demo.edgefl("up", "--json").returncode == 0
+
+
+def everything(demo: Demo) -> dict[str, str]:
+    """What a plan must leave alone, by hash: the authority, Terraform's state, and the hosts."""
+    state = demo.directory / ".edgefl"
+    kept = [*(state / "pki").rglob("*"), *(state / "operator").rglob("*"), *state.rglob("*.tfstate")]
+    assert any(path.suffix == ".tfstate" for path in kept)
+    found = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept if Path(path).is_file()}
+    return {**found, **{host: demo.on(host, "sh", "-c", LOOK).stdout for host in HOSTS}}
+
+
+def steps(said: str, stage: str) -> set[tuple[str, str]]:
+    """What a stage changes, or would."""
+    lines = [dict(json.loads(line)) for line in said.splitlines()]
+    return {(line["subject"], line["what"]) for line in lines if is_change(line) and line["stage"] == stage}
+
+
+def is_change(line: dict[str, Any]) -> bool:
+    return line.get("type") == "step" and bool(line["changed"])
+
+
+def test_one_plan_shows_all_three_parts_and_changes_nothing_and_up_does_no_more(drifted: Demo) -> None:
+    demo = drifted
+    before = everything(demo)
+    planned = demo.edgefl("plan", "--json")
+    assert planned.returncode == 0, planned.stdout[-3000:]
+    read = demo.edgefl("plan")
+    assert read.returncode == 0, read.stdout[-3000:]
+    assert everything(demo) == before
+
+    assert steps(planned.stdout, "infrastructure") == {("edge-06", "will be changed")}
+    assert {subject for subject, _ in steps(planned.stdout, "certificates")} == {"edge-05"}
+    touched = {subject for subject, _ in steps(planned.stdout, "configuration")}
+    assert touched == {host.name for host in load(demo.directory).hosts}, "a revocation is news to every host"
+    for part in (
+        "memory_mb: 1280 → 1344",
+        "/etc/edgefl/host.json",
+        "its device certificate for 24 h would be issued: it has none",
+        "crl.pem",
+    ):
+        assert part in read.stdout
+    assert "\x1b" not in read.stdout, "a pipe is no terminal"
+    assert "-0.0 s" not in read.stdout
+
+    done = demo.edgefl("up", "--json")
+    assert done.returncode == 0, done.stdout[-3000:]
+    did, said = steps(done.stdout, "configuration"), steps(planned.stdout, "configuration")
+    # A check may foresee work for the step in which the coordinator's services become ready that an earlier step then did.
+    assert (did - said, said - did) in (EXACTLY, (set(), {("coordinator", "The coordinator's services are ready")}))
