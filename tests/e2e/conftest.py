@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -43,12 +44,13 @@ def until(condition: Callable[[], object], what: str, deadline_s: float = 120.0)
 
 @contextmanager
 def in_background(*argv: str, within: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
-    """The command line while it runs; it is ended when the block is left."""
+    """The command line while it runs, in a process group of its own as at a terminal; it is ended when the block is left."""
     process = subprocess.Popen(
         [*within, sys.executable, "-m", "edgefl", *argv],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # CI may ignore Ctrl-C, and children inherit that
     )
     try:
@@ -59,19 +61,28 @@ def in_background(*argv: str, within: Sequence[str] = ()) -> Iterator[subprocess
         process.communicate(timeout=120)
 
 
-def interrupted(process: subprocess.Popen[str], stage: str) -> int:
-    """Press Ctrl-C as soon as the command says that this stage began; its exit code."""
+def interrupted(process: subprocess.Popen[str], stage: str, when: Callable[[dict[str, Any]], object] = bool) -> int:
+    """Press Ctrl-C as soon as the command says something of this stage; its exit code.
+
+    As at a terminal, all of its processes get the signal. when: which of the things said it waits for.
+    """
     assert process.stdout
+    assert process.stderr
     said: list[str] = []
     for line in process.stdout:
         said.append(line)
-        if json.loads(line).get("stage") == stage:
+        event = json.loads(line)
+        if event.get("stage") == stage and when(event):
             break
     else:
         raise AssertionError(f"it never came to {stage}: {''.join(said[-3:])}")
-    process.send_signal(signal.SIGINT)
-    process.stdout.read()
-    return process.wait(timeout=120)
+    os.killpg(process.pid, signal.SIGINT)
+    last = process.stdout.read().splitlines()[-1]
+    complaints = process.stderr.read()
+    code = process.wait(timeout=120)
+    assert json.loads(last)["next"].startswith("the same command goes on from here: edgefl "), last
+    assert "Traceback" not in complaints, complaints
+    return code
 
 
 @dataclass(frozen=True)

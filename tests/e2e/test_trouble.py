@@ -3,12 +3,54 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
 
 import pytest
+
+from edgefl.site import load
 
 from .conftest import Demo, edgefl, in_background, interrupted, last_object, until
 
 pytestmark = pytest.mark.e2e
+
+LASTING_S = 15.0
+"""How long a service that came back must have run to count: one that starts, fails and starts anew is active now and then."""
+WATCHDOG_S = 20
+"""What a service's watchdog allows in the test, so that nobody waits for minutes."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A service of a host, as systemd sees it. since_s: on the machine's monotonic clock, which its lab hosts share."""
+
+    state: str
+    pid: str
+    restarts: int
+    since_s: float
+
+    @classmethod
+    def of(cls, demo: Demo, host: str, name: str) -> Self:
+        asked = "ActiveState,MainPID,NRestarts,ActiveEnterTimestampMonotonic"
+        said = dict(line.split("=", 1) for line in demo.on(host, "systemctl", "show", "-p", asked, name).stdout.splitlines())
+        since_s = int(said["ActiveEnterTimestampMonotonic"]) / 1e6
+        return cls(said["ActiveState"], said["MainPID"], int(said["NRestarts"]), since_s)
+
+
+def came_back(demo: Demo, host: str, name: str, before: Unit) -> bool:
+    """Whether systemd started a service anew, and it lasts."""
+    now = Unit.of(demo, host, name)
+    is_another = now.pid not in ("0", before.pid) and now.restarts > before.restarts
+    return now.state == "active" and is_another and time.monotonic() - now.since_s > LASTING_S
+
+
+def online(demo: Demo) -> list[str]:
+    """The devices that the coordinator counts as there; none while it does not answer."""
+    listed = demo.edgefl("devices", "--json")
+    rows = last_object(listed).get("devices", []) if listed.stdout else []
+    return [row["name"] for row in rows if row["state"] != "offline"]
 
 
 def test_a_second_up_at_the_same_time_is_refused_by_name(demo: Demo) -> None:
@@ -140,6 +182,70 @@ def test_a_device_refuses_the_round_that_its_own_budget_does_not_cover(demo: Dem
         assert rows["edge-01"]["spent"] <= limit < rows["edge-02"]["spent"]
     finally:
         site.write_text(before)
+
+
+def test_services_that_are_killed_or_hang_come_back_by_themselves_and_the_next_run_completes(demo: Demo) -> None:
+    killed = [("coordinator", f"edgefl-{name}") for name in ("superlink", "gate", "superexec", "monitor")]
+    killed += [("edge-05", "edgefl-supernode"), ("edge-06", "edgefl-superexec")]
+    stopped = ("edge-04", "edgefl-superexec")
+    devices = len(load(demo.directory).devices)
+    drop_in = "/run/systemd/system/edgefl-superexec.service.d"
+    limit = f"[Service]\nWatchdogSec={WATCHDOG_S}\n"
+    anew = "systemctl daemon-reload && systemctl restart edgefl-superexec"
+
+    def on_edge_04(command: str, stdin: str | None = None) -> None:
+        done = demo.lab.execute("edge-04", ["sh", "-ec", command], stdin, timeout_s=300)
+        assert done.returncode == 0, done.stderr
+
+    on_edge_04(f"mkdir -p {drop_in} && cat > {drop_in}/watchdog.conf && {anew}", limit)
+    try:
+        before = {place: Unit.of(demo, *place) for place in (*killed, stopped)}
+        assert {unit.state for unit in before.values()} == {"active"}
+        for host, name in killed:
+            assert demo.on(host, "systemctl", "kill", "--signal=KILL", name).returncode == 0
+        assert demo.on("edge-04", "kill", "-STOP", before[stopped].pid).returncode == 0
+        for (host, name), unit in before.items():
+            until(partial(came_back, demo, host, name, unit), f"{name} of {host} to come back and stay", 300)
+    finally:
+        on_edge_04(f"rm -rf {drop_in} && {anew}")
+    until(lambda: len(online(demo)) == devices, "every device to be online")
+    trained = demo.edgefl("run", "--rounds", "1", "--json")
+    assert trained.returncode == 0, trained.stdout[-3000:]
+    finished = [line["detail"] for line in map(json.loads, trained.stdout.splitlines()) if line.get("subject") == "round 1"]
+    assert {"edge-04", "edge-05", "edge-06"} <= set(finished[-1]["participants"])
+
+
+def test_ctrl_c_stops_following_a_run_and_not_the_run(demo: Demo) -> None:
+    follow = ("run", "--site", str(demo.directory), "--json")
+    with in_background(*follow, "--rounds", "3") as going:
+        assert interrupted(going, "run", lambda event: event["subject"] == "round 1") == 130
+    left = last_object(demo.edgefl("status", "--json"))
+    assert left["run_status"] == "running", "the journal has no end of it"
+    again = edgefl(*follow)
+    assert again.returncode == 0, again.stdout[-3000:]
+    first, *_, last = map(json.loads, again.stdout.splitlines())
+    assert first["what"] == f"run {left['run']} is going; following it"
+    assert (last["run"], last["status"]) == (left["run"], "completed")
+    after = last_object(demo.edgefl("status", "--json"))
+    assert (after["run"], after["run_status"], after["round"]) == (left["run"], "completed", 3)
+
+
+def test_ctrl_c_anywhere_changes_nothing_of_a_site_that_stands(demo: Demo) -> None:
+    """Each stage that the other tests do not cut short, and the commands that go through them."""
+    site, directory = ("--site", str(demo.directory), "--json"), str(demo.directory)
+    assert demo.edgefl("up").returncode == 0  # what other tests left in site.yaml's favour is on the hosts
+    for command, stage in (
+        (("up", *site), "bundle"),
+        (("up", *site), "infrastructure"),
+        (("up", *site), "preflight"),
+        (("plan", *site), "configuration"),
+        (("demo", directory, "--json"), "certificates"),
+    ):
+        with in_background(*command) as going:
+            assert interrupted(going, stage) == 130, (command, stage)
+    again = demo.edgefl("up", "--json")
+    assert again.returncode == 0, again.stdout[-3000:]
+    assert last_object(again)["changed"] is False
 
 
 def test_help_without_a_site_says_what_to_do(tmp_path) -> None:
