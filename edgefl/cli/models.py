@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefl.errors import ExitCode
+from edgefl.errors import EdgeflError, ExitCode
 from edgefl.progress import printable
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ examples:
   edgefl models rollback --undo          the next run starts from the task's own model again
   edgefl models list --json | jq '.models[] | [.name, .metrics.accuracy]'
 
-exit codes: 0 done · 2 no such model (the nearest is named) · 14 not provisioned · 33 the authority's key does not open
-            52 a model is damaged · 60 the coordinator does not answer
+exit codes: 0 done · 1 the export cannot be written · 2 no such model (the nearest is named) · 14 not provisioned
+            33 the authority's key does not open · 52 a model is damaged · 60 the coordinator does not answer
 """
 _ACTIONS = {
     "list": "every version that the coordinator keeps, oldest first",
@@ -39,6 +39,12 @@ _ACTIONS = {
     "export": "write a version and its card here; the coordinator keeps it for good",
     "rollback": "have the next run start from an earlier version",
 }
+
+
+class NoName(EdgeflError):
+    """The model's name is empty."""
+
+    exit_code = ExitCode.USAGE
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +81,7 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
         out.result(dict(seen[-1].detail))
         return ExitCode.OK
     if args.action == "rollback":
-        seen = await out.stream(models.rollback(site, args.model or "", args.why))
+        seen = await out.stream(models.rollback(site, "" if args.undo else _named(args.model), args.why))
         out.result(dict(seen[-1].detail), "  next: edgefl run")
         return ExitCode.OK
     async with watching(site) as monitor:
@@ -89,6 +95,13 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
             said = await monitor.compare_models(args.model, args.other)
             out.result(said, beside(said))
     return ExitCode.OK
+
+
+def _named(model: str) -> str:
+    """The model that was meant; an empty name (of a shell's variable that is not set) would undo the choice instead."""
+    if not model:
+        raise NoName("no model is named", hint="edgefl models list; --undo takes a choice back")
+    return model
 
 
 def table(said: Mapping[str, Any]) -> RenderableType:
@@ -105,7 +118,7 @@ def table(said: Mapping[str, Any]) -> RenderableType:
         drawn.add_column(column, justify="right" if column in {"ACC", "LOSS", "SIZE"} else "left", no_wrap=True)
     for row in said["models"]:
         metrics = row["metrics"]
-        drawn.add_row(
+        told = [
             row["name"],
             number(metrics.get("accuracy"), 3),
             number(metrics.get("loss"), 3),
@@ -113,8 +126,8 @@ def table(said: Mapping[str, Any]) -> RenderableType:
             _time(row["at"]),
             row["parent"] or "the task's own",
             row["sha256"][:12],
-            Text(" ".join(row["marks"]), "green"),
-        )
+        ]
+        drawn.add_row(*map(Text, told), Text(" ".join(row["marks"]), "green"))
     return drawn
 
 
@@ -154,10 +167,10 @@ def beside(said: Mapping[str, Any]) -> RenderableType:
     head = Text.assemble((a["name"], "bold"), " and ", (b["name"], "bold"), f"   {_relation(relation)}")
     metrics = Table(box=None, header_style="dim", pad_edge=False)
     for column in ("METRIC", a["name"], b["name"], "CHANGE"):
-        metrics.add_column(column, justify="left" if column == "METRIC" else "right", no_wrap=True)
+        metrics.add_column(Text(column), justify="left" if column == "METRIC" else "right", no_wrap=True)
     for name, values in said["metrics"].items():
         change = "—" if values["change"] is None else f"{values['change']:+.4f}"
-        metrics.add_row(name, number(values["a"], 4), number(values["b"], 4), change)
+        metrics.add_row(Text(name), number(values["a"], 4), number(values["b"], 4), change)
     layers = Table(box=None, header_style="dim", pad_edge=False)
     for column in ("LAYER", "SHAPE", "NORM", "NORM", "DISTANCE", "COSINE"):
         layers.add_column(column, justify="left" if column in {"LAYER", "SHAPE"} else "right", no_wrap=True)

@@ -49,7 +49,7 @@ class Flight:
 @dataclass(slots=True)
 class Asynchronous:
     """What is under way between rounds. turns: how many times each device was asked in this run. early: second replies within
-    one round.
+    one round. A run that goes on from another goes on counting turns: to a device they are one training.
     """
 
     run: Run
@@ -81,6 +81,12 @@ class Asynchronous:
                     self._take(round_, received, arrival, flight)
             self._give_up(round_, received)
 
+    def answered(self) -> dict[str, int]:
+        """Each device's last turn that is over: what is under way, or waits for the next round, is asked anew when the run is
+        resumed.
+        """
+        return {device: turn - (device in self.flights or device in self.early) for device, turn in self.turns.items()}
+
     def _ask(self, round_: int, devices: Mapping[str, int], received: Received) -> None:
         """Send the newest model to every device that waits for one."""
         run = self.run
@@ -88,7 +94,9 @@ class Asynchronous:
             turn = self.turns.get(device, 0) + 1
             # With privacy of its own a device trains no more often than its terms planned for a run.
             spent = run.host.privacy.mode == "dp-sgd" and turn > run.plan.rounds
-            if device in self.flights or device in self.early or spent or device in received.dropped:
+            busy = device in self.flights or device in self.early
+            # Who sent what is no update waits for the next round: asked again at once, it could do so without end.
+            if busy or spent or device in received.dropped or device in received.rejected:
                 continue
             request = TrainRequest(
                 run=run.plan.run,
@@ -122,6 +130,8 @@ class Asynchronous:
             return
         if not run.memory.reputation.admitted([arrival.device]):
             return  # it was set aside while it trained
+        if arrival.device in received.dropped:
+            received.dropped.remove(arrival.device)  # it was thought to be offline when the round began
         received.weights[arrival.device] = weight(staleness, run.host.run.staleness_exponent)
         received.down[arrival.device] = flight.bytes_down
         run.judge(round_, received, arrival, reader(received, flight.start), staleness)

@@ -7,11 +7,13 @@ makes it count; what a crash leaves without a record never was. In `<models>/<ru
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MODEL, MOMENTS, RECORD, DRAFT = ".safetensors", ".moments", ".json", ".new"
+WRITER = "writer.lock"
+"""Held by the process that writes."""
+PATIENCE_S, LOOK_S = 30.0, 0.1
+"""How long to wait for another writer's end, and how often to look."""
 
 
 class CheckpointUnusable(EdgeflError):
@@ -67,6 +73,7 @@ class Version(BaseModel):
     plan: dict[str, Any] = Field(default_factory=dict)
     reputation: dict[str, dict[str, Any]] = Field(default_factory=dict)
     claimed: dict[str, int] = Field(default_factory=dict)
+    turns: dict[str, int] = Field(default_factory=dict)
     steps: int = 0
     moments_sha256: str = ""
 
@@ -109,6 +116,28 @@ class Models:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._known: dict[tuple[Path, int, int], Version] = {}
+
+    @contextmanager
+    def alone(self, patience_s: float = PATIENCE_S) -> Iterator[None]:
+        """Be the one process that writes, until the block or the process ends: a ServerApp that Flower gave up and that is still
+        at work would count a round that the run after it does again. Raises CheckpointUnusable.
+        """
+        end, path = time.monotonic() + patience_s, self.root / WRITER
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise CheckpointUnusable(f"{path} cannot be opened: {error.strerror}", hint="edgefl up") from error
+        try:
+            while not _locked(descriptor):
+                if time.monotonic() >= end:
+                    raise CheckpointUnusable(
+                        f"another run still writes to {self.root}", hint="edgefl stop, then edgefl run --resume"
+                    )
+                time.sleep(LOOK_S)
+            yield
+        finally:
+            os.close(descriptor)
 
     def path(self, run: str, round_: int, suffix: str = MODEL) -> Path:
         """Where a version's file lies."""
@@ -268,6 +297,14 @@ def write(path: Path, content: bytes) -> None:
         raise CheckpointUnusable(
             f"{path} cannot be written: {error.strerror}", hint="edgefl run --resume, when there is room"
         ) from error
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _flush(directory: Path) -> None:

@@ -57,8 +57,9 @@ class Received:
 
         Up: updates. Down: requests to train and to measure.
         """
-        sizes = {"up": self.bytes_updates / len(self.updates), "down": self.bytes_down / self.models_down}
-        return {way: round(4 * values / size, 3) for way, size in sizes.items()}
+        carried = {"up": (self.bytes_updates, len(self.updates)), "down": (self.bytes_down, self.models_down)}
+        # An asynchronous round may be made of replies to models that went out before it.
+        return {way: round(4 * values * count / taken, 3) for way, (taken, count) in carried.items() if taken and count}
 
 
 def reader(received: Received, start: Arrays) -> Read:

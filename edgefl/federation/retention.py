@@ -33,6 +33,14 @@ class Pinned:
         return self._names
 
 
+def counted(journal: Journal, training: str) -> int:
+    """The last round that the journal says a training finished, in whichever of its runs; 0 where none did."""
+    begun = journal.records(kind="run_started")
+    runs = {training, *(record["run"] for record in begun if record["body"].get("resumes") == training)}
+    finished = (record["round"] for run in runs for record in journal.records(run=run, kind="round_finished"))
+    return max(finished, default=0)
+
+
 def surplus(versions: Sequence[Version], sizes: Mapping[str, int], keep_bytes: int, pinned: Collection[str]) -> list[Version]:
     """What to delete so that the rest fits, oldest first. versions: oldest first; sizes: in bytes, by name.
 

@@ -98,6 +98,8 @@ def plan(host: HostConfig, overrides: Mapping[str, Any], run: str, *, before: Pl
     pardoned = tuple(options.get("pardon") or ())
     if strangers := sorted(set(pardoned) - set(host.devices)):
         raise RunInvalid(f"{strangers[0]} is no device of the site {host.site}", hint="edgefl devices")
+    if options.get("resume") and options.get("start"):
+        raise RunInvalid("a run goes on from another, or starts from a version: not both", hint="leave out resume, or start")
     if not devices:
         raise RunInvalid(f"the site {host.site} has no devices", hint="edgefl check")
     quorum = int(overrides.get("quorum") or 0) or (usual.quorum if before else host.run.needed(len(devices)))

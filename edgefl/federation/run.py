@@ -103,7 +103,7 @@ class Run:
             history=History.told_by(journal),
         )
         if host.run.mode == "asynchronous":
-            opened.asynchronous = Asynchronous(opened, exchange.nothing())
+            opened.asynchronous = Asynchronous(opened, exchange.nothing(), turns=dict(found.memory.turns))
         return opened
 
     def work(self) -> None:
@@ -171,6 +171,8 @@ class Run:
         aggregate = self.secure.aggregate(self, round_, received) if self.secure else self._aggregate(round_, received)
         if aggregate is None:
             return False
+        if self.secure:  # sums judge nobody, but whoever was set aside before comes back in time
+            aggregate = self._set_aside(aggregate, [], received)
         scored = time.monotonic()
         move, optimiser = self.memory.optimiser.step(aggregate.delta)
         if not np.isfinite(move).all():
@@ -178,7 +180,13 @@ class Run:
                 round_, f"the optimiser {optimiser.settings.name} gave a step that is not finite", list(received.updates)
             )
         arrays = self.downlink.moved(self.arrays, move)
-        memory = replace(self.memory, reputation=aggregate.reputation, optimiser=optimiser, left=self.downlink.left)
+        memory = replace(
+            self.memory,
+            reputation=aggregate.reputation,
+            optimiser=optimiser,
+            left=self.downlink.left,
+            turns=self.asynchronous.answered() if self.asynchronous else {},
+        )
         parent, staged = self.saving.parent, self.saving.stage(round_, arrays, memory)
         self.arrays, self.memory = arrays, memory
         aggregated = time.monotonic()
@@ -348,13 +356,13 @@ class Run:
             self.skip(round_, f"the rule {self.rule.name} gave a model that is not finite", devices)
             return None
         received.said += [body for score in aggregate.scores for body in score.events(self.rule.name)]
-        return self._set_aside(aggregate, devices, received)
+        seen = replace(aggregate, reputation=aggregate.reputation.malformed(received.rejected))
+        return self._set_aside(seen, [*devices, *received.rejected], received)
 
-    def _set_aside(self, aggregate: Aggregate, devices: list[str], received: Received) -> Aggregate:
-        """Who was flagged again and again, or sent what was no update."""
-        plan, rejected = self.plan, received.rejected
-        seen = aggregate.reputation.malformed(rejected)
-        reputation, judged = policy.judge(seen, [*devices, *rejected], plan.devices, plan.policy, plan.spare)
+    def _set_aside(self, aggregate: Aggregate, took_part: list[str], received: Received) -> Aggregate:
+        """Who was flagged again and again, or sent what was no update; whose quarantine is over."""
+        plan = self.plan
+        reputation, judged = policy.judge(aggregate.reputation, took_part, plan.devices, plan.policy, plan.spare)
         received.said += judged
         return replace(aggregate, reputation=reputation)
 

@@ -13,15 +13,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgefl.events.journal import Journal
-from edgefl.events.schema import AnyBody, ModelPrivacySpent, PrivacySpent, RoundFinished
+from edgefl.events.schema import AnyBody, DeviceJudged, ModelPrivacySpent, PrivacySpent
 from edgefl.federation import rounds
-from edgefl.federation.aggregation.reputation import Reputation
+from edgefl.federation.aggregation.policy import PARDONED
+from edgefl.federation.aggregation.reputation import Reputation, Standing
 from edgefl.federation.aggregation.vectors import Template, Vector
 from edgefl.federation.checkpoint import CheckpointUnusable, Models, Staged, Version
 from edgefl.federation.hostconfig import HostConfig
 from edgefl.federation.local import initial_arrays
 from edgefl.federation.optimisers import Optimiser, OptimiserMismatch
-from edgefl.federation.retention import Pinned, surplus
+from edgefl.federation.retention import Pinned, counted, surplus
 from edgefl.federation.rounds import Plan, RunInvalid
 from edgefl.federation.task import Task
 
@@ -37,7 +38,8 @@ class Memory:
 
     left: what quantising the step on its way down left out, (p,) float32; None where nothing is quantised.
     claimed: what each device said of its records first. privacy: each device's latest copy of its ledger. released: what the
-    coordinator's own ledger said last, where it protects whole devices.
+    coordinator's own ledger said last, where it protects whole devices. turns: how many times each device was asked and is done,
+    where devices train at their own pace.
     """
 
     reputation: Reputation
@@ -46,6 +48,7 @@ class Memory:
     privacy: dict[str, PrivacySpent] = field(default_factory=dict)
     left: Vector | None = None
     released: ModelPrivacySpent | None = None
+    turns: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -95,6 +98,7 @@ class Saving:
             plan=asdict(self.plan),
             reputation=memory.reputation.as_dict(),
             claimed=memory.claimed,
+            turns=memory.turns,
             steps=memory.optimiser.steps,
             moments_sha256=staged.moments_sha256,
         )
@@ -103,21 +107,11 @@ class Saving:
         self.journal.append_all(said, run=version.run, round=version.round)
         self._tidy()
 
-    def tell(self, version: Version) -> None:
-        """Say in the journal that a version's round finished, where a crash came between the record and the word."""
-        if version.finished is None:
-            return
-        told = any(
-            event.round == version.round and isinstance(event.body, RoundFinished)
-            for event in self.journal.events(run=version.run)
-        )
-        if not told:
-            self.journal.append_all(version.said, run=version.run, round=version.round)
-
     def _tidy(self) -> None:
         versions = self.models.versions()
         sizes = {version.name: self.models.size(version) for version in versions}
-        pinned = self.pinned.names() | ({self.plan.start} if self.plan.start else set())
+        # This run's own newest too: beside a journal that was begun anew, older versions have higher numbers.
+        pinned = self.pinned.names() | {self.plan.start, self.parent.name if self.parent else ""}
         for version in surplus(versions, sizes, self.host.models.keep_mb * MIB, pinned):
             self.models.remove(version)
 
@@ -141,9 +135,12 @@ def begin(host: HostConfig, models: Models, journal: Journal, task: Task, *, ove
     plan = rounds.plan(host, overrides, run)
     versions = models.versions()
     models.sweep(versions)
-    memory = Memory(_reputation(versions), Optimiser(host.aggregation.optimiser))
+    memory = Memory(_reputation(versions, journal), Optimiser(host.aggregation.optimiser))
+    if versions:
+        tell(journal, versions[-1])
     if plan.resume:
         last = models.last(plan.resume)
+        _require_whole(last, task, journal)
         before = rounds.recorded(last.plan)
         plan = replace(rounds.plan(host, overrides, run, before=before), resume=last.training)
         plan = rounds.resumed(plan, last.round)
@@ -151,9 +148,7 @@ def begin(host: HostConfig, models: Models, journal: Journal, task: Task, *, ove
     if plan.resume:
         arrays = _fitting(models.arrays(last), fresh, last, task)
         memory = _remembered(last, memory, models, Template.of(arrays).size)
-        saving = Saving(models, journal, host, plan, task.ref, last)
-        saving.tell(last)
-        return Beginning(plan, saving, arrays, memory)
+        return Beginning(plan, Saving(models, journal, host, plan, task.ref, last), arrays, memory)
     if not plan.start:
         return Beginning(plan, Saving(models, journal, host, plan, task.ref), fresh, memory)
     chosen = models.find(plan.start)
@@ -161,14 +156,40 @@ def begin(host: HostConfig, models: Models, journal: Journal, task: Task, *, ove
     return Beginning(plan, Saving(models, journal, host, plan, task.ref, chosen), arrays, memory)
 
 
-def _reputation(versions: list[Version]) -> Reputation:
-    """The devices' standing after the last round that counted, of whichever run."""
+def tell(journal: Journal, version: Version) -> None:
+    """Say in the journal that a version's round finished, where a crash came between the record and the word."""
+    if version.finished is None:
+        return
+    told = journal.records(run=version.run, kind=version.finished.type)
+    if all(record["round"] != version.round for record in told):
+        journal.append_all(version.said, run=version.run, round=version.round)
+
+
+def _require_whole(last: Version, task: Task, journal: Journal) -> None:
+    """Raises where going on from this version would do a counted round again, or train something else."""
+    if last.task != task.ref:
+        raise RunInvalid(
+            f"run {last.training} trained the task {last.task}, and the site now has {task.ref}",
+            hint=f"put back task.module: {last.task}, or train anew: edgefl run",
+        )
+    if (done := counted(journal, last.training)) > last.round:
+        raise CheckpointUnusable(
+            f"run {last.training} finished round {done}, and of its models {last.name} is the newest that is whole",
+            hint=f"edgefl models rollback {last.name} && edgefl run starts anew from it",
+        )
+
+
+def _reputation(versions: list[Version], journal: Journal) -> Reputation:
+    """The devices' standing after the last round that counted, of whichever run; who was pardoned since is as new."""
     if not versions:
         return Reputation()
     try:
-        return Reputation.from_dict(versions[-1].reputation)
+        found = Reputation.from_dict(versions[-1].reputation)
     except ValueError as error:
         raise CheckpointUnusable(f"the devices' reputations after {versions[-1].name} cannot be read: {error}") from error
+    judged = (event.body for event in journal.events(versions[-1].journal_seq) if isinstance(event.body, DeviceJudged))
+    pardoned = {body.device: Standing() for body in judged if body.reason == PARDONED}
+    return Reputation({**found.standings, **pardoned})
 
 
 def _remembered(last: Version, memory: Memory, models: Models, size: int) -> Memory:
@@ -184,7 +205,7 @@ def _remembered(last: Version, memory: Memory, models: Models, size: int) -> Mem
         optimiser = Optimiser.restored(settings, last.steps, vectors, size)
     except OptimiserMismatch as error:
         raise RunInvalid(f"run {last.run} cannot be resumed: {error}") from error
-    return Memory(memory.reputation, optimiser, dict(last.claimed), dict(last.privacy), left, last.released)
+    return Memory(memory.reputation, optimiser, dict(last.claimed), dict(last.privacy), left, last.released, dict(last.turns))
 
 
 def _fitting(arrays: dict[str, NDArray[Any]], fresh: Arrays, version: Version, task: Task) -> dict[str, NDArray[Any]]:

@@ -12,12 +12,12 @@ check, does not count; trust that a device lost by flags takes from its promise.
 
 from __future__ import annotations
 
+import heapq
 import math
 import random
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 from edgefl.events import schema as events
 from edgefl.events.journal import Journal
@@ -69,8 +69,8 @@ class History:
     def told_by(cls, journal: Journal) -> History:
         """What the journal holds of earlier runs and of provisioning."""
         history = cls()
-        told = chain.from_iterable(journal.records(kind=kind) for kind in _TELLING)
-        for record in sorted(told, key=lambda record: int(record["seq"])):
+        # A journal holds years: its events are folded as they are read, not gathered first.
+        for record in heapq.merge(*(journal.records(kind=kind) for kind in _TELLING), key=lambda record: int(record["seq"])):
             history = history.after(_TELLING[record["body"]["type"]].model_validate(record["body"]))
         return history
 

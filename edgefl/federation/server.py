@@ -12,6 +12,7 @@ from edgefl.errors import EdgeflError
 from edgefl.events import schema as events
 from edgefl.events.journal import Journal
 from edgefl.federation import rounds
+from edgefl.federation.checkpoint import Models
 from edgefl.federation.exchange import Exchange
 from edgefl.federation.flower import patches
 from edgefl.federation.hostconfig import HostConfig, Places
@@ -28,7 +29,8 @@ def main(grid: Grid, context: Context) -> None:
     with Journal(places.journal) as journal:
         try:
             exchange = Exchange(grid, device_names(places.nodes))
-            Run.open(host, places, exchange, journal, overrides=context.run_config, run=run).work()
+            with Models(places.models).alone():
+                Run.open(host, places, exchange, journal, overrides=context.run_config, run=run).work()
         except BaseException as cause:
             journal.append(ending(cause), run=run)
             raise

@@ -12,7 +12,7 @@ from edgefl.errors import ExitCode
 from edgefl.events.journal import Journal
 from edgefl.events.schema import OperatorAction, RoundFinished, StartChosen
 from edgefl.federation.checkpoint import Models, Version
-from edgefl.federation.retention import EXPORTED, best
+from edgefl.federation.retention import EXPORTED, best, counted
 from edgefl.federation.rounds import Plan, recorded
 from edgefl.monitor.errors import Refused
 from edgefl.monitor.state import FederationState
@@ -33,6 +33,13 @@ class NothingLeft(Refused):
 
     http_status = 409
     exit_code = ExitCode.USAGE
+
+
+class RoundLost(Refused):
+    """The journal has a round of the training that no whole version is left of: going on would do it again."""
+
+    http_status = 409
+    exit_code = ExitCode.RUN_FAILED
 
 
 class Library:
@@ -102,14 +109,19 @@ class Library:
     def prepared(self, overrides: Mapping[str, Any], state: FederationState) -> tuple[dict[str, Any], Plan | None]:
         """A run's overrides with what it goes on from: the training to resume, and its plan, or the model that was chosen.
 
-        Raises NoSuchModel, NothingLeft.
+        Raises NoSuchModel, NothingLeft, RoundLost.
         """
         given = dict(overrides)
         if "resume" not in given:
-            if state.start:
-                given.setdefault("start", state.start)
+            if start := str(given.get("start") or state.start):
+                given["start"] = self._chosen(start).name
             return given, None
         last = self._resumable(str(given["resume"]), state)
+        if (done := counted(self._journal, last.training)) > last.round:
+            raise RoundLost(
+                f"run {last.training} finished round {done}, and of its models {last.name} is the newest that is whole",
+                hint=f"edgefl models rollback {last.name} && edgefl run starts anew from it",
+            )
         plan = recorded(last.plan)
         rounds = given.get("rounds", plan.rounds)
         if isinstance(rounds, int) and rounds <= last.round:
@@ -118,6 +130,14 @@ class Library:
                 hint=f"edgefl run --resume {last.training} --rounds {last.round + 1} goes further",
             )
         return {**given, "resume": last.training}, plan
+
+    def _chosen(self, start: str) -> Version:
+        try:
+            return resolve(start, self._models.versions())
+        except NoSuchModel as error:
+            raise NoSuchModel(
+                f"the run was to start from {start}: {error.what}", hint="edgefl models rollback --undo, or choose another"
+            ) from error
 
     def _resumable(self, run: str, state: FederationState) -> Version:
         if run in {"", LAST}:
@@ -219,7 +239,7 @@ def resolve(name: str, versions: Sequence[Version]) -> Version:
         raise NoSuchModel(f"there is no model {name!r}", hint=_nearest(name, [version.name for version in versions]))
     if not round_ and "/" not in name:
         return of_run[-1]
-    if round_.isdecimal():
+    if round_.isdecimal() and len(round_) < 10:
         wanted = int(round_)
         nearest = min(of_run, key=lambda version: abs(version.round - wanted))
         if nearest.round == wanted:

@@ -31,14 +31,19 @@ def moves(rows: Mapping[str, DeviceRow], nodes: Iterable[Node]) -> list[DeviceSt
 
 
 def ending(run: RunRow | None, runs: Iterable[FlowerRun]) -> RunFinished | None:
-    """How a run ended that the journal believes to be running: its ServerApp died before it could say so."""
+    """How a run ended that the journal believes to be running: its ServerApp died before it could say so, or the SuperLink lost
+    its database and knows nothing of it.
+    """
     if run is None or run.status != "running":
         return None
-    for known in runs:
-        if known.run == run.id and known.state == "finished":
-            why = known.details or "the ServerApp ended without a word"
-            return RunFinished(status=_OUTCOMES.get(known.outcome, "failed"), reason=why, accuracy=run.accuracy, loss=run.loss)
-    return None
+    known = next((known for known in runs if known.run == run.id), None)
+    if known is not None and known.state != "finished":
+        return None
+    why = "the SuperLink does not know it any more"
+    if known is not None:
+        why = known.details or "the ServerApp ended without a word"
+    outcome = _OUTCOMES.get(known.outcome, "failed") if known is not None else "failed"
+    return RunFinished(status=outcome, reason=why, accuracy=run.accuracy, loss=run.loss)
 
 
 class Presence:

@@ -46,7 +46,7 @@ async def export(site: Site, name: str, directory: Path) -> AsyncIterator[Progre
                 async for step in _written(model, parts, sha256, size):
                     yield step
     papers = model.with_suffix(".json")
-    text = json.dumps({"edgefl": __version__, "file": model.name, **card}, indent=2) + "\n"
+    text = json.dumps({**card, "edgefl": __version__, "file": model.name}, indent=2) + "\n"
     await asyncio.to_thread(_replace, papers, text.encode())
     detail = {"file": str(model), "card": str(papers), **card}
     yield Finished(STAGE, "", f"{model} and its card", changed=changed, seconds=time.monotonic() - began, detail=detail)
@@ -73,7 +73,13 @@ def _checked(card: dict[str, Any]) -> tuple[str, int, str, int]:
 
 
 def _is_there(path: Path, sha256: str) -> bool:
-    return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise NotWritable(f"{path} is in the way: {error.strerror}", hint="--out names another directory") from error
 
 
 async def _written(path: Path, parts: AsyncIterator[bytes], sha256: str, size: int) -> AsyncIterator[Progress]:

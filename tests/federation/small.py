@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,18 @@ class Answered:
     lost: list[str] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
     send_s: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    def some(self, _: float) -> list[Arrival]:
+        """What has come since this was asked last."""
+        came, self.replies = self.replies, []
+        return came
+
+    def join(self, other: Answered) -> None:
+        self.replies += other.replies
+
+    def forget(self, device: str) -> None:
+        self.replies = [reply for reply in self.replies if reply.device != device]
 
     def arrivals(self, _: float) -> Iterator[Arrival]:
         yield from self.replies
@@ -49,15 +62,25 @@ class Answered:
 class InMemory:
     """The exchange: each device answers at once, in its own places, as its ClientApp would.
 
-    asked: every request's kind and device. dies_after: so many of them, whatever they ask.
+    asked: every request's kind and device; heard: the requests themselves. dies_after: so many of them, whatever they ask.
+    liars: devices whose updates are none. away: devices that count as offline, though what they were asked before is answered.
     """
 
     devices: Mapping[str, Places]
     asked: list[tuple[str, str]] = field(default_factory=list)
+    heard: list[Any] = field(default_factory=list)
     dies_after: int | None = None
+    liars: frozenset[str] = frozenset()
+    away: set[str] = field(default_factory=set)
 
     def online(self) -> dict[str, int]:
-        return {name: place for place, name in enumerate(self.devices, start=1)}
+        return {name: place for place, name in enumerate(self.devices, start=1) if name not in self.away}
+
+    def nothing(self) -> Answered:
+        return Answered(self, [])
+
+    def send(self, kind: str, content: RecordDict, devices: Mapping[str, int], **_: float) -> Answered:
+        return Answered(self, [self.ask(kind, content, device) for device in devices])
 
     def send_each(self, kind: str, contents: Mapping[str, RecordDict], devices: Mapping[str, int], **_: float) -> Answered:
         return Answered(self, [self.ask(kind, contents[device], device) for device in devices])
@@ -67,6 +90,9 @@ class InMemory:
         if len(self.asked) == self.dies_after:
             raise Died
         self.asked.append((kind, device))
+        self.heard.append(unpack(content)[0])
+        if kind == "train" and device in self.liars:
+            return Arrival(device, 0.1, 9, None, {}, problem="it is no update", undecodable=True)
         reply = pack(*client.answer(content, TrainRequest if kind == "train" else EvaluateRequest, self.devices[device]))
         said, arrays = unpack(reply)
         return Arrival(device, 0.1, size(reply), said, arrays)
@@ -114,10 +140,18 @@ class Small:
     def places(self, host: str) -> Places:
         return Places(self.root / host / "etc", self.root / host / "var")
 
-    def run(self, number: int, *, dies_after: int | None = None, rounds: int = 0, **options: Any) -> InMemory:
+    def run(
+        self,
+        number: int,
+        *,
+        dies_after: int | None = None,
+        rounds: int = 0,
+        liars: frozenset[str] = frozenset(),
+        **options: Any,
+    ) -> InMemory:
         """One run to its end, or to what it raises. options: as `edgefl run` passes them on."""
         places = self.places("coordinator")
-        exchange = InMemory({device: self.places(device) for device in DEVICES}, dies_after=dies_after)
+        exchange = InMemory({device: self.places(device) for device in DEVICES}, dies_after=dies_after, liars=liars)
         overrides = {"rounds": rounds, "options": json.dumps(options)}
         unpacked = {APP_VARIABLE: str(Path(__file__).parent)}
         with patch.dict(os.environ, unpacked), Journal(places.journal) as journal:

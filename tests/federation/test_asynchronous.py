@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgefl.events.schema import RoundFinished, UpdateRejected
 from edgefl.federation import client
 from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.rules import build
@@ -18,8 +21,16 @@ from edgefl.federation.hostconfig import APP_VARIABLE, Places
 from edgefl.federation.local import initial_arrays
 from edgefl.federation.messages import TrainRequest, pack
 from edgefl.federation.privacy.ledger import Ledger
+from edgefl.federation.received import Received
+from edgefl.federation.rounds import QuorumMissing
 from edgefl.federation.task import load_task
+from tests.federation.small import DEVICES, Died, Small
 
+OWN_PACE: dict[str, Any] = {
+    "run": {"rounds": 3, "quorum": 1.0, "mode": "asynchronous", "deadline_s": 5},
+    "privacy": {"mode": "none"},
+    "compression": {"mode": "top-k", "keep": 0.3},
+}
 SOURCE = (Path(__file__).parent / "tiny_task.py").read_text()
 
 
@@ -91,3 +102,30 @@ def test_two_turns_on_the_same_model_draw_different_batches(places: Places) -> N
     one, again, two = (turn(places, number, mode="none")[1] for number in (1, 1, 2))
     assert all((one[name] == again[name]).all() for name in one)
     assert any((one[name] != two[name]).any() for name in one)
+
+
+def test_a_device_whose_updates_are_none_is_asked_once_a_round(tmp_path: Path) -> None:
+    small = Small(tmp_path, OWN_PACE)
+    with pytest.raises(QuorumMissing):
+        small.run(1, liars=frozenset({"edge-2"}))
+    rejected = Counter(event.round for event in small.events() if isinstance(event.body, UpdateRejected))
+    assert rejected == {1: 1, 2: 1, 3: 1}, "the journal and the link are not a device's to fill"
+
+
+def test_a_run_that_died_goes_on_with_each_devices_next_turn(tmp_path: Path) -> None:
+    small = Small(tmp_path, OWN_PACE)
+    with pytest.raises(Died):
+        small.run(1, dies_after=4 * len(DEVICES) + 1)
+    exchange = small.run(2, resume="1")
+    turns: dict[str, list[int]] = {device: [] for device in DEVICES}
+    for (kind, device), request in zip(exchange.asked, exchange.heard, strict=True):
+        if kind == "train":
+            turns[device].append(request.turn)
+    assert turns == {device: [3] for device in DEVICES}, "turns are of the training, or what compression left out is lost"
+    assert [event.round for event in small.events() if isinstance(event.body, RoundFinished)] == [1, 2, 3]
+
+
+def test_a_round_of_replies_to_older_models_has_no_ratio_down() -> None:
+    received = Received(bytes_updates=100, bytes_up=100)
+    received.updates["edge-1"] = None  # type: ignore[assignment]  # counted, not read
+    assert received.ratio(50) == {"up": 2.0}

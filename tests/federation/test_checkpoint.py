@@ -113,3 +113,12 @@ def test_a_full_disk_is_an_error_that_says_what_to_do(models: Models, monkeypatc
         models.stage("42", 1, MODEL, {})
     assert "--resume" in raised.value.hint
     assert not list(models.root.rglob("*.new"))
+
+
+def test_one_process_writes_at_a_time(models: Models) -> None:
+    with models.alone():
+        with pytest.raises(CheckpointUnusable, match="another run still writes"), Models(models.root).alone(patience_s=0.0):
+            pytest.fail("two of them write")
+        saved(models, "42", 1)
+    with Models(models.root).alone(patience_s=0.0):
+        assert [version.name for version in models.versions()] == ["42/1"]

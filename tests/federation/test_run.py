@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,10 @@ import pytest
 
 from edgefl.events import schema as events
 from edgefl.events.journal import Journal
-from edgefl.federation.aggregation.reputation import Reputation
+from edgefl.federation.aggregation.reputation import Reputation, Standing
 from edgefl.federation.aggregation.rules import build
+from edgefl.federation.aggregation.scores import Aggregate
+from edgefl.federation.checkpoint import Models
 from edgefl.federation.compression.downlink import Downlink
 from edgefl.federation.exchange import Exchange
 from edgefl.federation.hostconfig import HostConfig
@@ -22,6 +24,7 @@ from edgefl.federation.rounds import Plan, RunInvalid, plan
 from edgefl.federation.run import Run
 from edgefl.federation.saving import Memory
 from edgefl.site.model import Compression, Policy, ServerOptimiser
+from tests.federation.small import Small
 
 DEVICES = tuple(f"edge-{number:02}" for number in range(1, 11))
 LENGTH = 4000
@@ -101,3 +104,32 @@ def test_a_pardon_must_name_a_device_of_the_site() -> None:
     assert plan(host, {"options": '{"pardon": ["edge-02"]}'}, "2").pardoned == ("edge-02",)
     with pytest.raises(RunInvalid, match="edge-77 is no device"):
         plan(host, {"options": '{"pardon": ["edge-77"]}'}, "2")
+
+
+class Sums:
+    """Rounds of which only the sum is looked at."""
+
+    growth = 1
+
+    def check(self, run: Run) -> None:
+        """Any run will do."""
+
+    def train(self, run: Run, round_: int, devices: dict[str, int]) -> Received:
+        return run._train(round_, devices)
+
+    def aggregate(self, run: Run, _: int, received: Received) -> Aggregate:
+        return Aggregate(np.mean(list(received.deltas.values()), axis=0), [], run.memory.reputation)
+
+
+def test_whoever_was_set_aside_before_comes_back_in_rounds_of_sums_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Small(tmp_path, {"run": {"rounds": 3, "quorum": 0.7}, "privacy": {"mode": "none"}, "aggregation": {"rule": "mean"}})
+    small.run(1)
+    models = Models(small.places("coordinator").models)
+    standings = {"edge-2": asdict(Standing(conduct="quarantined", out=2, terms=1))}
+    models.commit(models.versions()[-1].model_copy(update={"reputation": standings}))
+    monkeypatch.setattr("edgefl.federation.run.secure_rounds", lambda _: Sums())
+    small.run(2)
+    asked = {
+        event.round: event.body.devices for event in small.events() if event.run == "2" and event.body.type == "round_started"
+    }
+    assert [("edge-2" in asked[round_]) for round_ in (1, 2, 3)] == [False, False, True]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from safetensors.numpy import load_file
 from edgefl.events.journal import Journal
 from edgefl.events.schema import FlagRaised, RoundFinished, RunStarted, UpdateScored
 from edgefl.federation import saving
-from edgefl.federation.checkpoint import Models, Version
+from edgefl.federation.aggregation.reputation import Standing
+from edgefl.federation.checkpoint import CheckpointUnusable, Models, Version
 from edgefl.federation.privacy.ledger import Ledger
 from edgefl.federation.retention import best
 from edgefl.federation.rounds import RunInvalid
@@ -154,7 +156,7 @@ def test_every_version_says_what_it_came_from(uninterrupted: Small) -> None:
     [
         ({"aggregation": {"optimiser": {"name": "adam"}}}, "trained with the optimiser momentum"),
         ({"run": {"rounds": 2}}, None),
-        ({"task": {"module": "./tiny_task.py"}}, "does not fit the task"),
+        ({"task": {"module": "./tiny_task.py"}}, "trained the task"),
     ],
 )
 def test_a_site_that_changed_meanwhile_is_no_reason_to_go_astray(tmp_path: Path, change: dict, says: str | None) -> None:
@@ -176,6 +178,57 @@ def test_a_run_that_is_done_is_not_resumed(tmp_path: Path) -> None:
     with pytest.raises(RunInvalid, match="nothing is left") as raised:
         small.run(2, resume="1")
     assert "--rounds 4" in raised.value.hint
+
+
+def test_a_round_that_counted_is_not_done_again_when_its_model_is_gone(tmp_path: Path) -> None:
+    small = Small(tmp_path, SECTIONS)
+    small.run(1)
+    models = Models(small.places("coordinator").models)
+    models.path("1", 3, ".json").unlink()
+    with pytest.raises(CheckpointUnusable, match="finished round 3, and of its models 1/2 is the newest") as raised:
+        small.run(2, resume="1", rounds=5)
+    assert "edgefl models rollback 1/2" in raised.value.hint
+    assert small.run(3, start="1/2").asked, "a training of its own may begin with it"
+
+
+def test_another_task_of_the_same_shape_does_not_go_on_from_it(tmp_path: Path) -> None:
+    small = Small(tmp_path, SECTIONS)
+    small.run(1)
+    models = Models(small.places("coordinator").models)
+    models.commit(models.find("1/3").model_copy(update={"task": "./other_task.py"}))
+    with pytest.raises(RunInvalid, match=r"trained the task ./other_task.py"):
+        small.run(2, resume="1", rounds=5)
+
+
+def test_a_pardon_outlives_a_run_that_died_before_a_round_counted(tmp_path: Path) -> None:
+    small = Small(tmp_path, {**SECTIONS, "run": {"rounds": ROUNDS, "quorum": 0.7}})
+    with pytest.raises(Died):
+        small.run(1, dies_after=2 * len(DEVICES))
+    models = Models(small.places("coordinator").models)
+    counted = models.versions()[-1]
+    standings = {**counted.reputation, "edge-2": asdict(Standing(conduct="quarantined", out=20, terms=1))}
+    models.commit(counted.model_copy(update={"reputation": standings}))
+    with pytest.raises(Died):
+        small.run(2, resume="1", pardon=["edge-2"], dies_after=1)
+    assert ("train", "edge-2") in small.run(3, resume="1").asked
+    assert last(small).reputation["edge-2"]["conduct"] == "trusted"
+
+
+def test_a_new_run_too_says_what_the_one_before_had_no_time_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with death(10_000, 2, monkeypatch) as had:
+        Small(tmp_path / "whole", SECTIONS).run(1)
+    small = Small(tmp_path / "cut", SECTIONS)
+    with pytest.raises(Died), death(had.index("append") + 1, 2, monkeypatch):
+        small.run(1)
+    assert said(small, RoundFinished) == [(1, "")]
+    small.run(2)
+    assert said(small, RoundFinished) == [(1, ""), (2, ""), (1, ""), (2, ""), (3, "")]
+    assert said(small, UpdateScored)[:8] == [(round_, device) for round_ in (1, 2) for device in DEVICES]
+
+
+def test_a_run_does_not_both_go_on_and_start_from_a_version(tmp_path: Path) -> None:
+    with pytest.raises(RunInvalid, match="not both"):
+        Small(tmp_path, SECTIONS).run(1, resume="1", start="1/2")
 
 
 def test_old_versions_go_when_the_disk_is_full_of_them(tmp_path: Path) -> None:

@@ -262,6 +262,18 @@ async def test_a_run_whose_serverapp_died_is_ended_by_the_monitor(monitor, journ
     assert monitor.tail.state.run.status == "failed"
 
 
+async def test_a_run_that_the_superlink_lost_with_its_database_is_over(monitor, journal, fleet):
+    started = RunStarted(site="clinic", site_hash="", task="t", rounds=3, devices=DEVICES, quorum=3, rule="guard")
+    journal.append(started, run="7")
+    fleet.listed.append(FlowerRun("6", "finished", "completed"))
+    for _ in range(3):
+        await monitor.presence.look()
+    await monitor.tail.catch_up()
+    ends = [event.body for event in journal.events(run="7") if isinstance(event.body, RunFinished)]
+    assert [(end.status, end.reason) for end in ends] == [("failed", "the SuperLink does not know it any more")]
+    assert monitor.tail.state.run.status == "failed", "nobody follows it for ever"
+
+
 async def test_a_slow_reader_holds_one_page_and_nobody_up(monitor, journal):
     journal.append_all([DeviceDropped(device="edge-01", reason="deadline")] * 2000)
     await monitor.tail.catch_up()

@@ -260,6 +260,27 @@ async def test_what_cannot_be_resumed_is_refused_before_flower_hears_of_it(api: 
     assert json.loads(fleet.configs[0]["options"]) == {"resume": "17"}
 
 
+async def test_a_round_that_no_model_is_left_of_is_not_done_again(
+    api: httpx.AsyncClient, models: Models, fleet: Fleet, journal: Journal
+) -> None:
+    models.path("25", 1, ".json").unlink()
+    answer = await api.post("/v1/runs", json={"overrides": {"resume": "25"}})
+    assert (answer.status_code, answer.json()["exit_code"]) == (409, ExitCode.RUN_FAILED)
+    assert "finished round 1, and of its models 25/0 is the newest" in answer.json()["what"]
+    assert fleet.configs == []
+
+
+async def test_a_run_starts_from_no_version_that_is_gone(api: httpx.AsyncClient, models: Models, fleet: Fleet) -> None:
+    await api.post("/v1/models/start", json={"model": "17/2"})
+    models.remove(models.find("17/2"))
+    answer = await api.post("/v1/runs", json={})
+    assert (answer.status_code, answer.json()["exit_code"]) == (404, ExitCode.USAGE)
+    assert "edgefl models rollback --undo" in answer.json()["next"]
+    assert fleet.configs == []
+    assert (await api.post("/v1/runs", json={"overrides": {"start": "17"}})).status_code == 201
+    assert json.loads(fleet.configs[0]["options"]) == {"start": "17/3"}, "a version may be named briefly here too"
+
+
 @pytest.fixture
 def provisioned(site: Path, service: Service, trained: Path) -> Path:
     """A site whose coordinator, the real service behind the real gate, has these models."""
@@ -316,3 +337,17 @@ async def test_an_export_that_has_nowhere_to_go_says_so(
         await command("export", "17/2", "--out", str(tmp_path / "file" / "dist"), "--site", str(provisioned)) == ExitCode.FAILED
     )
     assert "--out names another directory" in capsys.readouterr().err
+    (tmp_path / "clinic-17-2.safetensors").mkdir()
+    assert await command("export", "17/2", "--out", str(tmp_path), "--site", str(provisioned)) == ExitCode.FAILED
+    assert "clinic-17-2.safetensors is in the way" in capsys.readouterr().err
+
+
+async def test_no_name_is_not_the_choice_to_take_back(
+    provisioned: Path, service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = ("--site", str(provisioned))
+    assert await command("rollback", "17/1", *at) == ExitCode.OK
+    assert await command("rollback", "", *at) == ExitCode.USAGE
+    assert "--undo" in capsys.readouterr().err
+    with Journal(service.journal) as journal:
+        assert [event.body.model for event in journal.events() if isinstance(event.body, StartChosen)][-1] == "17/1"

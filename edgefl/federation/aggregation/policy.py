@@ -20,6 +20,7 @@ from edgefl.site.model import Policy
 
 LONGEST = 6
 """Doublings of the quarantine's term at most."""
+PARDONED = "pardoned by the operator"
 
 
 def judge(
@@ -61,7 +62,7 @@ def judge(
 def pardon(history: Reputation, devices: Collection[str], policy: Policy) -> tuple[Reputation, list[DeviceJudged]]:
     """The operator's word: these devices are as new, and nothing that was said of them counts any more."""
     found = [
-        _changed(device, history.of(device), Standing(), "pardoned by the operator", policy)
+        _changed(device, history.of(device), Standing(), PARDONED, policy)
         for device in devices
         if history.of(device) != Standing()
     ]
