@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -14,10 +15,12 @@ from edgefl.errors import EdgeflError
 from edgefl.progress import Failed, Finished, Progress, Started, Step, Warned, printable
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.status import Status
 
 _PIPE_COLUMNS = 180
+_STEERING = re.compile(r"[\x7f-\x9f]")
+"""Control characters that JSON lets stand as they are."""
 
 
 class Output:
@@ -66,7 +69,9 @@ class Output:
         if self.as_json:
             self._write_json(mapping)
         elif text:
-            self._console.print(text, highlight=False, soft_wrap=isinstance(text, str))
+            wraps = isinstance(text, str)
+            shown = self._console.render_str(text, highlight=False) if isinstance(text, str) else text
+            self._console.print(Inert(shown), highlight=False, soft_wrap=wraps)
 
     def error(self, error: EdgeflError) -> None:
         """Show what went wrong, where, why, and what to do next."""
@@ -132,7 +137,28 @@ class Output:
 
     @staticmethod
     def _write_json(mapping: Mapping[str, Any]) -> None:
-        print(json.dumps(mapping, default=_plain, ensure_ascii=False), flush=True)  # noqa: T201  # stdout is what --json is for
+        text = json.dumps(mapping, default=_plain, ensure_ascii=False)
+        print(_STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text), flush=True)  # noqa: T201  # what --json is for
+
+
+class Inert:
+    """What is printed of a result, without what would steer the terminal: reasons in it are a device's own words, names are the
+    coordinator's, and either may be in somebody else's hands.
+    """
+
+    def __init__(self, shown: RenderableType) -> None:
+        self._shown = shown
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The renderable's own segments; colours are no part of their text."""
+        from rich.segment import Segment
+
+        for segment in console.render(self._shown, options):
+            text = segment.text
+            if segment.control or text.isprintable() or text == "\n":
+                yield segment
+            else:
+                yield Segment("\n".join(map(printable, text.split("\n"))), segment.style)
 
 
 def safe(text: str) -> str:

@@ -24,8 +24,8 @@ examples:
   edgefl run --json | jq 'select(.type == "finished") | .detail'
 
 exit codes: 0 done · 2 nothing to resume, or no such run · 12 another run is going · 14 not provisioned
-            21 the model did not come · 33 the authority's key does not open · 50 too few devices · 52 the run failed
-            60 the coordinator does not answer · 61 the journal was tampered with
+            21 the model did not come · 33 the authority's key does not open · 50 too few devices · 52 the run failed, or what
+            to resume is gone or damaged · 60 the coordinator does not answer · 61 the journal was tampered with
 """
 
 

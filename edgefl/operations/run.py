@@ -51,11 +51,11 @@ async def run(site: Site, overrides: Mapping[str, Any] | None = None) -> AsyncIt
     began = time.monotonic()
     async with watching(site) as monitor:
         state = (await monitor.status(updates=False)).state
+        for unheeded in overlooked(state, overrides or {}):
+            yield unheeded
         if state.run is not None and state.run.status == "running":
             number, after, what = state.run.id, 0, f"run {state.run.id} is going; following it"
         else:
-            if (died := resumable(state)) and "resume" not in (overrides or {}):
-                yield Warned(STAGE, "", f"{died}; this is a new run", hint="edgefl run --resume goes on with it instead")
             number, after = await monitor.start_run(overrides), state.seq
             what = f"run {number} started"
         rounds = int((overrides or {}).get("rounds", site.run.rounds))
@@ -84,6 +84,16 @@ async def run(site: Site, overrides: Mapping[str, Any] | None = None) -> AsyncIt
     detail = {"run": number, **ended.model_dump(mode="json"), "local_model": str(local or "")}
     what = f"{number} {ended.status}{accuracy}"
     yield Finished(STAGE, "", what, changed=True, seconds=time.monotonic() - began, detail=detail)
+
+
+def overlooked(state: FederationState, overrides: Mapping[str, Any]) -> list[Warned]:
+    """What the operator may not have thought of: a run that is going stays as it was begun, and one that died is not resumed."""
+    if state.run is not None and state.run.status == "running":
+        asked = ", ".join(sorted(overrides))
+        what = f"run {state.run.id} stays as it was begun: nothing comes of {asked}"
+        return [Warned(STAGE, "", what, hint="edgefl stop, then the same command")] if asked else []
+    died = resumable(state) if "resume" not in overrides else ""
+    return [Warned(STAGE, "", f"{died}; this is a new run", hint="edgefl run --resume goes on with it instead")] if died else []
 
 
 def resumable(state: FederationState) -> str:

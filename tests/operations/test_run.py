@@ -9,7 +9,7 @@ import pytest
 
 from edgefl.events.schema import Event, ModelPrivacySpent, RoundFinished, RoundStarted, RunFinished, RunStarted
 from edgefl.monitor.state import FederationState
-from edgefl.operations.run import progress_of, resumable
+from edgefl.operations.run import overlooked, progress_of, resumable
 
 
 def after(rounds: int, end: Literal["completed", "stopped", "failed"] | None) -> FederationState:
@@ -49,3 +49,17 @@ def test_what_the_models_have_spent_is_said_in_each_round() -> None:
     shown = progress_of(event, 3)
     assert shown is not None
     assert (shown.subject, shown.what) == ("round 2", "the models have spent epsilon 1.25 of 8; 4 rounds are left")
+
+
+@pytest.mark.parametrize(
+    ("state", "overrides", "says"),
+    [
+        (after(1, None), {}, []),
+        (after(1, None), {"pardon": ["a"], "rounds": 9}, ["run 7 stays as it was begun: nothing comes of pardon, rounds"]),
+        (after(2, "failed"), {"rounds": 9}, ["run 7 died after round 2 of 3; this is a new run"]),
+        (after(2, "failed"), {"resume": "last"}, []),
+        (FederationState(), {"pardon": ["a"]}, []),
+    ],
+)
+def test_what_was_asked_and_does_not_happen_is_said(state: FederationState, overrides: dict, says: list[str]) -> None:
+    assert [warned.what for warned in overlooked(state, overrides)] == says
