@@ -127,8 +127,8 @@ def _arguments(site: Site, kind: Kind, directories: Sequence[Path], place: Path)
         "delta": site.privacy.delta,
         "max-grad-norm": site.privacy.max_grad_norm,
         "seed": site.run.seed,
-        "rule": site.aggregation.rule,
-        "byzantine": site.aggregation.byzantine,
+        "aggregation": site.aggregation.model_dump_json(exclude={"policy"}),
+        "personal-layers": json.dumps(site.task.personal_layers),
     }
     words = [kind, *(f"--{name}={value}" for name, value in named.items()), *(f"--data={path}" for path in directories)]
     words += ["--no-privacy"] if site.privacy.mode != "dp-sgd" else []

@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -53,10 +52,11 @@ async def program(module: str, arguments: Sequence[str]) -> AsyncIterator[Progre
     said: dict[str, Any] = {}
     try:
         async for line in process.stdout:
-            with suppress(ValueError):  # what a task of the user's prints is not for us
-                said = json.loads(line)
-                if (kind := _KINDS.get(str(said.pop("type", "")))) is not None:
-                    yield kind(**said)
+            if (told := _told(line)) is None:
+                continue
+            said = told
+            if (event := _event(told)) is not None:
+                yield event
         code = await process.wait()
         if "result" in said and not code:
             yield said["result"]
@@ -89,6 +89,23 @@ async def printed(module: str, *arguments: str) -> str:
         last = (err.decode().strip().splitlines() or ["no message"])[-1]
         raise EdgeflError(f"{module} failed: {last}", hint=f"python -m {module} {' '.join(arguments)}")
     return (out.decode().strip().splitlines() or [""])[-1]
+
+
+def _told(line: bytes) -> dict[str, Any] | None:
+    """An object that the program printed; None for what a task of the user's prints, which is not for us."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) else None
+
+
+def _event(told: Mapping[str, Any]) -> Progress | None:
+    kind = _KINDS.get(str(told.get("type", "")))
+    try:
+        return kind(**{name: value for name, value in told.items() if name != "type"}) if kind is not None else None
+    except TypeError:
+        return None  # a task's own words again
 
 
 def _failure(module: str, said: Mapping[str, Any], complaints: str) -> EdgeflError:

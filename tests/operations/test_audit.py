@@ -117,3 +117,7 @@ async def test_a_result_waits_while_there_is_no_coordinator(site) -> None:
 async def test_a_program_that_dies_is_an_error_with_its_last_words() -> None:
     with pytest.raises(EdgeflError, match=r"No module named edgefl\.nosuch"):
         await told(program("edgefl.nosuch", []))
+
+
+async def test_what_a_task_prints_is_neither_progress_nor_the_end_of_its_program() -> None:
+    assert await told(program("tests.operations.chatty_program", [])) == [Step("s", "", "done"), {"passed": True}]

@@ -30,6 +30,7 @@ from edgefl.federation.privacy.audits.subject import Subject
 from edgefl.federation.privacy.plan import PrivacyTerms
 from edgefl.federation.task import load_task
 from edgefl.progress import Progress, Step
+from edgefl.site.model import Aggregation
 
 R = TypeVar("R", bound=Result)
 Found = Membership | Inversion | Baseline
@@ -135,10 +136,10 @@ def _audit(given: argparse.Namespace, subject: Subject, parts: Parts) -> Iterato
         scenes = yield from _all(parts, Scene, asked)
         yield inversion(subject, scenes, records=records)
     else:
-        rule = (given.rule, given.byzantine)
+        terms = (given.aggregation, tuple(given.personal_layers))
         noises = (True, False) if subject.private else (False,)
         alone = [(("centralised", noise), partial(centralised, subject, noise=noise)) for noise in noises]
-        curves = yield from _all(parts, Curve, [(("federated", *rule), partial(federated, subject, *rule)), *alone])
+        curves = yield from _all(parts, Curve, [(("federated", *terms), partial(federated, subject, *terms)), *alone])
         yield baseline(subject, curves)
 
 
@@ -193,8 +194,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--records", type=int, help="membership: to train on, half of them each (1000); inversion: to attack (3)")
     parser.add_argument("--devices", type=int, default=8, help="inversion: devices that a secure sum joins")
     parser.add_argument("--sums", action="store_true", help="inversion: the site's devices send secure sums")
-    parser.add_argument("--rule", default="guard", help="baseline: how updates become a model")
-    parser.add_argument("--byzantine", type=float, default=0.3, help="baseline: largest share of malicious devices")
+    parser.add_argument(
+        "--aggregation", type=Aggregation.model_validate_json, default=Aggregation(), help="baseline: as in site.yaml, as JSON"
+    )
+    parser.add_argument("--personal-layers", type=json.loads, default=[], help="baseline: as in site.yaml, as JSON")
     return parser
 
 

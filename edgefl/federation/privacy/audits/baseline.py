@@ -18,12 +18,16 @@ from edgefl.federation.privacy.audits.subject import Subject
 from edgefl.federation.privacy.plan import PrivacyPlan, PrivacyTerms
 from edgefl.federation.simulate import Federation, simulate
 from edgefl.progress import Finished, Progress, Started, Step
+from edgefl.site.model import Aggregation
 
 STAGE = "baseline"
 
 
-def federated(subject: Subject, rule: str, byzantine: float) -> Iterator[Progress | Curve]:
-    """The site's own training, every device honest, in one process; ends with the Curve. Nothing is compressed."""
+def federated(subject: Subject, aggregation: Aggregation, personal: Sequence[str] = ()) -> Iterator[Progress | Curve]:
+    """The site's own training, every device honest, in one process; ends with the Curve. Nothing is compressed, and every device
+    is asked in every round. personal: patterns of the layers that stay on each device.
+    """
+    rule = aggregation.rule
     began, terms = time.monotonic(), subject.terms
     name = _named("federated", subject.private, terms)
     yield Started(STAGE, name, f"{len(subject.directories)} devices, {rule}", total=terms.rounds)
@@ -32,7 +36,9 @@ def federated(subject: Subject, rule: str, byzantine: float) -> Iterator[Progres
         task=subject.task,
         parameters=subject.parameters,
         directories={f"{place:03}-{path.name}": path for place, path in enumerate(subject.directories)},
-        rule=build(rule, byzantine),
+        rule=build(rule, aggregation.byzantine, aggregation.mixing),
+        optimiser=aggregation.optimiser,
+        personal=tuple(personal),
         privacy=private if subject.private else None,
         seed=subject.seed,
     )

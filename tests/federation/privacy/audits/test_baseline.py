@@ -13,7 +13,9 @@ from edgefl.federation.privacy.audits.results import Curve
 from edgefl.federation.privacy.audits.subject import Subject
 from edgefl.federation.privacy.plan import PrivacyTerms
 from edgefl.federation.task import load_task
+from edgefl.site.model import Aggregation, ServerOptimiser
 
+MEAN = Aggregation(rule="mean", byzantine=0.0)
 TASK = Path(__file__).parents[2] / "tiny_task.py"
 
 
@@ -37,7 +39,7 @@ def curve(events) -> Curve:
 
 
 def test_without_privacy_both_ways_learn_and_each_round_is_measured(subject):
-    found = [curve(federated(subject, "mean", 0.0)), curve(centralised(subject, noise=False))]
+    found = [curve(federated(subject, MEAN)), curve(centralised(subject, noise=False))]
     for one in found:
         assert len(one.metrics) == 3
         assert one.epsilon is None
@@ -45,6 +47,14 @@ def test_without_privacy_both_ways_learn_and_each_round_is_measured(subject):
     result = baseline(subject, found)
     assert (result.devices, result.records) == (3, 360)
     assert set(result.figures) == {"federated", "centralised"}
+
+
+def test_the_sites_own_optimiser_and_layers_are_part_of_its_training(subject):
+    still = MEAN.model_copy(update={"optimiser": ServerOptimiser(name="momentum", learning_rate=1e-9)})
+    first, *_, last = curve(federated(subject, still)).metrics
+    assert last["loss"] == pytest.approx(first["loss"], abs=1e-5), "the coordinator moves the model by next to nothing"
+    first, *_, last = curve(federated(subject, still, ["2.*"])).metrics
+    assert last["loss"] != pytest.approx(first["loss"], abs=1e-5), "what is each device's own is trained there"
 
 
 @pytest.mark.slow
