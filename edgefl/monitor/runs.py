@@ -66,16 +66,20 @@ def planned(host: HostConfig, config: Mapping[str, Value], before: Plan | None =
         raise RunImpossible(f"the run's options make no sense: {error}") from error
 
 
-def require_quorum(needed: int, devices: Iterable[str], nodes: Iterable[Node], rows: Mapping[str, DeviceRow]) -> None:
-    """Raises QuorumMissing, naming who is missing, when too few devices that may train are online."""
+def require_quorum(plan: Plan, nodes: Iterable[Node], rows: Mapping[str, DeviceRow]) -> None:
+    """Raises QuorumMissing, naming who is missing, when too few devices that may train are online: the run would only wait for
+    them. Whom the policy set aside is missing too, unless pardoned.
+    """
     online = {node.name for node in nodes if node.state == "online"}
-    names = list(devices)
-    missing = [name for name in names if name not in online or (name in rows and rows[name].standing)]
-    present = len(names) - len(missing)
-    if present < needed:
+    aside = {name for name, row in rows.items() if row.conduct == "quarantined"} - set(plan.pardoned)
+    missing = [name for name in plan.devices if name not in online or name in aside or (name in rows and rows[name].standing)]
+    present = len(plan.devices) - len(missing)
+    if present < plan.quorum:
+        out = [name for name in missing if name in aside and name in online]
         raise QuorumMissing(
-            f"{present} of {len(names)} devices are online and may train, a run needs {needed}: missing {', '.join(missing)}",
-            hint="edgefl devices",
+            f"{present} of {len(plan.devices)} devices are online and may train, a run needs {plan.quorum}: "
+            f"missing {', '.join(missing)}",
+            hint=f"edgefl devices; edgefl run --pardon {' '.join(out)}" if out else "edgefl devices",
         )
 
 
@@ -107,7 +111,7 @@ class Runs:
         intended = planned(self._host, config, before)
         async with self._lock:
             require_idle(await asyncio.to_thread(self._control.runs))
-            require_quorum(intended.quorum, intended.devices, await asyncio.to_thread(self._control.nodes), rows)
+            require_quorum(intended, await asyncio.to_thread(self._control.nodes), rows)
             number = str(await asyncio.to_thread(self._control.start_run, self._fab, config))
             await self._record(who, "run", number, dict(overrides))
         return number

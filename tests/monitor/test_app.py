@@ -13,7 +13,7 @@ import pytest
 
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.events.journal import Journal
-from edgefl.events.schema import DeviceDropped, DeviceState, OperatorAction, RunFinished, RunStarted
+from edgefl.events.schema import DeviceDropped, DeviceJudged, DeviceState, OperatorAction, RunFinished, RunStarted
 from edgefl.federation.hostconfig import HostConfig
 from edgefl.monitor.app import build
 from edgefl.monitor.health import concerns
@@ -173,6 +173,18 @@ async def test_a_quarantined_device_does_not_count_for_the_quorum(api, fleet, jo
     fleet.listed.clear()
     journal.append(DeviceState(device="edge-01", state="quarantined"))
     assert (await api.post("/v1/runs", json={})).status_code == 409
+
+
+async def test_whom_the_policy_set_aside_does_not_count_either_unless_pardoned(api, fleet, journal):
+    fleet.online = {"edge-01", "edge-02", "edge-03"}
+    journal.append(
+        DeviceJudged(device="edge-01", before="suspect", conduct="quarantined", reason="flagged", rounds_out=20), run="1"
+    )
+    answer = await api.post("/v1/runs", json={})
+    assert (answer.status_code, answer.json()["exit_code"]) == (409, ExitCode.QUORUM)
+    assert answer.json()["what"].endswith("missing edge-01, edge-04")
+    assert "edgefl run --pardon edge-01" in answer.json()["next"]
+    assert (await api.post("/v1/runs", json={"overrides": {"pardon": ["edge-01"]}})).status_code == 201
 
 
 @pytest.mark.parametrize(
