@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from edgefl.events.journal import Journal
 from edgefl.events.schema import OperatorAction, StartChosen
-from edgefl.federation.checkpoint import Version
+from edgefl.federation.checkpoint import CheckpointUnusable, Version
 
 MOST = 500
 """Versions kept at most, however small they are: each is a file to look at."""
@@ -33,12 +33,18 @@ class Pinned:
         return self._names
 
 
-def counted(journal: Journal, training: str) -> int:
-    """The last round that the journal says a training finished, in whichever of its runs; 0 where none did."""
+def require_newest(last: Version, journal: Journal) -> None:
+    """Raises CheckpointUnusable where the journal has a later round of this training, in whichever of its runs: it would be done
+    again.
+    """
     begun = journal.records(kind="run_started")
-    runs = {training, *(record["run"] for record in begun if record["body"].get("resumes") == training)}
+    runs = {last.training, *(record["run"] for record in begun if record["body"].get("resumes") == last.training)}
     finished = (record["round"] for run in runs for record in journal.records(run=run, kind="round_finished"))
-    return max(finished, default=0)
+    if (done := max(finished, default=0)) > last.round:
+        raise CheckpointUnusable(
+            f"run {last.training} finished round {done}, and of its models {last.name} is the newest that is whole",
+            hint=f"edgefl models rollback {last.name} && edgefl run starts anew from it",
+        )
 
 
 def surplus(versions: Sequence[Version], sizes: Mapping[str, int], keep_bytes: int, pinned: Collection[str]) -> list[Version]:

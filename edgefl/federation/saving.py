@@ -22,7 +22,7 @@ from edgefl.federation.checkpoint import CheckpointUnusable, Models, Staged, Ver
 from edgefl.federation.hostconfig import HostConfig
 from edgefl.federation.local import initial_arrays
 from edgefl.federation.optimisers import Optimiser, OptimiserMismatch
-from edgefl.federation.retention import Pinned, counted, surplus
+from edgefl.federation.retention import Pinned, require_newest, surplus
 from edgefl.federation.rounds import Plan, RunInvalid
 from edgefl.federation.task import Task
 
@@ -140,7 +140,12 @@ def begin(host: HostConfig, models: Models, journal: Journal, task: Task, *, ove
         tell(journal, versions[-1])
     if plan.resume:
         last = models.last(plan.resume)
-        _require_whole(last, task, journal)
+        require_newest(last, journal)
+        if last.task != task.ref:
+            raise RunInvalid(
+                f"run {last.training} trained the task {last.task}, and the site now has {task.ref}",
+                hint=f"put back task.module: {last.task}, or train anew: edgefl run",
+            )
         before = rounds.recorded(last.plan)
         plan = replace(rounds.plan(host, overrides, run, before=before), resume=last.training)
         plan = rounds.resumed(plan, last.round)
@@ -163,20 +168,6 @@ def tell(journal: Journal, version: Version) -> None:
     told = journal.records(run=version.run, kind=version.finished.type)
     if all(record["round"] != version.round for record in told):
         journal.append_all(version.said, run=version.run, round=version.round)
-
-
-def _require_whole(last: Version, task: Task, journal: Journal) -> None:
-    """Raises where going on from this version would do a counted round again, or train something else."""
-    if last.task != task.ref:
-        raise RunInvalid(
-            f"run {last.training} trained the task {last.task}, and the site now has {task.ref}",
-            hint=f"put back task.module: {last.task}, or train anew: edgefl run",
-        )
-    if (done := counted(journal, last.training)) > last.round:
-        raise CheckpointUnusable(
-            f"run {last.training} finished round {done}, and of its models {last.name} is the newest that is whole",
-            hint=f"edgefl models rollback {last.name} && edgefl run starts anew from it",
-        )
 
 
 def _reputation(versions: list[Version], journal: Journal) -> Reputation:

@@ -12,7 +12,7 @@ from edgefl.errors import ExitCode
 from edgefl.events.journal import Journal
 from edgefl.events.schema import OperatorAction, RoundFinished, StartChosen
 from edgefl.federation.checkpoint import Models, Version
-from edgefl.federation.retention import EXPORTED, best, counted
+from edgefl.federation.retention import EXPORTED, best, require_newest
 from edgefl.federation.rounds import Plan, recorded
 from edgefl.monitor.errors import Refused
 from edgefl.monitor.state import FederationState
@@ -33,13 +33,6 @@ class NothingLeft(Refused):
 
     http_status = 409
     exit_code = ExitCode.USAGE
-
-
-class RoundLost(Refused):
-    """The journal has a round of the training that no whole version is left of: going on would do it again."""
-
-    http_status = 409
-    exit_code = ExitCode.RUN_FAILED
 
 
 class Library:
@@ -109,7 +102,7 @@ class Library:
     def prepared(self, overrides: Mapping[str, Any], state: FederationState) -> tuple[dict[str, Any], Plan | None]:
         """A run's overrides with what it goes on from: the training to resume, and its plan, or the model that was chosen.
 
-        Raises NoSuchModel, NothingLeft, RoundLost.
+        Raises NoSuchModel, NothingLeft; CheckpointUnusable where a round would be done again.
         """
         given = dict(overrides)
         if "resume" not in given:
@@ -117,11 +110,7 @@ class Library:
                 given["start"] = self._chosen(start).name
             return given, None
         last = self._resumable(str(given["resume"]), state)
-        if (done := counted(self._journal, last.training)) > last.round:
-            raise RoundLost(
-                f"run {last.training} finished round {done}, and of its models {last.name} is the newest that is whole",
-                hint=f"edgefl models rollback {last.name} && edgefl run starts anew from it",
-            )
+        require_newest(last, self._journal)
         plan = recorded(last.plan)
         rounds = given.get("rounds", plan.rounds)
         if isinstance(rounds, int) and rounds <= last.round:

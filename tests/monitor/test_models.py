@@ -265,7 +265,7 @@ async def test_a_round_that_no_model_is_left_of_is_not_done_again(
 ) -> None:
     models.path("25", 1, ".json").unlink()
     answer = await api.post("/v1/runs", json={"overrides": {"resume": "25"}})
-    assert (answer.status_code, answer.json()["exit_code"]) == (409, ExitCode.RUN_FAILED)
+    assert (answer.status_code, answer.json()["exit_code"]) == (503, ExitCode.RUN_FAILED)
     assert "finished round 1, and of its models 25/0 is the newest" in answer.json()["what"]
     assert fleet.configs == []
 
