@@ -39,11 +39,10 @@ def ending(run: RunRow | None, runs: Iterable[FlowerRun]) -> RunFinished | None:
     known = next((known for known in runs if known.run == run.id), None)
     if known is not None and known.state != "finished":
         return None
-    why = "the SuperLink does not know it any more"
+    outcome, why = "failed", "the SuperLink does not know it any more"
     if known is not None:
-        why = known.details or "the ServerApp ended without a word"
-    outcome = _OUTCOMES.get(known.outcome, "failed") if known is not None else "failed"
-    return RunFinished(status=outcome, reason=why, accuracy=run.accuracy, loss=run.loss)
+        outcome, why = known.outcome, known.details or "the ServerApp ended without a word"
+    return RunFinished(status=_OUTCOMES.get(outcome, "failed"), reason=why, accuracy=run.accuracy, loss=run.loss)
 
 
 class Presence:
