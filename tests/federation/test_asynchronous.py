@@ -27,7 +27,7 @@ from edgefl.federation.task import load_task
 from tests.federation.small import DEVICES, Died, Small
 
 OWN_PACE: dict[str, Any] = {
-    "run": {"rounds": 3, "quorum": 1.0, "mode": "asynchronous", "deadline_s": 5},
+    "run": {"rounds": 3, "quorum": 1.0, "mode": "asynchronous", "deadline_s": 60},
     "privacy": {"mode": "none"},
     "compression": {"mode": "top-k", "keep": 0.3},
 }
