@@ -52,6 +52,7 @@ class ExitCode(IntEnum):
     DEGRADED = 70
     """`edgefl status`: the site stands, but something in it needs attention."""
     CANCELLED = 130
+    NO_READER = 141
 
 
 @dataclass(frozen=True, slots=True)

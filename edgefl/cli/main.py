@@ -55,7 +55,12 @@ class Command(Protocol):
 
 def main(argv: list[str] | None = None) -> None:
     """Run one command and exit with its code."""
-    sys.exit(run(sys.argv[1:] if argv is None else argv))
+    code = run(sys.argv[1:] if argv is None else argv)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _nobody_reads()
+    sys.exit(code)
 
 
 def run(argv: list[str]) -> int:
@@ -74,15 +79,18 @@ def run(argv: list[str]) -> int:
         out.error(Cancelled("stopped; nothing is lost", hint=f"the same command goes on from here: edgefl {shlex.join(argv)}"))
         return ExitCode.CANCELLED
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the reader left; the interpreter must not complain about it
-        return ExitCode.OK
+        return _nobody_reads()
     except Exception as error:  # the last boundary: a user never sees a traceback
         if os.environ.get("EDGEFL_DEBUG"):
             raise
         out.error(_unexpected(error, args))
         return ExitCode.FAILED
+
+
+def _nobody_reads() -> int:
+    """The reader left, as `head` does; the interpreter must not complain about it when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.NO_READER
 
 
 def _parser(argv: list[str]) -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from edgefl.errors import EdgeflError
 from edgefl.progress import Failed, Finished, Progress, Started, Step, Warned, printable
@@ -102,6 +102,7 @@ class Output:
 
             # A file or a pipe has no width of its own; a table cut to 80 columns there would lose what it says.
             console = self._rich = Console(highlight=False, width=None if self.is_terminal else _PIPE_COLUMNS)
+            console.on_broken_pipe = _reader_left  # type: ignore[method-assign]  # Rich would end the process with 1
         return console
 
     def _line(self, event: Progress) -> str:
@@ -159,6 +160,10 @@ class Inert:
                 yield segment
             else:
                 yield Segment("\n".join(map(printable, text.split("\n"))), segment.style)
+
+
+def _reader_left() -> NoReturn:
+    raise BrokenPipeError
 
 
 def safe(text: str) -> str:

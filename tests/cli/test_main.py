@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +51,16 @@ def test_an_error_is_one_json_object_with_its_exit_code(tmp_path: Path) -> None:
     answer = json.loads(failed.stdout.splitlines()[-1])
     assert answer["exit_code"] == failed.returncode == 10
     assert answer["next"]
+
+
+@pytest.mark.parametrize("argv", [("check", "--schema"), ("check", "--schema", "--json")])
+def test_a_reader_that_leaves_is_told_from_a_command_that_is_done(argv: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgefl", *argv], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")

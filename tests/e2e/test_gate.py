@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from cryptography import x509
@@ -33,6 +35,21 @@ if want["chain"]:
             with open(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
                 file.write(want[name])
         context.load_cert_chain(f"{folder}/chain", f"{folder}/key")
+if want["only_shakes_hands"]:
+    # Nothing is sent after the handshake: what a server says of the certificate then arrives, and no reset can overtake it.
+    import socket
+    said = {"alert": "", "closed": False}
+    with socket.create_connection((want["host"], want["port"]), 5) as plain:
+        try:
+            with context.wrap_socket(plain, server_hostname=want["host"]) as secure:
+                secure.settimeout(2)
+                said["closed"] = secure.recv(1) == b""
+        except TimeoutError:
+            pass
+        except ssl.SSLError as error:
+            said["alert"] = error.reason or str(error)
+    print(json.dumps(said))
+    sys.exit()
 try:
     connection = http.client.HTTPSConnection(want["host"], want["port"], context=context, timeout=5)
     connection.request(want["method"], want["path"], headers=want["headers"])
@@ -70,20 +87,26 @@ def issued(demo: Demo, name: str, role: str) -> tuple[Identity, str]:
     return Identity(signed.chain.decode(), pem), signed.serial
 
 
-def forged(demo: Demo, *, by_the_authority: bool, begins: timedelta, ends: timedelta) -> Identity:
-    """A device's certificate that is out of date, or that another authority of the same name signed."""
+Signer = Literal["the authority", "another authority", "itself"]
+
+
+def forged(
+    demo: Demo, signed_by: Signer, begins: timedelta = -timedelta(hours=1), ends: timedelta = timedelta(hours=1)
+) -> Identity:
+    """A device's certificate but for when it is valid or who signed it: an authority of the same name, or the device itself."""
     key, pem = private_key()
     directory = demo.directory / ".edgefl" / "pki"
     issuer = x509.load_pem_x509_certificate((directory / "issuing.crt").read_bytes())
     own = serialization.load_pem_private_key((directory / "issuing.key").read_bytes(), None)
-    signer = own if by_the_authority else ec.generate_private_key(ec.SECP384R1())
+    signer = {"the authority": own, "another authority": ec.generate_private_key(ec.SECP384R1()), "itself": key}[signed_by]
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
     names = [(NameOID.ORGANIZATION_NAME, "demo"), (NameOID.ORGANIZATIONAL_UNIT_NAME, "device"), (NameOID.COMMON_NAME, "edge-02")]
     now = datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(oid, value) for oid, value in names])
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(oid, value) for oid, value in names]))
-        .issuer_name(issuer.subject)
+        .subject_name(subject)
+        .issuer_name(subject if signed_by == "itself" else issuer.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + begins)
@@ -91,8 +114,8 @@ def forged(demo: Demo, *, by_the_authority: bool, begins: timedelta, ends: timed
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
         .sign(signer, hashes.SHA384())
     )
-    chain = certificate.public_bytes(serialization.Encoding.PEM) + (directory / "issuing.crt").read_bytes()
-    return Identity(chain.decode(), pem)
+    above = b"" if signed_by == "itself" else (directory / "issuing.crt").read_bytes()
+    return Identity((certificate.public_bytes(serialization.Encoding.PEM) + above).decode(), pem)
 
 
 def ask(
@@ -103,12 +126,13 @@ def ask(
     port: int = layout.FLEET_PORT,
     method: str = "POST",
     headers: dict[str, str] | None = None,
+    only_shakes_hands: bool = False,
 ) -> dict[str, object]:
     """Ask the gate: at the fleet port from a device as its SuperNode's user, at the API port from the operator's place."""
     address = demo.lab.read("coordinator").spec.address  # type: ignore[union-attr]
     ca = authority_of(demo).bundle().decode()
     want = {"host": address, "port": port, "method": method, "path": path, "headers": headers or {}, "ca": ca}
-    told = json.dumps({**want, "chain": who.chain, "key": who.key})
+    told = json.dumps({**want, "chain": who.chain, "key": who.key, "only_shakes_hands": only_shakes_hands})
     if port == layout.FLEET_PORT:
         argv = ["setpriv", "--reuid", layout.USER_NODE, "--regid", layout.USER_NODE, "--clear-groups", "python3", "-c", CLIENT]
         done = demo.lab.execute("edge-02", argv, told)
@@ -131,20 +155,34 @@ def test_a_device_reaches_flower_with_its_own_certificate(demo: Demo) -> None:
     assert ask(demo, who, FLEET)["server"] == "uvicorn"
 
 
-REFUSED: dict[str, Callable[[Demo], Identity]] = {
-    "no certificate": lambda _: Identity(),
-    "an expired one": lambda demo: forged(demo, by_the_authority=True, begins=-timedelta(days=2), ends=-timedelta(minutes=1)),
-    "one from the future": lambda demo: forged(demo, by_the_authority=True, begins=timedelta(hours=1), ends=timedelta(hours=2)),
-    "one that another authority signed": lambda demo: forged(
-        demo, by_the_authority=False, begins=-timedelta(hours=1), ends=timedelta(hours=1)
+def test_a_certificate_that_is_forged_in_nothing_reaches_flower(demo: Demo) -> None:
+    """What the refusals below are measured by: the same certificate, valid and signed by the authority, is let in."""
+    who = forged(demo, "the authority")
+    assert ask(demo, who, FLEET)["server"] == "uvicorn"
+    assert ask(demo, who, FLEET, only_shakes_hands=True) == {"alert": "", "closed": False}
+
+
+DAY = timedelta(days=1)
+REFUSED: dict[str, tuple[Callable[[Demo], Identity], str]] = {
+    "no certificate": (lambda _: Identity(), "CERTIFICATE_REQUIRED"),
+    "an expired one": (lambda demo: forged(demo, "the authority", -2 * DAY, -timedelta(minutes=1)), "CERTIFICATE_EXPIRED"),
+    "one from the future": (lambda demo: forged(demo, "the authority", DAY, 2 * DAY), "BAD_CERTIFICATE"),
+    "one that another authority signed": (
+        lambda demo: forged(demo, "another authority"),
+        "DECRYPT_ERROR",
     ),
+    "one that it signed itself": (lambda demo: forged(demo, "itself"), "UNKNOWN_CA"),
 }
+"""Clients, and the TLS alert that the gate answers each with."""
 
 
 @pytest.mark.parametrize("kind", list(REFUSED))
-def test_a_client_without_a_valid_certificate_gets_nothing(demo: Demo, kind: str) -> None:
-    who = REFUSED[kind](demo)
+def test_a_client_without_a_valid_certificate_is_told_why_and_gets_nothing(demo: Demo, kind: str) -> None:
+    make, alert = REFUSED[kind]
+    who = make(demo)
     for port, path in ((layout.FLEET_PORT, FLEET), (layout.API_PORT, "/v1/status"), (layout.API_PORT, "/metrics")):
+        told = ask(demo, who, path, port=port, only_shakes_hands=True)
+        assert re.search(alert, str(told["alert"])), told
         answer = ask(demo, who, path, port=port)
         assert answer["status"] == 0, answer
 
@@ -185,12 +223,16 @@ def test_a_forged_name_in_a_request_counts_for_nothing(demo: Demo) -> None:
     assert ask(demo, who, "/v1/status", port=layout.API_PORT, method="GET", headers=forged_headers)["status"] == 403
 
 
-def test_a_revoked_certificate_opens_nothing_after_the_next_up(demo: Demo) -> None:
+def test_a_revoked_certificate_opens_nothing_after_the_next_up_and_others_still_do(demo: Demo) -> None:
     who, serial = issued(demo, "edge-02", "device")
+    another, _ = issued(demo, "edge-02", "device")
     assert ask(demo, who, FLEET)["server"] == "uvicorn"
     authority_of(demo).revoke(serial, "stolen")
     assert demo.edgefl("up", "--json").returncode == 0
-    assert ask(demo, who, FLEET)["status"] in (0, 503)
+    told = ask(demo, who, FLEET, only_shakes_hands=True)
+    assert "CERTIFICATE_REVOKED" in str(told["alert"]), told
+    assert ask(demo, who, FLEET)["status"] == 0
+    assert ask(demo, another, FLEET)["server"] == "uvicorn", "the door itself is open"
 
 
 @pytest.mark.parametrize(
