@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgefl.lab.capsule import Capsule
 from edgefl.lab.hosts import Lab
 from edgefl.site import load
 
@@ -117,9 +118,44 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     line = f"name: {BARE}, data: data/{BARE}, "
     assert line in shipped
     (directory / "site.yaml").write_text(shipped.replace(line, f"{line}preloaded: false, "))
-    said = edgefl("demo", str(directory), "--json", timeout_s=1800)
+    mounts = Path("/proc/self/mountinfo").read_text()
     try:
+        said = edgefl("demo", str(directory), "--json", timeout_s=1800)
         assert said.returncode == 0, said.stdout[-4000:] + said.stderr[-4000:]
-        yield Demo(directory, said)
-    finally:
+    except BaseException:
         edgefl("down", "--site", str(directory), "--yes")
+        raise
+    yield Demo(directory, said)
+    taken_down(Demo(directory, said), mounts)
+
+
+def taken_down(demo: Demo, mounts: str) -> None:
+    """A `down` that is cut short when the first hosts are gone, then the same command: nothing is left on this machine.
+
+    mounts: those of the machine before anything was made.
+    """
+    lab = demo.lab.root
+    assert traces(demo.directory, lab), "what is looked for below can be seen"
+    down = ("down", "--site", str(demo.directory), "--yes", "--json")
+    try:
+        with in_background(*down) as going:
+            assert interrupted(going, "infrastructure", lambda event: event["type"] == "finished" and event["subject"]) == 130
+    finally:
+        done = edgefl(*down)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert last_object(done)["down"] is True
+    assert traces(demo.directory, lab) == []
+    assert not lab.exists()
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert (demo.directory / ".edgefl" / "pki").is_dir(), "the operator's authority stays"
+    assert edgefl(*down).returncode == 0, "where nothing stands there is nothing to undo"
+
+
+def traces(directory: Path, lab: Path) -> list[str]:
+    """Processes that speak of the site, and control groups of its lab."""
+    found = [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/edgefl/{Capsule(lab).id}")]
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if str(directory) in (process / "cmdline").read_text():
+                found.append(str(process))
+    return found
