@@ -18,22 +18,27 @@ import numpy as np
 
 from edgefl.federation.compression.feedback import Feedback
 from edgefl.federation.hostconfig import HostConfig
+from edgefl.federation.loopback import certify
 from edgefl.federation.messages import KeysRequest, Trained, TrainRequest, pack, size
 from edgefl.federation.secure import device
 from edgefl.federation.secure.selection import Selection
 from edgefl.federation.secure.sums import Sum, checked
 from edgefl.federation.secure.vault import Vault
-from edgefl.site.model import Secure
+from edgefl.pki.authority import Authority
+from edgefl.site.model import Secure, Site
 
 DEVICES, VALUES = 10, 1_000_000
 
 
 @dataclass(frozen=True)
 class Measured:
-    """update_bytes: of one masked update. sent_bytes: of all that one device sends. error: the largest of the mean."""
+    """update_bytes: of one masked update. sent_bytes: of all that one device sends. share_s: checking its peers' keys and
+    sharing its secrets with them. error: the largest of the mean.
+    """
 
     update_bytes: int
     sent_bytes: int
+    share_s: float
     mask_s: float
     unmask_s: float
     error: float
@@ -51,17 +56,21 @@ def measured(devices: int, values: int, selection: Selection, **terms: object) -
     hosts = {name: HostConfig.model_validate({**host, "name": name}) for name in names}
     secure = hosts[names[0]].secure
     with tempfile.TemporaryDirectory() as root:
+        signing = signing_keys(Path(root) / "signing", names)
         vaults = {name: Vault(Path(root) / name) for name in names}
         keys = {}
         for name in names:
-            keys[name] = checked(device.advertise(KeysRequest(run="1", round=1), hosts[name], vaults[name]), keys)
+            said = device.advertise(KeysRequest(run="1", round=1), hosts[name], vaults[name], signing[name])
+            keys[name] = checked(said, keys)
         made = Sum("1", 1, tuple(names), keys, secure.needed(devices), selection, values)
         request, beside = made.shares_request()
-        sent = size(pack(keys[names[0]]))
+        sent, shared = size(pack(keys[names[0]])), list[float]()
         for name in names:
-            said, shares = device.share(request, beside, hosts[name], vaults[name])
-            made.shared(name, said, shares)
-        sent += size(pack(said, shares))
+            began = time.perf_counter()
+            told, shares = device.share(request, beside, hosts[name], vaults[name], signing[name])
+            shared.append(time.perf_counter() - began)
+            made.shared(name, told, shares)
+        sent += size(pack(told, shares))
         train = TrainRequest(run="1", round=1, rounds=1, seed=1, sums=[made.among])
         took = []
         for name in names[:-1]:
@@ -80,7 +89,19 @@ def measured(devices: int, values: int, selection: Selection, **terms: object) -
     places = selection.chosen(values)
     expected = np.mean([deltas[name] for name in names[:-1]], axis=0)
     off = np.abs(mean - expected) if places is None else np.abs(mean - expected)[places]
-    return Measured(update, sent, min(took), unmask_s, float(off.max()))
+    return Measured(update, sent, min(shared), min(took), unmask_s, float(off.max()))
+
+
+def signing_keys(root: Path, names: list[str]) -> dict[str, Path]:
+    """Each device's signing key, with its certificate and what it checks others by."""
+    authority = Authority.open(root, site=Site.model_validate({"name": "s", "devices": [{"name": name} for name in names]}))
+    directories = {name: root / name for name in names}
+    for name, directory in directories.items():
+        directory.mkdir()
+        certify(directory, "signer", "signer", name, authority)
+        (directory / "ca.crt").write_bytes(authority.bundle())
+        (directory / "crl.pem").write_bytes(authority.crl())
+    return directories
 
 
 def figures(devices: int = DEVICES, values: int = VALUES) -> dict[str, float]:
@@ -97,6 +118,7 @@ def figures(devices: int = DEVICES, values: int = VALUES) -> dict[str, float]:
         "mask_round_ratio": round(whole.sent_bytes / plain, 4),
         "mask_8bit_times": round(plain / small.update_bytes, 2),
         "mask_server_times": round(plain / fewer.update_bytes, 2),
+        "share_ms": round(1000 * whole.share_s, 1),
         "mask_ms": round(1000 * whole.mask_s, 1),
         "unmask_ms": round(1000 * whole.unmask_s, 1),
         "mask_error": whole.error,

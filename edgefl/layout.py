@@ -38,6 +38,10 @@ CONFIG = Path("/etc/edgefl")
 """host.json (this host's part of the site), identity/, gate/."""
 IDENTITY = CONFIG / "identity"
 """<role>.key (0600), <role>.crt (chain), ca.crt, crl.pem."""
+SIGNING = CONFIG / "signing"
+"""signer.key (0600, the executor's) and signer.crt, for what a device signs to others; ca.crt and crl.pem, by which it checks
+what they signed. The executor never sees the identity.
+"""
 STATE = Path("/var/lib/edgefl")
 """ledger/, journal/, models/, link/, node/, app/."""
 JOURNAL = STATE / "journal" / "journal.db"

@@ -88,7 +88,7 @@ def answer(content: RecordDict, expected: type[Request] | UnionType, places: Pla
             raise Undecodable(f"it asks for something else: it says {request.kind}")
         host = HostConfig.load(places.host)
         if isinstance(request, SecureQuestion):
-            return keeper.answer(request, received, host, Vault(places.secure))
+            return keeper.answer(request, received, host, Vault(places.secure), places.signing)
         model = Held(places.held).model(request.model, received)
         if isinstance(request, TrainRequest):
             return trained(request, model, host, places, start_s=start_s)

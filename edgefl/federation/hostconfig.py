@@ -62,6 +62,11 @@ class Places:
         return self.identity / "ca.crt"
 
     @property
+    def signing(self) -> Path:
+        """The key by which a device signs to others, and what it checks theirs by."""
+        return self.config / layout.SIGNING.relative_to(layout.CONFIG)
+
+    @property
     def secret(self) -> Path:
         """What a SuperExec proves itself with to its SuperLink or SuperNode."""
         return self.config / "superexec.secret"

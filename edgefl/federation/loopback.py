@@ -132,6 +132,10 @@ class Loopback:
         else:
             certify(places.identity, "device", "device", host.name, authority)
             node_key(places.identity / "node.key")
+            places.signing.mkdir()
+            certify(places.signing, "signer", "signer", host.name, authority)
+            for public in ("ca.crt", "crl.pem"):
+                (places.signing / public).write_bytes((places.identity / public).read_bytes())
 
     # ── Services ──
 

@@ -23,6 +23,10 @@ Claim = Annotated[int, Field(ge=-(10**15), le=10**15)]
 """A number of records as a device claims it; whether it can be true is checked later, and recorded."""
 Hex32 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 """32 bytes."""
+Hex64 = Annotated[str, Field(pattern="^[0-9a-f]{128}$")]
+"""64 bytes."""
+MOST_CERTIFICATE = 2048
+"""Bytes of a device's certificate (DER), at most; edgefl's own have about 700."""
 Parameters = dict[str, bool | int | float | str]
 
 MODEL, ABOUT = "model", "about"
@@ -63,11 +67,16 @@ class KeysRequest(Said):
 
 
 class Keys(Said):
-    """A device's public keys for one round, in hex: for what it seals to its peers, and for its masks."""
+    """A device's public keys for one round, in hex: for what it seals to its peers, and for its masks.
+
+    certificate: its signer's, in DER. signature: of the keys, for this round (secure/signing.py).
+    """
 
     kind: Literal["keys"] = "keys"
     seal: Hex32
     mask: Hex32
+    certificate: Annotated[str, Field(pattern="^([0-9a-f]{2})+$", max_length=2 * MOST_CERTIFICATE)]
+    signature: Hex64
 
 
 class SharesRequest(Said):

@@ -96,7 +96,7 @@ class Run:
             memory=found.memory,
             witness=Witness.of(journal.records(kind="privacy_spent")),
             downlink=Downlink(host.compression, left=found.memory.left),
-            secure=secure_rounds(host.secure),
+            secure=secure_rounds(host.secure, places.identity),
             clients=ClientPrivacy.open(
                 host, found.plan, places.models, found.memory.released, journal.records(kind="model_privacy_spent")
             ),

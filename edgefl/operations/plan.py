@@ -148,7 +148,8 @@ def due_certificates(
     a host exists and could not be asked.
     """
     hub = site.coordinator.name
-    for role, name in (("gate", hub), ("superlink", hub), *(("device", device.name) for device in site.devices)):
+    of_devices = [(role, device.name) for device in site.devices for role in ("device", "signer")]
+    for role, name in (("gate", hub), ("superlink", hub), *of_devices):
         if name not in there:
             yield role, name, "its host does not exist yet"
         elif name in checked:

@@ -16,15 +16,14 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from edgefl.pki import enrolment, keys, request
 from edgefl.pki.errors import PkiError
-from edgefl.pki.profiles import Role, profiles
+from edgefl.pki.profiles import USAGES, Role, profiles
 from edgefl.pki.register import Entry, Register, locked
 from edgefl.site.model import Site
 
-_USAGES = {"client_auth": ExtendedKeyUsageOID.CLIENT_AUTH, "server_auth": ExtendedKeyUsageOID.SERVER_AUTH}
 _BACKDATED = timedelta(minutes=1)
 """A host whose clock is a few seconds behind must not find its certificate in the future."""
 
@@ -128,7 +127,7 @@ class Authority:
             .not_valid_after(ends)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([_USAGES[usage] for usage in profile.usages]), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([USAGES[usage] for usage in profile.usages]), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(_authority_key(issuing), critical=False)
         )

@@ -13,3 +13,7 @@ class PkiError(EdgeflError):
 
 class CsrRefused(PkiError):
     """A request asks for something that is not its sender's: it is refused, never corrected."""
+
+
+class CertificateRefused(PkiError):
+    """A certificate is not the one that it should be; the text says how."""

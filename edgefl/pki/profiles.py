@@ -6,11 +6,19 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
+from cryptography.x509 import ObjectIdentifier
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgefl.share import share
 
-Role = Literal["device", "gate", "superlink", "operator", "scraper"]
+Role = Literal["device", "gate", "superlink", "operator", "scraper", "signer"]
+Usage = Literal["client_auth", "server_auth", "document_signing"]
+USAGES: dict[Usage, ObjectIdentifier] = {
+    "client_auth": ExtendedKeyUsageOID.CLIENT_AUTH,
+    "server_auth": ExtendedKeyUsageOID.SERVER_AUTH,
+    "document_signing": ObjectIdentifier("1.3.6.1.5.5.7.3.36"),  # RFC 9336
+}
 Curve = Literal["secp256r1", "secp384r1"]
 
 
@@ -29,7 +37,7 @@ class RoleProfile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     curve: Curve
-    usages: list[Literal["client_auth", "server_auth"]]
+    usages: list[Usage]
     host_names: bool
     names: list[str] = Field(default_factory=list)
     addresses: list[IPv4Address | IPv6Address] = Field(default_factory=list)

@@ -113,7 +113,12 @@ def test_no_secret_lies_in_state_logs_or_arguments(demo: Demo) -> None:
     secrets = {}
     for host, files in {
         "coordinator": ["/etc/edgefl/identity/superlink.key", "/etc/edgefl/identity/gate.pem", "/etc/edgefl/superexec.secret"],
-        "edge-01": ["/etc/edgefl/identity/device.key", "/etc/edgefl/identity/node.key", "/etc/edgefl/superexec.secret"],
+        "edge-01": [
+            "/etc/edgefl/identity/device.key",
+            "/etc/edgefl/identity/node.key",
+            "/etc/edgefl/signing/signer.key",
+            "/etc/edgefl/superexec.secret",
+        ],
     }.items():
         for file in files:
             text = demo.on(host, "cat", file).stdout

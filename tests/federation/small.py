@@ -19,8 +19,9 @@ from edgefl.events.schema import Event
 from edgefl.federation import client
 from edgefl.federation.exchange import Arrival
 from edgefl.federation.hostconfig import APP_VARIABLE, HostConfig, Places
-from edgefl.federation.messages import EvaluateRequest, TrainRequest, pack, size, unpack
+from edgefl.federation.messages import EvaluateRequest, SecureQuestion, TrainRequest, pack, size, unpack
 from edgefl.federation.run import Run
+from tests.federation.signers import Signers
 
 DEVICES = ["edge-1", "edge-2", "edge-3", "edge-4"]
 
@@ -93,7 +94,8 @@ class InMemory:
         self.heard.append(unpack(content)[0])
         if kind == "train" and device in self.liars:
             return Arrival(device, 0.1, 9, None, {}, problem="it is no update", undecodable=True)
-        reply = pack(*client.answer(content, TrainRequest if kind == "train" else EvaluateRequest, self.devices[device]))
+        expected = {"train": TrainRequest, "evaluate": EvaluateRequest, "query": SecureQuestion}[kind]
+        reply = pack(*client.answer(content, expected, self.devices[device]))
         said, arrays = unpack(reply)
         return Arrival(device, 0.1, size(reply), said, arrays)
 
@@ -139,6 +141,12 @@ class Small:
 
     def places(self, host: str) -> Places:
         return Places(self.root / host / "etc", self.root / host / "var")
+
+    def certify(self, signers: Signers) -> None:
+        """Give each device its signing key, and the coordinator what it checks them by."""
+        self.places("coordinator").identity.symlink_to(signers(DEVICES[0]))
+        for device in DEVICES:
+            self.places(device).signing.symlink_to(signers(device))
 
     def run(
         self,

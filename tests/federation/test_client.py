@@ -16,8 +16,10 @@ from edgefl.federation.local import initial_arrays
 from edgefl.federation.messages import EvaluateRequest, KeysRequest, SecureQuestion, SharesRequest, TrainRequest, pack
 from edgefl.federation.privacy.ledger import Ledger
 from edgefl.federation.secure import masks
+from edgefl.federation.secure.signing import Round, packed, signed
 from edgefl.federation.task import load_task
 from edgefl.federation.updates import incoming
+from tests.federation.signers import Signers
 
 TASK = """
 import numpy as np
@@ -177,20 +179,29 @@ def agree(places: Places, request: KeysRequest | SharesRequest, arrays: Any = No
     return said
 
 
-def begin(places: Places) -> None:
+@pytest.fixture
+def signers(places: Places, tmp_path: Path) -> Signers:
+    """The device can sign, and knows by whom its peers' keys may be signed."""
+    made = Signers(tmp_path / "pki", "demo")
+    made("edge-1").rename(places.signing)
+    return made
+
+
+def begin(places: Places, signers: Signers) -> None:
     """This device's keys and shares for round 1, with a peer that it knows by its keys alone."""
     said = agree(places, KeysRequest(run="9", round=1))
-    rows = [bytes.fromhex(said.seal + said.mask), masks.public(masks.fresh()) + masks.public(masks.fresh())]
-    keys = np.frombuffer(b"".join(rows), np.uint8).reshape(2, 2, 32)
-    assert agree(places, SharesRequest(run="9", round=1, members=["edge-1", "edge-2"]), {"keys": keys}).kind == "shares"
+    own = [masks.public(masks.fresh()) for _ in range(2)]
+    peer = signed(signers("edge-2"), Round("demo", "9", 1), "edge-2", *own)
+    request = SharesRequest(run="9", round=1, members=["edge-1", "edge-2"])
+    assert agree(places, request, packed([said, peer])).kind == "shares"
 
 
-def test_a_masked_update_is_words_and_its_plain_form_is_given_to_nobody(places: Places) -> None:
+def test_a_masked_update_is_words_and_its_plain_form_is_given_to_nobody(places: Places, signers: Signers) -> None:
     configure(places, **MASKED, task={"module": "./tasks/task.py", "parameters": {"batch_size": 16, "local_epochs": 1.0}})
     said, arrays = ask(places, train_request())
     assert said.kind == "failed"
     assert "asks for this device's update alone" in said.reason
-    begin(places)
+    begin(places, signers)
     said, arrays = ask(places, train_request(sums=[["edge-1", "edge-2"]]))
     assert (said.kind, said.encoding) == ("trained", "masked")
     assert arrays.keys() == {"masked"}
@@ -207,11 +218,11 @@ def test_a_masked_update_is_words_and_its_plain_form_is_given_to_nobody(places: 
     ],
 )
 def test_what_rests_on_too_little_is_not_summed_and_costs_no_budget(
-    places: Places, secure: dict[str, object], parameters: dict[str, object], says: str
+    places: Places, signers: Signers, secure: dict[str, object], parameters: dict[str, object], says: str
 ) -> None:
     changes = {**MASKED, "privacy": {"epsilon_limit": 3.0, "epsilon_per_run": 3.0}, "secure": {"mode": "masked", **secure}}
     configure(places, **changes, task={"module": "./tasks/task.py", "parameters": parameters})
-    begin(places)
+    begin(places, signers)
     said, _ = ask(places, train_request(sums=[["edge-1", "edge-2"]]))
     assert said.kind == "failed"
     assert says in said.reason

@@ -37,8 +37,11 @@ async def test_the_first_plan_names_every_host_in_each_part_and_makes_nothing(tm
         ("clinic", "the site's own authority would be made"),
         ("hub", f"its gate {issued}its host does not exist yet"),
         ("hub", f"its superlink {issued}its host does not exist yet"),
-        ("edge-01", f"its device {issued}its host does not exist yet"),
-        ("edge-02", f"its device {issued}its host does not exist yet"),
+        *(
+            (device, f"its {role} {issued}its host does not exist yet")
+            for device in ("edge-01", "edge-02")
+            for role in ("device", "signer")
+        ),
         (operator_name(), f"its operator {issued}there is none"),
     ]
     assert {path.name for path in site.state.iterdir()} <= {"lock", "terraform", "task.proven"}

@@ -125,6 +125,21 @@ def lying_reveal(request, *others):
 device.advertise, device.share, device.mask, device.reveal = lying_keys, lying_shares, lying_update, lying_reveal
 '''
 
+BETWEEN = '''
+"""Preloaded on a coordinator that somebody took over: in the first round it puts keys of its own in a device's place."""
+from edgefl.federation.secure import masks, sums
+
+honest = sums.Sum.shares_request
+
+def lying(self):
+    if self.round == 1:
+        own = {name: masks.public(masks.fresh()).hex() for name in ("seal", "mask")}
+        self.keys["edge-2"] = self.keys["edge-2"].model_copy(update=own)
+    return honest(self)
+
+sums.Sum.shares_request = lying
+'''
+
 Made = Callable[..., Loopback]
 
 
@@ -233,6 +248,23 @@ def test_a_hostile_device_costs_a_round_at_most_and_is_left_out_once_it_is_certa
     assert [entry["device"] for entry in left_out] == ["edge-2"]
     assert "left out" in left_out[0]["reason"]
     assert [entry["round"] for entry in bodies(events, "round_finished")] == [1, 2, 3, 5, 7]
+
+
+@pytest.mark.parametrize("mode", ["masked", "homomorphic"])
+def test_devices_refuse_keys_that_the_coordinator_put_between_them(federation: Made, tmp_path: Path, mode: str) -> None:
+    (tmp_path / "between.py").write_text(BETWEEN)
+    fed = federation({"coordinator": {"EDGEFL_PRELOAD": "between", "PYTHONPATH": str(tmp_path)}}, 2, {"mode": mode})
+    run = fed.start_run()
+    assert fed.finish(run).outcome == "completed", fed.log("superexec")
+    events = fed.events(run)
+    refused = {entry["device"]: entry["reason"] for entry in bodies(events, "device_dropped") if entry["round"] == 1}
+    for peer in ("edge-1", "edge-3", "edge-4", "edge-5"):
+        assert "the keys that came as edge-2's are not known to be its own" in refused[peer]
+    assert "not this device's" in refused["edge-2"]
+    assert [entry["round"] for entry in bodies(events, "sum_lost")] == [1]
+    assert [len(entry["survivors"]) for entry in bodies(events, "sum_unmasked")] == [5], (
+        "the second round's keys are the devices'"
+    )
 
 
 def test_homomorphic_sums_outlive_a_device_that_drops_out(federation: Made, tmp_path: Path) -> None:

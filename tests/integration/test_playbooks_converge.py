@@ -101,6 +101,13 @@ def test_every_unit_is_active_and_exposes_at_most_three_of_ten(fleet: Fleet) -> 
 def test_private_keys_belong_to_their_service_alone_and_never_came_to_the_operator(fleet: Fleet) -> None:
     listed = fleet.on("edge-01", "stat -c '%a %U %n' /etc/edgefl/identity/*.key").splitlines()
     assert listed == ["600 edgefl-node /etc/edgefl/identity/device.key", "600 edgefl-node /etc/edgefl/identity/node.key"]
+    signing = fleet.on("edge-01", "stat -c '%a %U %n' /etc/edgefl/signing/*").splitlines()
+    assert signing == [
+        "644 root /etc/edgefl/signing/ca.crt",
+        "644 root /etc/edgefl/signing/crl.pem",
+        "644 root /etc/edgefl/signing/signer.crt",
+        "600 edgefl-app /etc/edgefl/signing/signer.key",
+    ]
 
     key = fleet.on("edge-01", "sed -n 2p /etc/edgefl/identity/device.key").strip()
     secret = fleet.on("edge-01", "cat /etc/edgefl/superexec.secret").strip()

@@ -14,7 +14,8 @@ from edgefl.site.model import Site
 
 SITE = Site.model_validate({"name": "clinic", "devices": [{"name": "edge-01"}, {"name": "edge-02"}]}).at(Path("/srv/clinic"))
 ALL = ["coordinator", "edge-01", "edge-02"]
-LASTING = {("gate", "coordinator"), ("superlink", "coordinator"), ("device", "edge-01"), ("device", "edge-02")}
+LASTING = {("gate", "coordinator"), ("superlink", "coordinator")}
+LASTING |= {(role, device) for role in ("device", "signer") for device in ("edge-01", "edge-02")}
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_hosts_that_terraform_neither_makes_nor_boots_can_be_looked_at(
 
 def test_a_host_that_does_not_exist_yet_gets_new_certificates_whatever_the_register_says() -> None:
     due = list(due_certificates(SITE, ["coordinator", "edge-02"], ["coordinator", "edge-02"], {}, LASTING))
-    assert due == [("device", "edge-01", "its host does not exist yet")]
+    assert due == [(role, "edge-01", "its host does not exist yet") for role in ("device", "signer")]
 
 
 def test_what_a_host_has_counts_more_than_the_register() -> None:

@@ -54,6 +54,16 @@ def test_a_device_gets_a_client_certificate_with_its_own_names(authority: Author
     assert timedelta(hours=23) < issued.not_after - datetime.now(UTC) <= timedelta(hours=24)
 
 
+def test_a_signers_certificate_opens_no_connection(authority: Authority, tmp_path: Path) -> None:
+    issued = authority.sign_csr(request_for("edge-01"), name="edge-01", role="signer")
+    (tmp_path / "leaf.pem").write_bytes(issued.chain)
+    (tmp_path / "ca.pem").write_bytes(authority.bundle())
+    for purpose, accepted in {"any": True, "sslclient": False, "sslserver": False}.items():
+        command = ["openssl", "verify", "-CAfile", "ca.pem", "-purpose", purpose, "leaf.pem"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) is accepted, done.stdout + done.stderr
+
+
 def test_openssl_accepts_the_chain_and_the_revocation_lists(authority: Authority, tmp_path: Path) -> None:
     issued = authority.sign_csr(request_for("edge-01"), name="edge-01", role="device")
     (tmp_path / "leaf.pem").write_bytes(issued.chain)

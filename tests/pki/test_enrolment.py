@@ -29,7 +29,7 @@ STATIC = Site.model_validate({
 
 @pytest.mark.parametrize(
     ("name", "role"),
-    [("edge-01", "device"), ("edge-02", "device"), ("hub", "gate"), ("hub", "superlink"), ("alice@desk", "operator")],
+    [("edge-01", "device"), ("edge-02", "signer"), ("hub", "gate"), ("hub", "superlink"), ("alice@desk", "operator")],
 )
 def test_whom_the_site_names_gets_a_certificate(tmp_path: Path, name: str, role: enrolment.Role) -> None:
     authority = Authority.open(tmp_path, site=LAB)
@@ -42,6 +42,7 @@ def test_whom_the_site_names_gets_a_certificate(tmp_path: Path, name: str, role:
     [
         ("edge-99", "device", "edge-99 is no device of clinic: enrolled are edge-01, edge-02"),
         ("hub", "device", "hub is no device"),
+        ("hub", "signer", "hub is no signer"),
         ("edge-01", "gate", "edge-01 is no gate of clinic: enrolled are hub"),
         ("edge-01", "superlink", "edge-01 is no superlink"),
         ("evil", "gate", "evil is no gate"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from edgefl.site import modes
 from edgefl.site.checks import mistakes
 from edgefl.site.model import Site
 
@@ -13,8 +12,12 @@ from edgefl.site.model import Site
     ("run", "secure", "where"),
     [
         ({"mode": "asynchronous"}, {"mode": "masked"}, ("run", "mode")),
+        ({"mode": "asynchronous"}, {"mode": "masked", "group_size": 3}, ("run", "mode")),
+        ({"mode": "asynchronous"}, {"mode": "homomorphic"}, ("run", "mode")),
         ({"mode": "asynchronous", "selection": {"strategy": "random"}}, {}, ("run", "mode")),
         ({"selection": {"strategy": "random"}}, {"mode": "masked"}, ("run", "selection", "strategy")),
+        ({"selection": {"strategy": "performance"}}, {"mode": "masked", "group_size": 3}, ("run", "selection", "strategy")),
+        ({"selection": {"strategy": "resources"}}, {"mode": "homomorphic"}, ("run", "selection", "strategy")),
     ],
 )
 def test_selection_pace_and_sums_that_cancel_each_other_are_refused(
@@ -22,7 +25,13 @@ def test_selection_pace_and_sums_that_cancel_each_other_are_refused(
 ) -> None:
     values = {"name": "s", "devices": [{"name": f"d-{n}"} for n in range(9)], "run": run, "secure": secure}
     site = Site.model_validate({**values, "aggregation": {"rule": "mean"}})
-    assert where in [place for rule in (modes.own_pace, modes.selected_sums) for place, _, _ in rule(site)]
+    assert where in [place for place, _, _ in mistakes(site)]
+
+
+@pytest.mark.parametrize("secure", [{"mode": "masked"}, {"mode": "masked", "group_size": 3}, {"mode": "homomorphic"}])
+def test_sums_of_all_devices_at_one_pace_are_right(secure: dict[str, object]) -> None:
+    values = {"name": "s", "devices": [{"name": f"d-{n}"} for n in range(9)], "secure": secure}
+    assert list(mistakes(Site.model_validate({**values, "aggregation": {"rule": "mean"}}))) == []
 
 
 CLIENT = {"mode": "client"}

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgefl.federation.messages import Arrays, ContextRequest, HoldRequest, OpenRequest
 from edgefl.federation.secure import ckks
-from edgefl.federation.secure.device import KEYS, SEALS, Bytes
+from edgefl.federation.secure.device import SEALS, Bytes
 from edgefl.federation.secure.encoding import Vector
 from edgefl.federation.secure.keeper import CONTEXT, SEALED_KEY, SUM
 from edgefl.federation.secure.sums import Malformed, Sum, SumLost
@@ -62,7 +62,7 @@ class CipherSum(Sum):
             raise SumLost("no device made the round's key")
         _, arrays = self.shares_request()
         request = HoldRequest(run=self.run, round=self.round, members=list(self.members), keeper=self.keeper)
-        return request, {KEYS: arrays[KEYS], SEALS: self.sealed, CONTEXT: self.context}
+        return request, {**arrays, SEALS: self.sealed, CONTEXT: self.context}
 
     def take(self, device: str, encoding: str, arrays: Arrays) -> None:
         """Add a member's encrypted update. Raises Malformed."""

@@ -1,18 +1,19 @@
 """A device's part of a masked round (Bonawitz et al., 2017, doi:10.1145/3133956.3133982): four questions, each answered once.
 
-1. `advertise`: new public keys. 2. `share`: the mask key and the seed of the device's own mask, in shares sealed for each
+1. `advertise`: new public keys, signed. 2. `share`: the mask key and the seed of the device's own mask, in shares sealed for each
 member. 3. `mask`: the update under its own mask and one for each pair. 4. `reveal`: for each survivor a share of its seed, for
 each device that dropped out a share of its mask key; never both of one device.
 
 The device's own terms count, whatever the coordinator asks: how many devices a sum has at least, how many must stay until its
-end (more than half, so that no two lists of survivors can both be answered by enough devices), and that the members are the
-site's devices.
+end (more than half, so that no two lists of survivors can both be answered by enough devices), that the members are the
+site's devices, and that each signed its own keys (signing.py).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -25,6 +26,8 @@ from edgefl.federation.hostconfig import HostConfig
 from edgefl.federation.messages import (
     MASKED,
     Arrays,
+    ContextRequest,
+    HoldRequest,
     Keys,
     KeysRequest,
     Shares,
@@ -36,14 +39,15 @@ from edgefl.federation.messages import (
 from edgefl.federation.secure import masks, shamir
 from edgefl.federation.secure.encoding import Vector
 from edgefl.federation.secure.selection import Selection
+from edgefl.federation.secure.signing import KEYS, Round, signed, verify_peers
 from edgefl.federation.secure.vault import Secrets, SecureRefused, Vault
 from edgefl.site.model import Secure
 
 NONCE: Final = 12
 SEALED: Final = NONCE + 2 * shamir.SHARE + 16
 """Bytes of a seed's and a key's share, sealed for one member."""
-KEYS, SEALS, MARKS, SHARES, PLACES, RANGES = "keys", "sealed", "marks", "shares", "places", "ranges"
-"""The arrays beside the messages: (n, 2, 32) public keys, (n, SEALED) sealed shares, (n, 2, 32) marks, (n, SHARE) shares, each
+SEALS, MARKS, SHARES, PLACES, RANGES = "sealed", "marks", "shares", "places", "ranges"
+"""The arrays beside the messages, besides the signed keys: (n, SEALED) sealed shares, (n, 2, 32) marks, (n, SHARE) shares, each
 with a row for each member in the message's order; the selection's bytes.
 """
 MOST_MEMBERS: Final = 256
@@ -51,20 +55,24 @@ MOST_MEMBERS: Final = 256
 Bytes = NDArray[np.uint8]
 
 
-def advertise(request: KeysRequest, host: HostConfig, vault: Vault) -> Keys:
-    """New keys for the round. Raises SecureRefused where this device's site knows no masked rounds."""
+def advertise(request: KeysRequest, host: HostConfig, vault: Vault, signing: Path) -> Keys:
+    """New keys for the round, signed. signing: this device's signing key and what it checks others by.
+
+    Raises SecureRefused where this device's site knows no masked rounds, or it cannot sign.
+    """
     if host.secure.mode == "none":
         raise SecureRefused("this device's host.json asks for no secure sums", hint="edgefl up")
     secrets = Secrets(stage="keys", seal=masks.fresh(), mask=masks.fresh())
+    round_ = Round(host.site, request.run, request.round)
+    keys = signed(signing, round_, host.name, masks.public(secrets.seal), masks.public(secrets.mask))
     vault.begin(request.run, request.round, secrets)
-    return Keys(seal=masks.public(secrets.seal).hex(), mask=masks.public(secrets.mask).hex())
+    return keys
 
 
-def share(request: SharesRequest, arrays: Arrays, host: HostConfig, vault: Vault) -> tuple[Shares, Arrays]:
+def share(request: SharesRequest, arrays: Arrays, host: HostConfig, vault: Vault, signing: Path) -> tuple[Shares, Arrays]:
     """Sealed shares for every member, with their marks. Raises SecureRefused."""
     mine, members = vault.read(request.run, request.round, "keys"), request.members
-    keys = rows_of(arrays, KEYS, (len(members), 2, masks.KEY))
-    check_members(members, keys, mine, host)
+    keys = members_keys(request, arrays, mine, host, signing)
     seed, threshold = masks.fresh(), host.secure.needed(len(members))
     parts = list(zip(shamir.split(seed, threshold, len(members)), shamir.split(mine.mask, threshold, len(members)), strict=True))
     purpose = Purpose(request.run, request.round)
@@ -179,6 +187,17 @@ class Purpose:
 def least(secure: Secure, quorum: float, devices: int) -> int:
     """The fewest devices that a sum may have: a group's, or the site's quorum."""
     return secure.group_size or max(2, round(quorum * devices))
+
+
+def members_keys(
+    request: SharesRequest | ContextRequest | HoldRequest, arrays: Arrays, mine: Secrets, host: HostConfig, signing: Path
+) -> Bytes:
+    """The members' public keys, (n, 2, 32), once it is known that they are theirs. Raises SecureRefused."""
+    members = request.members
+    keys = rows_of(arrays, KEYS, (len(members), 2, masks.KEY))
+    check_members(members, keys, mine, host)
+    verify_peers(signing, Round(host.site, request.run, request.round), host.name, members, arrays)
+    return keys
 
 
 def check_members(members: Sequence[str], keys: Bytes, mine: Secrets, host: HostConfig) -> None:

@@ -27,7 +27,8 @@ class EncryptedRounds(SecureRounds):
     growth: ClassVar[int] = 3
 
     def check(self, run: Run) -> None:
-        """Raise RunInvalid where the model is too large."""
+        """Raise RunInvalid where the model is too large, too."""
+        SecureRounds.check(self, run)
         values = sum(array.size for array in run.arrays.values())
         if values > MOST_VALUES:
             raise RunInvalid(

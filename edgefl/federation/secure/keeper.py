@@ -8,6 +8,7 @@ cost less.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -30,7 +31,7 @@ from edgefl.federation.messages import (
     TrainRequest,
 )
 from edgefl.federation.secure import ckks, device, masks
-from edgefl.federation.secure.device import KEYS, NONCE, SEALS, Purpose, check_members, raw, rows_of
+from edgefl.federation.secure.device import NONCE, SEALS, Purpose, members_keys, raw, rows_of
 from edgefl.federation.secure.encoding import Vector, bounded
 from edgefl.federation.secure.vault import Secrets, SecureRefused, Vault
 
@@ -39,26 +40,26 @@ SEALED_KEY: Final = NONCE + masks.KEY + 16
 CONTEXT, SUM = "context", "sum"
 
 
-def answer(request: SecureQuestion, arrays: Arrays, host: HostConfig, vault: Vault) -> tuple[Reply, Arrays | None]:
-    """The reply to a question of a round of secure sums. Raises SecureRefused."""
+def answer(request: SecureQuestion, arrays: Arrays, host: HostConfig, vault: Vault, signing: Path) -> tuple[Reply, Arrays | None]:
+    """The reply to a question of a round of secure sums. signing: as for `device.advertise`. Raises SecureRefused."""
     match request:
         case KeysRequest():
-            return device.advertise(request, host, vault), None
+            return device.advertise(request, host, vault, signing), None
         case ContextRequest():
-            return make(request, arrays, host, vault)
+            return make(request, arrays, host, vault, signing)
         case HoldRequest():
-            return hold(request, arrays, host, vault), None
+            return hold(request, arrays, host, vault, signing), None
         case OpenRequest():
             return decrypt(request, arrays, host, vault)
         case SharesRequest():
-            return device.share(request, arrays, host, vault)
+            return device.share(request, arrays, host, vault, signing)
         case _:
             return device.reveal(request, arrays, host, vault)
 
 
-def make(request: ContextRequest, arrays: Arrays, host: HostConfig, vault: Vault) -> tuple[Context, Arrays]:
+def make(request: ContextRequest, arrays: Arrays, host: HostConfig, vault: Vault, signing: Path) -> tuple[Context, Arrays]:
     """The round's key, sealed for every member. Raises SecureRefused."""
-    mine, keys = _begun(request, arrays, host, vault)
+    mine, keys = _begun(request, arrays, host, vault, signing)
     context, key, nonce = ckks.fresh_context(), masks.fresh(), masks.fresh()[:NONCE]
     purpose = Purpose(request.run, request.round)
     sealed = [
@@ -69,9 +70,9 @@ def make(request: ContextRequest, arrays: Arrays, host: HostConfig, vault: Vault
     return Context(), {SEALS: np.frombuffer(b"".join(sealed), np.uint8).reshape(-1, SEALED_KEY), CONTEXT: whole}
 
 
-def hold(request: HoldRequest, arrays: Arrays, host: HostConfig, vault: Vault) -> Holding:
+def hold(request: HoldRequest, arrays: Arrays, host: HostConfig, vault: Vault, signing: Path) -> Holding:
     """Open the round's key and keep it. Raises SecureRefused where the keeper did not seal it for this device."""
-    mine, keys = _begun(request, arrays, host, vault)
+    mine, keys = _begun(request, arrays, host, vault, signing)
     if request.keeper not in request.members:
         raise SecureRefused("the keeper of the round's key is no member of its sum")
     sealed = rows_of(arrays, SEALS, (len(request.members), SEALED_KEY))[request.members.index(host.name)].tobytes()
@@ -109,13 +110,13 @@ def decrypt(request: OpenRequest, arrays: Arrays, host: HostConfig, vault: Vault
         raise SecureRefused(f"the sum cannot be decrypted: {error}") from error
 
 
-def _begun(request: ContextRequest | HoldRequest, arrays: Arrays, host: HostConfig, vault: Vault) -> tuple[Secrets, device.Bytes]:
+def _begun(
+    request: ContextRequest | HoldRequest, arrays: Arrays, host: HostConfig, vault: Vault, signing: Path
+) -> tuple[Secrets, device.Bytes]:
     if host.secure.mode != "homomorphic":
         raise SecureRefused("this device's host.json asks for no homomorphic sums", hint="edgefl up")
     mine = vault.read(request.run, request.round, "keys")
-    keys = rows_of(arrays, KEYS, (len(request.members), 2, masks.KEY))
-    check_members(request.members, keys, mine, host)
-    return mine, keys
+    return mine, members_keys(request, arrays, mine, host, signing)
 
 
 def _shared(mine: Secrets, members: list[str], context: bytes) -> Secrets:

@@ -10,6 +10,8 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -24,9 +26,13 @@ from edgefl.federation.aggregation.validate import Rejection
 from edgefl.federation.aggregation.vectors import Template, Vector
 from edgefl.federation.exchange import Arrival
 from edgefl.federation.messages import Arrays, Failed, Keys, KeysRequest, Opened, Said, Shares, Trained, Unmasked, pack, size
+from edgefl.federation.rounds import RunInvalid
 from edgefl.federation.secure import sums
 from edgefl.federation.secure.selection import Selection
+from edgefl.federation.secure.signing import Round, verify
 from edgefl.federation.secure.sums import Malformed, Sum
+from edgefl.pki.anchors import Anchors
+from edgefl.pki.errors import CertificateRefused, PkiError
 from edgefl.site.model import Secure
 
 if TYPE_CHECKING:
@@ -71,21 +77,40 @@ class Turn:
 
 
 class SecureRounds:
-    """A run's masked rounds. last: the mean of the one before. barred: devices that broke a sum, and how."""
+    """A run's masked rounds. identity: the directory with the site's authorities and revocation lists.
+
+    last: the mean of the one before. barred: devices that broke a sum, and how.
+    """
 
     kind: ClassVar[type[Sum]] = Sum
     growth: ClassVar[int] = 1
     """How many times larger than in float32 an update may be, beyond what every message may."""
 
-    def __init__(self, secure: Secure) -> None:
+    def __init__(self, secure: Secure, identity: Path) -> None:
         self.secure = secure
+        self.identity = identity
         self.last: Vector | None = None
         self.barred: dict[str, str] = {}
         self._sums: list[Sum] = []
         self._generator = np.random.default_rng()
 
     def check(self, run: Run) -> None:
-        """Raise RunInvalid where the run cannot be one of such rounds."""
+        """Raise RunInvalid where the run cannot be one of such rounds: its options may ask for what `edgefl check` refuses."""
+        mode = self.secure.mode
+        if run.host.run.mode == "asynchronous":
+            raise RunInvalid(f"{mode} sums need updates that began with one model", hint="run.mode: synchronous")
+        if run.host.run.selection.strategy != "all":
+            raise RunInvalid(
+                f"{mode} sums are of all devices, and a selection leaves some out", hint="run.selection.strategy: all"
+            )
+        if run.plan.rule != "mean" and not self.secure.group_size:
+            raise RunInvalid(
+                f"{run.plan.rule} judges single updates, and {mode} sums hide them", hint="the rule mean, or secure.group_size"
+            )
+        try:
+            Anchors.load(self.identity, datetime.now(UTC))
+        except PkiError as error:
+            raise RunInvalid(f"devices' keys cannot be checked: {error.what}", hint=error.hint) from error
 
     def train(self, run: Run, round_: int, devices: Mapping[str, int]) -> Received:
         """Keys, shares, and the masked updates of one round."""
@@ -150,13 +175,18 @@ class SecureRounds:
         return Aggregate(found.delta, [], run.memory.reputation)
 
     def _keys(self, turn: Turn) -> dict[str, Keys]:
+        """Each device's keys. One that did not sign its own would have every other refuse the sum: it is left out before."""
         keys: dict[str, Keys] = {}
-        content = pack(KeysRequest(run=turn.run.plan.run, round=turn.round))
+        anchors, plan = Anchors.load(self.identity, datetime.now(UTC)), turn.run.plan
+        round_ = Round(turn.run.host.site, plan.run, turn.round)
+        content = pack(KeysRequest(run=plan.run, round=turn.round))
         for arrival in self._ask(turn, dict.fromkeys(turn.devices, content), Keys):
             try:
-                keys[arrival.device] = sums.checked(arrival.said, keys)
-            except Malformed as error:
-                turn.reject(arrival.device, str(error))
+                said = sums.checked(arrival.said, keys)
+                verify(anchors, round_, arrival.device, said)
+                keys[arrival.device] = said
+            except (Malformed, CertificateRefused) as error:
+                turn.reject(arrival.device, f"its keys cannot be relied on: {error}")
         return keys
 
     def _begin(self, turn: Turn, keys: Mapping[str, Keys]) -> list[Sum]:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from edgefl.federation.messages import MASKED, Arrays, Keys, Shares, SharesRequest, UnmaskRequest
 from edgefl.federation.secure import masks, shamir
-from edgefl.federation.secure.device import KEYS, MARKS, PLACES, RANGES, SEALED, SEALS, SHARES, Bytes, mark
+from edgefl.federation.secure.device import MARKS, PLACES, RANGES, SEALED, SEALS, SHARES, Bytes, mark
 from edgefl.federation.secure.encoding import FixedPoint, Vector, WordsWrong
 from edgefl.federation.secure.masks import Words
 from edgefl.federation.secure.selection import Selection
+from edgefl.federation.secure.signing import packed
 from edgefl.site.model import Secure
 
 SEED, KEY = 0, 1
@@ -91,8 +92,7 @@ class Sum:
 
     def shares_request(self) -> tuple[SharesRequest, Arrays]:
         """The question to every member."""
-        rows = b"".join(bytes.fromhex(self.keys[m].seal + self.keys[m].mask) for m in self.members)
-        arrays: dict[str, NDArray[Any]] = {KEYS: np.frombuffer(rows, np.uint8).reshape(-1, 2, masks.KEY)}
+        arrays: dict[str, NDArray[Any]] = {**packed([self.keys[member] for member in self.members])}
         if self.selection.places:
             arrays[PLACES] = np.frombuffer(self.selection.places, np.uint8)
         if self.selection.ranges:

@@ -16,6 +16,7 @@ from edgefl.federation.secure.keeper import SUM
 from edgefl.federation.secure.selection import Selection
 from edgefl.federation.secure.sums import Malformed, SumLost, checked
 from edgefl.federation.secure.vault import SecureRefused, Vault
+from tests.federation.signers import Signers
 
 P = 5000
 NAMES = ["edge-0", "edge-1", "edge-2", "edge-3"]
@@ -27,8 +28,8 @@ def travelled(said: Said, arrays: Arrays | None = None) -> tuple[Any, Arrays]:
 
 
 class Fleet:
-    def __init__(self, root: Path, **secure: Any) -> None:
-        self.root, self.secure = root, {"mode": "homomorphic", "clip": 100.0, **secure}
+    def __init__(self, root: Path, signers: Signers, **secure: Any) -> None:
+        self.root, self.signers, self.secure = root, signers, {"mode": "homomorphic", "clip": 100.0, **secure}
         self.deltas = {name: GENERATOR.normal(size=P).astype(np.float32) for name in NAMES}
 
     def host(self, name: str) -> HostConfig:
@@ -39,7 +40,7 @@ class Fleet:
 
     def ask(self, name: str, said: Said, arrays: Arrays | None = None) -> tuple[Any, Arrays]:
         request, beside = travelled(said, arrays)
-        return travelled(*keeper.answer(request, beside, self.host(name), Vault(self.root / name)))
+        return travelled(*keeper.answer(request, beside, self.host(name), Vault(self.root / name), self.signers(name)))
 
     def begin(self) -> CipherSum:
         """Everyone has keys, edge-0 makes the round's, the others hold it."""
@@ -59,8 +60,8 @@ class Fleet:
             made.take(name, "encrypted", keeper.encrypt(self.deltas[name], request, self.host(name), Vault(self.root / name)))
 
 
-def test_the_coordinator_adds_what_it_cannot_read_and_devices_decrypt_the_sum(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path)
+def test_the_coordinator_adds_what_it_cannot_read_and_devices_decrypt_the_sum(tmp_path: Path, signers: Signers) -> None:
+    fleet = Fleet(tmp_path, signers)
     made = fleet.begin()
     fleet.encrypt(made, "edge-0", "edge-1", "edge-3")  # edge-2 drops out
     for name in ("edge-0", "edge-3"):
@@ -74,8 +75,8 @@ def test_the_coordinator_adds_what_it_cannot_read_and_devices_decrypt_the_sum(tm
     assert not np.allclose(other, expected * 3, atol=1.0), "another key opens nothing"
 
 
-def test_a_device_that_decrypts_a_lie_is_outvoted_and_two_liars_lose_the_sum(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path)
+def test_a_device_that_decrypts_a_lie_is_outvoted_and_two_liars_lose_the_sum(tmp_path: Path, signers: Signers) -> None:
+    fleet = Fleet(tmp_path, signers)
     made = fleet.begin()
     fleet.encrypt(made, *NAMES)
     made.open("edge-1", {SUM: np.ones(P, np.float32)})
@@ -88,8 +89,8 @@ def test_a_device_that_decrypts_a_lie_is_outvoted_and_two_liars_lose_the_sum(tmp
         made.open("edge-3", {SUM: np.full(P, np.nan, np.float32)})
 
 
-def test_nothing_is_decrypted_twice_or_for_too_few(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path)
+def test_nothing_is_decrypted_twice_or_for_too_few(tmp_path: Path, signers: Signers) -> None:
+    fleet = Fleet(tmp_path, signers)
     made = fleet.begin()
     fleet.encrypt(made, "edge-0", "edge-1")
     with pytest.raises(SecureRefused, match="2 of 4 updates"):
@@ -102,8 +103,8 @@ def test_nothing_is_decrypted_twice_or_for_too_few(tmp_path: Path) -> None:
         fleet.ask("edge-0", *made.open_request())
 
 
-def test_a_key_that_was_sealed_by_nobody_is_not_kept(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path)
+def test_a_key_that_was_sealed_by_nobody_is_not_kept(tmp_path: Path, signers: Signers) -> None:
+    fleet = Fleet(tmp_path, signers)
     keys: dict[str, Any] = {}
     for name in NAMES:
         keys[name] = checked(fleet.ask(name, KeysRequest(run="r", round=1))[0], keys)

@@ -19,8 +19,10 @@ from edgefl.federation.hostconfig import HostConfig
 from edgefl.federation.messages import MASKED, Arrays, KeysRequest, Said, Shares, TrainRequest, pack, unpack
 from edgefl.federation.secure import device, shamir
 from edgefl.federation.secure.selection import Selection
+from edgefl.federation.secure.signing import KEYS
 from edgefl.federation.secure.sums import Malformed, Sum, SumLost, checked
 from edgefl.federation.secure.vault import SecureRefused, Vault
+from tests.federation.signers import Signers
 
 P = 300
 GENERATOR = np.random.default_rng(5)
@@ -35,6 +37,7 @@ class Fleet:
     """Devices that answer, and the sum that their coordinator makes. deltas: what each has trained."""
 
     root: Path
+    signers: Signers
     names: list[str]
     secure: dict[str, Any] = field(default_factory=dict)
     selection: Selection = field(default_factory=Selection)
@@ -55,7 +58,8 @@ class Fleet:
     def advertise(self, names: Collection[str]) -> Sum:
         keys = {}
         for name in names:
-            said, _ = travelled(device.advertise(KeysRequest(run="r", round=self.round), self.host(name), self.vault(name)))
+            request = KeysRequest(run="r", round=self.round)
+            said, _ = travelled(device.advertise(request, self.host(name), self.vault(name), self.signers(name)))
             keys[name] = checked(said, keys)
         terms = self.host(self.names[0]).secure
         return Sum("r", self.round, tuple(names), keys, terms.needed(len(keys)), self.selection, P)
@@ -63,7 +67,8 @@ class Fleet:
     def share(self, made: Sum, names: Collection[str]) -> None:
         request, arrays = travelled(*made.shares_request())
         for name in names:
-            made.shared(name, *travelled(*device.share(request, arrays, self.host(name), self.vault(name))))
+            answer = device.share(request, arrays, self.host(name), self.vault(name), self.signers(name))
+            made.shared(name, *travelled(*answer))
 
     def mask(self, made: Sum, names: Collection[str]) -> None:
         request = TrainRequest(run="r", round=self.round, rounds=3, seed=1, sums=[made.among])
@@ -88,11 +93,11 @@ def names(count: int) -> list[str]:
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 7).flatmap(lambda n: st.tuples(*[st.lists(st.integers(0, 4), min_size=n, max_size=n)])))
-def test_the_masks_cancel_for_every_set_of_dropouts_that_leaves_the_threshold(stages: tuple[list[int]]) -> None:
+def test_the_masks_cancel_for_every_set_of_dropouts_that_leaves_the_threshold(signers: Signers, stages: tuple[list[int]]) -> None:
     """stages: for each device the last stage that it answers; 0 none, 4 all."""
     [last] = stages
     with TemporaryDirectory() as root:
-        fleet = Fleet(Path(root), names(len(last)))
+        fleet = Fleet(Path(root), signers, names(len(last)))
         alive = [[name for name, stage in zip(fleet.names, last, strict=True) if stage >= at] for at in range(5)]
         try:
             if len(alive[1]) < 2:
@@ -112,15 +117,15 @@ def test_the_masks_cancel_for_every_set_of_dropouts_that_leaves_the_threshold(st
         np.testing.assert_allclose(found, expected, atol=len(alive[3]) * step + 1e-5)
 
 
-def begun(tmp_path: Path, count: int = 5, **secure: Any) -> tuple[Fleet, Sum]:
-    fleet = Fleet(tmp_path, names(count), secure)
+def begun(tmp_path: Path, signers: Signers, count: int = 5, **secure: Any) -> tuple[Fleet, Sum]:
+    fleet = Fleet(tmp_path, signers, names(count), secure)
     made = fleet.advertise(fleet.names)
     fleet.share(made, fleet.names)
     return fleet, made
 
 
-def test_a_masked_update_alone_is_noise_and_the_files_are_gone_afterwards(tmp_path: Path) -> None:
-    fleet, made = begun(tmp_path)
+def test_a_masked_update_alone_is_noise_and_the_files_are_gone_afterwards(tmp_path: Path, signers: Signers) -> None:
+    fleet, made = begun(tmp_path, signers)
     fleet.deltas = {name: np.zeros(P, np.float32) for name in fleet.names}
     request = TrainRequest(run="r", round=1, rounds=3, seed=1, sums=[made.among])
     sent = [
@@ -138,8 +143,8 @@ def test_a_masked_update_alone_is_noise_and_the_files_are_gone_afterwards(tmp_pa
     assert list(fleet.vault("edge-0").directory.iterdir()) == []
 
 
-def test_no_stage_is_answered_twice_and_no_other_list_of_survivors(tmp_path: Path) -> None:
-    fleet, made = begun(tmp_path)
+def test_no_stage_is_answered_twice_and_no_other_list_of_survivors(tmp_path: Path, signers: Signers) -> None:
+    fleet, made = begun(tmp_path, signers)
     with pytest.raises(SecureRefused, match="answers nothing twice"):
         fleet.share(made, ["edge-0"])
     fleet.mask(made, fleet.names[:4])
@@ -151,8 +156,8 @@ def test_no_stage_is_answered_twice_and_no_other_list_of_survivors(tmp_path: Pat
         fleet.reveal(made, ["edge-0"])
 
 
-def test_a_device_reveals_nothing_for_too_few_survivors_or_strangers(tmp_path: Path) -> None:
-    fleet, made = begun(tmp_path)
+def test_a_device_reveals_nothing_for_too_few_survivors_or_strangers(tmp_path: Path, signers: Signers) -> None:
+    fleet, made = begun(tmp_path, signers)
     fleet.mask(made, fleet.names)
     made.survivors = fleet.names[:3]
     with pytest.raises(SecureRefused, match="3 of 5 updates"):
@@ -162,22 +167,23 @@ def test_a_device_reveals_nothing_for_too_few_survivors_or_strangers(tmp_path: P
         fleet.reveal(made, ["edge-0"])
 
 
-def test_a_device_joins_no_sum_smaller_than_its_own_terms_allow(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path, names(10), {"group_size": 4})
+def test_a_device_joins_no_sum_smaller_than_its_own_terms_allow(tmp_path: Path, signers: Signers) -> None:
+    fleet = Fleet(tmp_path, signers, names(10), {"group_size": 4})
     made = fleet.advertise(fleet.names[:3])
     with pytest.raises(SecureRefused, match="takes part in sums of 4"):
         fleet.share(made, ["edge-0"])
     with pytest.raises(SecureRefused, match="asks for no secure sums"):
         device.advertise(KeysRequest(run="r", round=1), HostConfig.model_validate(
-            {**json.loads(fleet.host("edge-0").model_dump_json()), "secure": None}), fleet.vault("edge-0"))  # fmt: skip
+            {**json.loads(fleet.host("edge-0").model_dump_json()), "secure": None}), fleet.vault("edge-0"),
+            signers("edge-0"))  # fmt: skip
 
 
 @pytest.mark.parametrize("change", ["own", "copied", "low order"])
-def test_keys_that_a_lying_coordinator_puts_in_are_refused(tmp_path: Path, change: str) -> None:
-    fleet = Fleet(tmp_path, names(4))
+def test_keys_that_a_lying_coordinator_puts_in_are_refused(tmp_path: Path, signers: Signers, change: str) -> None:
+    fleet = Fleet(tmp_path, signers, names(4))
     made = fleet.advertise(fleet.names)
     request, arrays = travelled(*made.shares_request())
-    keys = arrays[device.KEYS].copy()
+    keys = arrays[KEYS].copy()
     if change == "own":
         keys[0, 1, 3] ^= 1
     elif change == "copied":
@@ -185,11 +191,11 @@ def test_keys_that_a_lying_coordinator_puts_in_are_refused(tmp_path: Path, chang
     else:
         keys[2] = 0
     with pytest.raises(SecureRefused, match="keys"):
-        device.share(request, {device.KEYS: keys}, fleet.host("edge-0"), fleet.vault("edge-0"))
+        device.share(request, {**arrays, KEYS: keys}, fleet.host("edge-0"), fleet.vault("edge-0"), signers("edge-0"))
 
 
-def test_shares_that_a_device_lies_about_are_left_out_while_enough_are_true(tmp_path: Path) -> None:
-    fleet, made = begun(tmp_path, threshold=0.6)
+def test_shares_that_a_device_lies_about_are_left_out_while_enough_are_true(tmp_path: Path, signers: Signers) -> None:
+    fleet, made = begun(tmp_path, signers, threshold=0.6)
     fleet.mask(made, fleet.names[:4])
     fleet.reveal(made, fleet.names[:4])
     made.revealed["edge-1"] = np.full((5, shamir.SHARE), 7, np.uint8)
@@ -200,12 +206,12 @@ def test_shares_that_a_device_lies_about_are_left_out_while_enough_are_true(tmp_
         made.unmasked()
 
 
-def test_a_device_whose_shares_give_another_secret_is_named(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path, names(4))
+def test_a_device_whose_shares_give_another_secret_is_named(tmp_path: Path, signers: Signers) -> None:
+    fleet = Fleet(tmp_path, signers, names(4))
     made = fleet.advertise(fleet.names)
     fleet.share(made, fleet.names[:3])
     request, arrays = travelled(*made.shares_request())
-    _, sent = device.share(request, arrays, fleet.host("edge-3"), fleet.vault("edge-3"))
+    _, sent = device.share(request, arrays, fleet.host("edge-3"), fleet.vault("edge-3"), signers("edge-3"))
     made.shared("edge-3", Shares(seed_mark="ab" * 32), sent)
     fleet.mask(made, fleet.names)
     fleet.reveal(made, fleet.names)
@@ -214,8 +220,8 @@ def test_a_device_whose_shares_give_another_secret_is_named(tmp_path: Path) -> N
     assert lost.value.culprit == "edge-3"
 
 
-def test_seals_that_do_not_open_are_no_shares(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path, names(4))
+def test_seals_that_do_not_open_are_no_shares(tmp_path: Path, signers: Signers) -> None:
+    fleet = Fleet(tmp_path, signers, names(4))
     made = fleet.advertise(fleet.names)
     fleet.share(made, fleet.names)
     made.sharings["edge-3"].sealed.setflags(write=True)
@@ -227,8 +233,8 @@ def test_seals_that_do_not_open_are_no_shares(tmp_path: Path) -> None:
     assert lost.value.culprit == "edge-3"
 
 
-def test_malformed_answers_are_said_to_be_so(tmp_path: Path) -> None:
-    _, made = begun(tmp_path)
+def test_malformed_answers_are_said_to_be_so(tmp_path: Path, signers: Signers) -> None:
+    _, made = begun(tmp_path, signers)
     for packed in (np.zeros(P - 1, np.uint32), np.zeros(P, np.float32), np.zeros((P, 1), np.uint32)):
         with pytest.raises(Malformed, match="it sent"):
             made.take("edge-0", "masked", {MASKED: packed})
@@ -245,8 +251,8 @@ def test_malformed_answers_are_said_to_be_so(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, 32])
-def test_values_that_the_coordinator_chose_add_up_and_the_rest_is_sent_later(tmp_path: Path, bits: int) -> None:
-    fleet = Fleet(tmp_path, names(4), {"bits": bits, "keep": 0.2})
+def test_values_that_the_coordinator_chose_add_up_and_the_rest_is_sent_later(tmp_path: Path, signers: Signers, bits: int) -> None:
+    fleet = Fleet(tmp_path, signers, names(4), {"bits": bits, "keep": 0.2})
     whole = np.sum([fleet.deltas[name] for name in fleet.names], axis=0)
     received = np.zeros(P, np.float64)
     last = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,7 +45,7 @@ class ActionModule(FactfulAction):
         if not (renew or files or joined or needs_node_key):
             return self.unchanged(touched=[], renewed={})
         if self.is_checking:
-            return self.planned(renew, files, needs_node_key)
+            return self.planned(wanted["keys"], renew, files, needs_node_key)
         keys = [key for key in wanted["keys"] if key["name"] in renew]
         made = {"requests": {}, "node_public_key": has["node_public_key"]}
         if renew or needs_node_key:
@@ -73,14 +75,16 @@ class ActionModule(FactfulAction):
     def files(self, wanted: dict[str, Any], has: dict[str, Any], authority: Authority) -> list[dict[str, str]]:
         """Trust anchors and revocations that are missing or old on the host."""
         found = []
-        anchors = authority.bundle().decode()
-        if has["certificates"].get("ca") != anchors:
-            found.append({"path": IDENTITY + "/ca.crt", "content": anchors})
         lists = authority.crl().decode()
-        if renewal.lists_differ(has["crl"], lists, datetime.now(UTC)):
-            found.append({"path": IDENTITY + "/crl.pem", "content": lists})
+        if not renewal.lists_differ(has["crl"], lists, datetime.now(UTC)):
+            lists = has["crl"]  # they say the same; what is replaced, services must read again
+        for directory in sorted({IDENTITY, *(directory_of(key) for key in wanted["keys"])}):
+            for name, content in (("ca.crt", authority.bundle().decode()), ("crl.pem", lists)):
+                there = self.facts["paths"].get(f"{directory}/{name}") or {}
+                if there.get("sha256") != hashlib.sha256(content.encode()).hexdigest():
+                    found.append({"path": f"{directory}/{name}", "content": content})
         place = wanted.get("revoked_serials")
-        if place and (place not in self.facts["paths"] or any(file["path"].endswith("crl.pem") for file in found)):
+        if place and (place not in self.facts["paths"] or any(file["path"] == IDENTITY + "/crl.pem" for file in found)):
             found.append({"path": place, "content": "".join(line + "\n" for line in renewal.revoked_serials(lists))})
         return found
 
@@ -98,11 +102,19 @@ class ActionModule(FactfulAction):
                     f"the certificate of {name} was revoked ({entry.reason or 'no reason given'}); it stays out"
                 )
 
-    def planned(self, renew: dict[str, str], files: list[dict[str, str]], needs_node_key: bool) -> dict[str, Any]:
+    def planned(
+        self, keys: list[dict[str, Any]], renew: dict[str, str], files: list[dict[str, str]], needs_node_key: bool
+    ) -> dict[str, Any]:
         """What would be done, for check mode."""
         lines = [f"certificate {role}: renewed, {why}" for role, why in renew.items()]
         lines += ["SuperNode key: made on the host"] if needs_node_key else []
         lines += [f"{file['path']}: replaced" for file in files]
         diff = {"before_header": "identity", "after_header": "identity", "before": "", "after": "\n".join(lines) + "\n"}
-        touched = [f"{IDENTITY}/{role}.crt" for role in renew] + [file["path"] for file in files]
+        renewed = [f"{directory_of(key)}/{key['name']}.crt" for key in keys if key["name"] in renew]
+        touched = renewed + [file["path"] for file in files]
         return {"changed": True, "renewed": renew, "touched": touched, "diff": diff}
+
+
+def directory_of(key: Mapping[str, Any]) -> str:
+    """Where a key lies, with its certificate, and what its owner checks others by."""
+    return str(key.get("directory", IDENTITY))

@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible import context
 from edgefl.errors import EdgeflError
+from edgefl.pki.anchors import lists_of
 
 from ansible_collections.edgefl.host.plugins.plugin_utils import authority, renewal, standing
 from ansible_collections.edgefl.host.plugins.plugin_utils.fitness import verdict
@@ -52,4 +53,4 @@ class ActionModule(FactfulAction):
 def authority_says(wanted: dict[str, Any]) -> str:
     """Who is trusted, and who no more."""
     its = authority.of(wanted["site_file"], wanted["state_dir"])
-    return its.bundle().decode() + str(renewal.content_of(renewal.lists_of(its.crl().decode())))
+    return its.bundle().decode() + str(renewal.content_of(lists_of(its.crl().decode())))

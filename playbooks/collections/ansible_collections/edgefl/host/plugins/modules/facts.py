@@ -62,6 +62,7 @@ from ansible_collections.edgefl.host.plugins.module_utils.process import Command
 COMMANDS = ("nft", "openssl", "ssh-keygen", "haproxy", "systemctl", "unshare")
 FIREWALL = "/etc/edgefl/firewall.nft"
 IDENTITY = "/etc/edgefl/identity"
+SIGNER = "/etc/edgefl/signing/signer"
 
 
 def machine():
@@ -116,9 +117,10 @@ def firewall():
 
 def identity():
     """Public parts of what the host is known by: certificates, public keys, lists."""
-    keys = sorted(glob.glob(IDENTITY + "/*.key"))
+    keys = sorted(glob.glob(IDENTITY + "/*.key") + glob.glob(SIGNER + ".key"))
+    certificates = glob.glob(IDENTITY + "/*.crt") + glob.glob(SIGNER + ".crt")
     found = {
-        "certificates": {_stem(path): paths.read(path) for path in glob.glob(IDENTITY + "/*.crt")},
+        "certificates": {_stem(path): paths.read(path) for path in certificates},
         "public_keys": {},
         "crl": paths.read(IDENTITY + "/crl.pem"),
         "node_public_key": paths.read(IDENTITY + "/node.pub").strip(),

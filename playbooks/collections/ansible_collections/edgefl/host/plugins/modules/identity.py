@@ -21,7 +21,8 @@ options:
     type: str
     required: true
   keys:
-    description: The keys that need a certificate, and who owns them.
+    description:
+      - The keys that need a certificate, who owns them, and in which directory each lies (C(/etc/edgefl/identity) by default).
     type: list
     elements: dict
     default: []
@@ -77,7 +78,8 @@ def request(params):
     os.makedirs(IDENTITY, mode=0o755, exist_ok=True)
     requests = {}
     for key in params["keys"]:
-        path = os.path.join(IDENTITY, key["name"] + ".key")
+        os.makedirs(key["directory"], mode=0o755, exist_ok=True)
+        path = os.path.join(key["directory"], key["name"] + ".key")
         if not os.path.exists(path):
             _, pem, _ = run(["openssl", "genpkey", *CURVE])
             paths.write(path, pem.encode(), key["owner"], key["owner"], "0600")
@@ -112,7 +114,7 @@ def install(params):
     touched = []
     for key in params["keys"]:
         chain = params["certificates"].get(key["name"])
-        stem = os.path.join(IDENTITY, key["name"])
+        stem = os.path.join(key["directory"], key["name"])
         if chain:
             paths.write(stem + ".crt", chain.encode(), "root", "root", "0644")
             touched.append(stem + ".crt")
@@ -134,6 +136,7 @@ def main():
     key = {
         "name": {"type": "str", "required": True},
         "owner": {"type": "str", "required": True},
+        "directory": {"type": "path", "default": IDENTITY},
         "joined": {"type": "bool", "default": False},
     }
     file = {"path": {"type": "path", "required": True}, "content": {"type": "str", "required": True}}

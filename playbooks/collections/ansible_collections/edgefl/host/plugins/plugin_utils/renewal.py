@@ -9,7 +9,8 @@ from ipaddress import ip_address
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from cryptography.x509.oid import NameOID
+from edgefl.pki.anchors import lists_of
+from edgefl.pki.anchors import subject as subject_of
 
 RENEWED_AFTER = 2 / 3
 """Share of its life after which a certificate is renewed."""
@@ -33,7 +34,7 @@ def why_renew(
         leaf, *rest = x509.load_pem_x509_certificates(chain.encode())
     except ValueError:
         return "it has none"
-    if leaf_subject(leaf) != subject:
+    if subject_of(leaf) != subject:
         return "it is in another name"
     if {str(name) for name in _names(leaf)} != {_canonical(name) for name in names}:
         return "it carries other names or addresses"
@@ -58,14 +59,6 @@ def serial(chain: str) -> str:
         return ""
 
 
-def leaf_subject(leaf: x509.Certificate) -> tuple[str, str, str]:
-    """(name, role, site) of a certificate; empty strings for what it does not say."""
-    oids = (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)
-    found = [leaf.subject.get_attributes_for_oid(oid) for oid in oids]
-    name, role, site = [str(attributes[0].value) if attributes else "" for attributes in found]
-    return name, role, site
-
-
 def lists_differ(installed: str, current: str, now: datetime) -> bool:
     """Whether the installed revocation lists say something else than the current ones, or end soon."""
     try:
@@ -79,12 +72,6 @@ def revoked_serials(lists: str) -> list[str]:
     """Every revoked serial as haproxy's `ssl_c_serial,hex` writes it: upper-case hex, whole bytes."""
     serials = [entry.serial_number for crl in lists_of(lists) for entry in crl]
     return sorted(number.to_bytes((number.bit_length() + 7) // 8 or 1, "big").hex().upper() for number in serials)
-
-
-def lists_of(pem: str) -> list[x509.CertificateRevocationList]:
-    """The revocation lists that stand one after another in a file. Raises ValueError where one is none."""
-    end = "-----END X509 CRL-----\n"
-    return [x509.load_pem_x509_crl((part + end).encode()) for part in pem.split(end) if part.strip()]
 
 
 def content_of(lists: list[x509.CertificateRevocationList]) -> list[tuple[bytes, list[int]]]:

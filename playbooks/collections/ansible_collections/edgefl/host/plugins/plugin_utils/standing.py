@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from edgefl.pki.anchors import lists_of
 
 from ansible_collections.edgefl.host.plugins.plugin_utils import renewal
 from ansible_collections.edgefl.host.plugins.plugin_utils.names import FACT
@@ -86,7 +87,7 @@ def due(identity: Mapping[str, Any]) -> datetime:
         leaves = [
             x509.load_pem_x509_certificate(chain.encode()) for name, chain in identity["certificates"].items() if name != "ca"
         ]
-        lists = renewal.lists_of(identity["crl"])
+        lists = lists_of(identity["crl"])
     except ValueError:
         return datetime.min.replace(tzinfo=UTC)
     ends = [

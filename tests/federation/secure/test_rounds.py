@@ -1,0 +1,101 @@
+"""Which runs a coordinator refuses before it asks a device, whatever the run was started with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgefl.federation.messages import Arrays, SharesRequest
+from edgefl.federation.rounds import RunInvalid
+from edgefl.federation.secure import masks
+from edgefl.federation.secure.sums import Sum
+from tests.federation.signers import Signers
+from tests.federation.small import DEVICES, InMemory, Small
+
+TASK = {"module": "./linear_task.py", "parameters": {"local_epochs": 3.0}}  # enough steps that an update is no gradient
+ALONE = {"privacy": {"mode": "none"}, "aggregation": {"rule": "mean", "byzantine": 0.0}, "task": TASK}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With which an asynchronous run begins."""
+    monkeypatch.setattr(InMemory, "nothing", lambda _: None, raising=False)
+
+
+@pytest.mark.parametrize("mode", ["masked", "homomorphic"])
+@pytest.mark.parametrize(
+    ("run", "options", "says"),
+    [
+        ({"mode": "asynchronous"}, {}, "sums need updates that began with one model"),
+        ({"selection": {"strategy": "performance"}}, {}, "sums are of all devices, and a selection leaves some out"),
+        ({}, {"rule": "krum"}, "krum judges single updates, and {mode} sums hide them"),
+        ({}, {}, "devices' keys cannot be checked: .* has no ca.crt and crl.pem"),
+    ],
+)
+def test_what_sums_cannot_be_made_with_is_refused(
+    tmp_path: Path, mode: str, run: dict[str, Any], options: dict[str, Any], says: str
+) -> None:
+    small = Small(tmp_path, {**ALONE, "secure": {"mode": mode}, "run": run})
+    with pytest.raises(RunInvalid, match=says.format(mode=mode)):
+        small.run(1, **options)
+    assert small.events() == []
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[[str], Small]:
+    """A federation whose devices have signing keys, by its mode."""
+
+    def make(mode: str) -> Small:
+        small = Small(tmp_path, {**ALONE, "secure": {"mode": mode}})
+        small.certify(Signers(tmp_path / "pki", "small"))
+        return small
+
+    return make
+
+
+def bodies(small: Small, kind: str) -> list[dict[str, Any]]:
+    return [{**event.body.model_dump(), "round": event.round} for event in small.events() if event.body.type == kind]
+
+
+@pytest.mark.parametrize("mode", ["masked", "homomorphic"])
+def test_devices_take_part_in_no_sum_whose_keys_the_coordinator_swapped(
+    made: Callable[[str], Small], monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    honest = Sum.shares_request
+
+    def lying(sum_: Sum) -> tuple[SharesRequest, Arrays]:
+        if sum_.round == 1:
+            own = {name: masks.public(masks.fresh()).hex() for name in ("seal", "mask")}
+            sum_.keys = {**sum_.keys, "edge-2": sum_.keys["edge-2"].model_copy(update=own)}
+        return honest(sum_)
+
+    monkeypatch.setattr(Sum, "shares_request", lying)
+    small = made(mode)
+    small.run(1, rounds=2)
+    refused = {entry["device"]: entry["reason"] for entry in bodies(small, "device_dropped") if entry["round"] == 1}
+    for peer in ("edge-1", "edge-3", "edge-4"):
+        assert "the keys that came as edge-2's are not known to be its own" in refused[peer]
+    assert "not this device's" in refused["edge-2"]
+    assert [entry["round"] for entry in bodies(small, "sum_lost")] == [1]
+    assert [entry["survivors"] for entry in bodies(small, "sum_unmasked")] == [DEVICES], "the second round's keys are their own"
+
+
+def test_a_device_that_cannot_sign_is_left_out_and_costs_the_others_nothing(made: Callable[[str], Small]) -> None:
+    small = made("masked")
+    signing = small.places("edge-2").signing
+    signing.unlink()
+    signing.symlink_to(Signers(small.root / "other", "small")("edge-2"))
+    small.run(1, rounds=1)
+    [rejected] = bodies(small, "update_rejected")
+    assert (rejected["device"], rejected["round"]) == ("edge-2", 1)
+    assert "its keys cannot be relied on: it is from another authority" in rejected["detail"]
+    assert [entry["survivors"] for entry in bodies(small, "sum_unmasked")] == [["edge-1", "edge-3", "edge-4"]]
+
+
+def test_homomorphic_sums_of_a_large_model_are_refused(made: Callable[[str], Small], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgefl.federation.secure.encrypted.MOST_VALUES", 10)
+    with pytest.raises(RunInvalid, match="homomorphic sums carry at most 10"):
+        made("homomorphic").run(1)

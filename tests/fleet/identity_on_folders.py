@@ -1,0 +1,107 @@
+"""A device's keys, each where its owner alone has it: plugin and module of the identity (run by test_identity_plugin.py)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from edgefl.federation.messages import Keys
+from edgefl.federation.secure.signing import Round, signed, verify
+from edgefl.pki.anchors import Anchors
+from edgefl.pki.authority import Authority
+from edgefl.pki.errors import CertificateRefused
+from edgefl.share import share
+from edgefl.site import load
+
+sys.path.insert(0, str(share("playbooks") / "collections"))
+from ansible_collections.edgefl.host.plugins.action import identity as action  # found by the line above
+from ansible_collections.edgefl.host.plugins.module_utils import paths
+from ansible_collections.edgefl.host.plugins.modules import facts as facts_module
+from ansible_collections.edgefl.host.plugins.modules import identity as module
+
+KEYS = [{"name": "device", "owner": "edgefl-node"}, {"name": "signer", "owner": "edgefl-app"}]
+DEFAULTS = {"directory": "", "joined": False}
+
+
+class Device:
+    """A host whose /etc/edgefl is a folder. owners: of each file, as they would be set."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root, self.site_file, self.owners = root / "etc", root / "site.yaml", dict[str, str]()
+        self.site_file.write_text("name: clinic\ndevices:\n  - name: edge-01\n  - name: edge-02\n  - name: edge-03\n")
+        self.state = root / "state"
+        self.authority = Authority.open(self.state, site=load(self.site_file))
+        self.keys = [{**DEFAULTS, **KEYS[0], "directory": self.at("identity")}]
+        self.keys.append({**DEFAULTS, **KEYS[1], "directory": self.at("signing")})
+        for place in (action, module, facts_module):
+            monkeypatch.setattr(place, "IDENTITY", self.at("identity"))
+        monkeypatch.setattr(facts_module, "SIGNER", self.at("signing/signer"))
+        monkeypatch.setattr(paths, "own", self.own)
+
+    def at(self, path: str) -> str:
+        return str(self.root / path)
+
+    def own(self, path: str, owner: str, group: str, mode: str) -> None:
+        assert owner == group
+        self.owners[path.removesuffix(".edgefl-new")] = owner
+        Path(path).chmod(int(mode, 8))
+
+    def converge(self) -> dict[str, Any]:
+        """The task, once."""
+        plugin = action.ActionModule.__new__(action.ActionModule)
+        found, _ = facts_module.described([str(self.root)], [])
+        plugin.facts, plugin.is_checking = {"identity": facts_module.identity(), "paths": found}, False
+        plugin.ask = self.ask
+        wanted = {"name": "edge-01", "address": "10.77.0.11", "keys": self.keys, "site_file": str(self.site_file)}
+        return plugin.reconcile({**wanted, "state_dir": str(self.state)}, self.authority)
+
+    def ask(self, _: str, **asked: Any) -> dict[str, Any]:
+        """The module, as Ansible would run it on the host."""
+        if asked["step"] == "request":
+            return module.request(asked)
+        return {"touched": module.install(asked)}
+
+
+@pytest.fixture
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Device:
+    return Device(tmp_path, monkeypatch)
+
+
+def test_the_executor_has_a_signing_key_of_its_own_and_what_it_checks_others_by(device: Device) -> None:
+    result = device.converge()
+    assert set(result["renewed"]) == {"device", "signer"}
+    there = sorted(path.relative_to(device.root).as_posix() for path in device.root.rglob("*") if path.is_file())
+    public = [f"{directory}/{name}" for directory in ("identity", "signing") for name in ("ca.crt", "crl.pem")]
+    assert there == sorted([*public, "identity/device.crt", "identity/device.key", "signing/signer.crt", "signing/signer.key"])
+    for path, owner in (("identity/device.key", "edgefl-node"), ("signing/signer.key", "edgefl-app")):
+        assert device.owners[device.at(path)] == owner
+        assert (device.root / path).stat().st_mode & 0o777 == 0o600
+    assert device.owners[device.at("signing/ca.crt")] == "root"
+    assert not device.converge()["changed"]
+
+
+def test_what_it_signs_is_known_by_what_every_other_device_got(device: Device) -> None:
+    device.converge()
+    signing, round_ = device.root / "signing", Round("clinic", "1", 1)
+    keys: Keys = signed(signing, round_, "edge-01", b"\1" * 32, b"\2" * 32)
+    leaf = x509.load_der_x509_certificate(bytes.fromhex(keys.certificate))
+    verify(Anchors.load(signing, leaf.not_valid_before_utc), round_, "edge-01", keys)
+    with pytest.raises(CertificateRefused, match="not of 'edge-02'"):
+        verify(Anchors.load(signing, leaf.not_valid_before_utc), round_, "edge-02", keys)
+
+
+def test_revocations_and_lost_files_are_put_right_in_both_places(device: Device) -> None:
+    device.converge()
+    Path(device.at("signing/ca.crt")).unlink()
+    assert device.converge()["touched"] == [device.at("signing/ca.crt")]
+
+    other = device.authority.sign_csr(module.request({"name": "edge-02", "keys": [
+        {**device.keys[1], "directory": device.at("../edge-02")}], "node_key": ""})["requests"]["signer"].encode(),
+        name="edge-02", role="signer")  # fmt: skip
+    device.authority.revoke(other.serial, "stolen")
+    assert device.converge()["touched"] == [device.at("identity/crl.pem"), device.at("signing/crl.pem")]
+    assert not device.converge()["changed"]

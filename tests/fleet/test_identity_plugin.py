@@ -1,0 +1,14 @@
+"""The identity's plugin and module, in a process of their own: Ansible changes `sys.intern`, with which torch cannot load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_a_device_gets_each_key_where_its_owner_alone_has_it() -> None:
+    inner = Path(__file__).with_name("identity_on_folders.py")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(inner)]
+    done = subprocess.run(command, cwd=inner.parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
