@@ -7,6 +7,9 @@ CNN, 10 devices, IID and with Dirichlet-0.5 labels, 20 % and 30 % of the devices
 both shares: a malicious update counts as found when it is flagged or rejected as malformed. Jittered ALIE is left out there:
 it hides inside the honest spread, so its harm is bounded instead (`alie_harm_points`). `clean_fpr_*` is the share of honest
 updates flagged when nobody attacks.
+
+Each federation is told of on standard error as it ends. With `--outcomes FILE` it is also kept there, one JSON object a line, and
+a run that was cut goes on from these.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +46,7 @@ BARELY_VISIBLE = "alie"
 
 @dataclass(frozen=True)
 class Case:
-    """One federation to train. attack: none when empty."""
+    """One federation to train. attack: none when empty. data: which images."""
 
     split: str
     share: int
@@ -50,7 +54,7 @@ class Case:
     rule: str
     model: str
     rounds: int
-    data: Path
+    data: str
 
 
 @dataclass(frozen=True)
@@ -88,14 +92,14 @@ def lay_out(root: Path, name: str) -> None:
             np.savez(directory / "test.npz", images=images[held_out], labels=labels[held_out])
 
 
-def outcome(case: Case) -> Outcome:
-    """Train one federation to its end."""
+def outcome(case: Case, root: Path) -> Outcome:
+    """Train one federation to its end. root: as `lay_out` left it."""
     torch.set_num_threads(1)  # one process per core instead
     malicious = frozenset(DEVICES[: len(DEVICES) * case.share // 100]) if case.attack else frozenset()
     federation = Federation(
         task=load_task("edgefl.federation.tasks.images"),
         parameters={"model": case.model, "learning_rate": 0.1, "batch_size": 20, "local_epochs": 3.0},
-        directories={device: case.data / case.split / device for device in DEVICES},
+        directories={device: root / case.split / device for device in DEVICES},
         rule=build(case.rule, BYZANTINE),
         adversary=Adversary(malicious, case.attack) if malicious else None,
     )
@@ -133,19 +137,44 @@ def summary(outcomes: list[Outcome]) -> dict[str, float]:
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
 
 
-def cases(given: argparse.Namespace, data: Path) -> Iterator[Case]:
+def cases(given: argparse.Namespace) -> Iterator[Case]:
     """Every split, share and attack asked for, and the clean ones."""
     for split in SPLITS:
-        yield Case(split, 0, "", given.rule, given.model, given.rounds, data)
+        yield Case(split, 0, "", given.rule, given.model, given.rounds, given.data)
         for share in given.shares:
             for attack in given.attacks.split(","):
-                yield Case(split, share, attack, given.rule, given.model, given.rounds, data)
+                yield Case(split, share, attack, given.rule, given.model, given.rounds, given.data)
+
+
+def known(file: Path | None) -> dict[Case, Outcome]:
+    """The outcomes that an earlier run kept."""
+    if file is None or not file.exists():
+        return {}
+    kept = [json.loads(line) for line in file.read_text().splitlines()]
+    outcomes = [Outcome(**{**one, "case": Case(**one["case"])}) for one in kept]
+    return {one.case: one for one in outcomes}
+
+
+def measured(given: argparse.Namespace) -> Iterator[Outcome]:
+    """The outcome of every case, as they come: those known first."""
+    earlier = known(given.outcomes)
+    wanted = list(cases(given))
+    yield from (earlier[case] for case in wanted if case in earlier)
+    with tempfile.TemporaryDirectory(prefix="edgefl-robustness-") as root:
+        lay_out(Path(root), given.data)
+        with ProcessPoolExecutor(given.processes) as pool:
+            for done in as_completed(pool.submit(outcome, case, Path(root)) for case in wanted if case not in earlier):
+                one = done.result()
+                if given.outcomes is not None:
+                    with given.outcomes.open("a") as file:
+                        file.write(json.dumps(asdict(one)) + "\n")
+                yield one
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="the figures on one line")
     parser.add_argument("--data", choices=("mnist", "fashion"), default="mnist")
     parser.add_argument("--rule", default="guard")
     parser.add_argument("--model", choices=("cnn", "mlp"), default="cnn")
@@ -153,18 +182,15 @@ def main() -> None:
     parser.add_argument("--attacks", default=",".join(ALL))
     parser.add_argument("--shares", type=int, nargs="+", default=list(SHARES))
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--outcomes", type=Path, help="keep each outcome here, and go on from those that are there")
     given = parser.parse_args()
     began = time.perf_counter()
     outcomes: list[Outcome] = []
-    with tempfile.TemporaryDirectory(prefix="edgefl-robustness-") as root:
-        lay_out(Path(root), given.data)
-        with ProcessPoolExecutor(given.processes) as pool:
-            for one in pool.map(outcome, cases(given, Path(root))):
-                outcomes.append(one)
-                if not given.json:
-                    title = f"{one.case.split} {one.case.share} % {one.case.attack or 'clean'}"
-                    detail = f"found {one.found} missed {one.missed} accused {one.accused}"
-                    print(f"{title:34} accuracy {one.accuracy:.3f}  {detail}", flush=True)
+    for one in measured(given):
+        outcomes.append(one)
+        title = f"{one.case.split} {one.case.share} % {one.case.attack or 'clean'}"
+        detail = f"found {one.found} missed {one.missed} accused {one.accused}"
+        print(f"{title:34} accuracy {one.accuracy:.3f}  {detail}", file=sys.stderr, flush=True)
     figures = summary(outcomes) | {"seconds": round(time.perf_counter() - began, 1)}
     print(json.dumps(figures) if given.json else json.dumps(figures, indent=1))
 

@@ -21,6 +21,10 @@ NETWORK_BYTES = 1 << 20
 """A chunk of all updates, and as much again to swap in, fits a core's second-level cache."""
 SORT_BYTES = 1 << 20
 """A chunk, its transposed copy and what sorting reads ahead."""
+SUM_COLUMNS = 1 << 16
+"""Columns of a sum's chunk: a row's share of it is multiplied in the cache."""
+MEMORY_SHARE = 0.1
+"""Chunks at work are together at most this share of the updates, so that small federations' peak stays low too."""
 
 Chunk = NDArray[np.float32]
 
@@ -61,21 +65,25 @@ def weighted_sum(deltas: Matrix, weights: NDArray[np.floating]) -> Vector:
         total = chosen @ deltas
         return total
     total = np.zeros(deltas.shape[1], np.float32)
-    for row, weight in zip(used, chosen, strict=True):
-        total += weight * deltas[row]
+    for start in range(0, len(total), SUM_COLUMNS):
+        columns = slice(start, start + SUM_COLUMNS)
+        for row, weight in zip(used, chosen, strict=True):
+            total[columns] += weight * deltas[row, columns]
     return total
 
 
 def _by_columns(deltas: Matrix, reduce: Callable[[Chunk], Vector], width: int) -> Vector:
     length = deltas.shape[1]
     out = np.empty(length, np.float32)
-    width = max(256, width // 64 * 64)
+    cores = len(os.sched_getaffinity(0))
+    # A chunk at work has about as much again beside it.
+    width = max(256, min(width, int(length * MEMORY_SHARE / (2 * cores))) // 64 * 64)
 
     def work(start: int) -> None:
         out[start : start + width] = reduce(deltas[:, start : start + width])
 
     starts = range(0, length, width)
-    workers = min(len(os.sched_getaffinity(0)), len(starts))
+    workers = min(cores, len(starts))
     if workers < 2:
         for start in starts:
             work(start)
@@ -121,7 +129,7 @@ def _by_network(chunk: Chunk, trim: int) -> Vector:
 
 def _by_sort(chunk: Chunk, trim: int) -> Vector:
     rows = len(chunk)
-    turned = np.ascontiguousarray(chunk.T)
+    turned = chunk.T.copy()
     turned.sort(axis=1)
     kept = rows - 2 * trim
     # A product with equal weights is a mean, six times faster than NumPy's over so short an axis.

@@ -1,7 +1,9 @@
 """The default rule: find the updates that stand out, keep them away, and average the rest robustly.
 
-From one Gram matrix of the deltas come four kinds of evidence: an unusual length, a direction that the others do not share, a
-near copy of another update, and a past of being a little odd each time. What survives is mixed with its nearest neighbours and
+From one Gram matrix of the deltas come three kinds of evidence: more than the usual length, a direction that the others do not
+share, and a near copy of another update; the fourth is how much of the common direction the device has followed in all rounds
+so far. A device is heard for its early rounds: then all honest updates agree, even of devices with unlike records; later each
+pulls to its own records, and an honest one may look as odd as an attacker. What survives is mixed with its nearest neighbours and
 trimmed per coordinate (Allouah et al., "Fixing by Mixing", 2023, arXiv:2302.01772), which also holds against attacks that no
 score can see.
 
@@ -21,7 +23,7 @@ from edgefl.events.schema import Verdict
 from edgefl.federation.aggregation import columns
 from edgefl.federation.aggregation.gram import Gram
 from edgefl.federation.aggregation.limits import attackers
-from edgefl.federation.aggregation.reputation import Reputation, Standing
+from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.scores import Aggregate, Score, Updates, capped_weights, peers_of
 from edgefl.federation.aggregation.vectors import Matrix
 
@@ -37,34 +39,37 @@ class Limits:
     """Where evidence begins. Chosen on Fashion-MNIST, reported on another data set (benchmarks/robustness.py).
 
     score: in robust spreads; above it an update is rejected and its device flagged. doubt: share of the limit above which an
-    update counts less. past: a running mean of score / limit above this makes the limit so much lower. distrusted: what a
-    device that lost all trust has left of the limit. norm_floor: the least spread of log-norms. direction_floor: the least
-    spread of cosines, as a share of the usual one. core_spread: what the spread of the core, which is the most alike, is
-    multiplied by to be that of all. noise: the least spread of cosines in units of what two unrelated directions give, 1 /
-    sqrt(p). twin: squared distance to another update, over the usual one, below which they are copies.
+    update counts less. norm_floor: the least spread of log-norms. direction_floor: the least spread of cosines, as a share of
+    the usual one. direction_least: the least spread of cosines in any case: of eight values a measured spread may be far too
+    small by chance. core_spread: what the spread of the core, which is the most alike, is multiplied by to be that of all.
+    noise: the least spread of cosines in units of what two unrelated directions give, 1 / sqrt(p). twin: squared distance to
+    another update, over the usual one, below which they are copies. following: a device that has followed less than this of the
+    common direction is rejected. agreement: the usual cosine above which a round counts for that.
     """
 
     score: float = 4.0
     doubt: float = 0.625
-    past: float = 0.65
-    distrusted: float = 0.15
     norm_floor: float = 0.15
     direction_floor: float = 0.15
-    core_spread: float = 1.5
+    direction_least: float = 0.1
+    core_spread: float = 2.0
     noise: float = 1.5
     twin: float = 0.02
+    following: float = 0.33
+    agreement: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Robust scores, one per update: of its norm, of its direction, of having a copy; cosines to the core are kept to be
-    shown.
+    """Robust scores of one round, one per update: of its norm, of its direction, of having a copy. cosine: to the core; usual:
+    the core's own.
     """
 
     norm: Values
     direction: Values
     twin: Values
     cosine: Values
+    usual: float
 
     @property
     def score(self) -> Values:
@@ -77,7 +82,7 @@ class Evidence:
             (self.norm, "norm"), (self.direction, "direction"), (self.twin, "twin"), key=lambda kind: float(kind[0][place])
         )[1]
         if strongest == "direction":
-            return f"points away from its peers (cosine {self.cosine[place]:+.2f}, usually {np.median(self.cosine):+.2f})"
+            return f"points away from its peers (cosine {self.cosine[place]:+.2f}, usually {self.usual:+.2f})"
         if strongest == "norm":
             return f"is {length:.2g} times as long as is usual"
         return "is nearly a copy of another update"
@@ -98,30 +103,44 @@ class Guard:
         gram = Gram.of(deltas, BLOCKS)
         malicious = min(attackers(self.byzantine, len(devices)), (len(devices) - 1) // 2)
         found = evidence(gram, malicious, self.limits)
-        score = found.score
-        bars = np.array([self._bar(history.of(device)) for device in devices])
-        rejected = _rejected(score, bars)
-        doubted = (score / bars - self.limits.doubt) / (1 - self.limits.doubt)
+        # Where there is little agreement the direction only fades.
+        agreed = found.usual if found.usual > self.limits.agreement else 0.0
+        directed = history.directed(agreed, dict(zip(devices, found.cosine.tolist(), strict=True)))
+        past = self._past(directed, devices)
+        score = np.maximum(found.score, past)
+        rejected = _rejected(score, self.limits.score)
+        doubted = (score / self.limits.score - self.limits.doubt) / (1 - self.limits.doubt)
         weights = np.where(rejected, 0.0, 1.0 - 0.75 * doubted.clip(0, 1))
         verdicts: list[Verdict] = [
             "reject" if out else "down-weight" if weight < 1 else "accept" for out, weight in zip(rejected, weights, strict=True)
         ]
-        after = history.after(
-            {device: (float(score[place] / self.limits.score), bool(rejected[place])) for place, device in enumerate(devices)}
+        after = directed.after(
+            {
+                device: (float(found.score[place] / self.limits.score), bool(rejected[place]))
+                for place, device in enumerate(devices)
+            }
         )
         usual = float(np.median(gram.norms)) or 1.0
+        reasons = [
+            ""
+            if verdict == "accept"
+            else f"followed {directed.of(device).following:.0%} of its peers' direction in all rounds"
+            if past[place] > found.score[place]
+            else found.reason(place, float(gram.norms[place]) / usual)
+            for place, (device, verdict) in enumerate(zip(devices, verdicts, strict=True))
+        ]
         return Aggregate(
             delta=self._blend(updates, gram, weights, malicious),
             scores=[
                 Score(
                     device=device,
                     score=float(score[place]),
-                    threshold=float(bars[place]),
+                    threshold=self.limits.score,
                     verdict=verdicts[place],
                     weight=float(weights[place]),
                     norm=float(gram.norms[place]),
                     cosine=float(found.cosine[place]),
-                    reason=self._reason(found, score, place, float(gram.norms[place]) / usual, verdicts[place]),
+                    reason=reasons[place],
                     flagged=bool(rejected[place]),
                     peers=peers_of(score, place),
                     reputation=after.of(device).trust,
@@ -131,21 +150,12 @@ class Guard:
             reputation=after,
         )
 
-    def _bar(self, standing: Standing) -> float:
-        """The score above which a device is rejected: lower for one that was flagged before or was odd all along.
-
-        An attacker is plain to see in the first rounds, when all honest updates agree, and less and less as the model fits;
-        without this it would slip back in then. Trust returns with rounds that give no reason for a flag.
-        """
-        trust = self.limits.distrusted + (1 - self.limits.distrusted) * standing.trust
-        odd = standing.rounds >= 2 and standing.evidence > self.limits.past
-        return self.limits.score * min(trust, self.limits.past if odd else 1.0)
-
-    def _reason(self, found: Evidence, score: Values, place: int, length: float, verdict: Verdict) -> str:
-        if verdict == "accept":
-            return ""
-        reason = found.reason(place, length)
-        return reason if score[place] > self.limits.score or verdict != "reject" else f"{reason}, as in earlier rounds"
+    def _past(self, history: Reputation, devices: Sequence[str]) -> Values:
+        """How little of the common direction each device has followed, this round included; one round is no past."""
+        standings = [history.of(device) for device in devices]
+        strayed = np.array([1 - standing.following if standing.rounds else 0.0 for standing in standings])
+        scores: Values = self.limits.score * strayed.clip(min=0) / (1 - self.limits.following)
+        return scores
 
     def _blend(self, updates: Updates, gram: Gram, weights: Values, malicious: int) -> NDArray[np.float32]:
         """Nearest-neighbour mixing, then a trimmed mean, over those with weight; what could not be found is still prepared
@@ -169,30 +179,31 @@ class Guard:
         return columns.trimmed_mean(updates.deltas, left, mixing)
 
 
-def _rejected(score: Values, bars: Values) -> NDArray[np.bool_]:
+def _rejected(score: Values, limit: float) -> NDArray[np.bool_]:
     """Whom to keep out: never half or more of them, the worst first, since then the odd ones would be the usual."""
     count = len(score)
     if count < FEWEST:
         return np.zeros(count, dtype=bool)
-    worst = np.argsort(-score / bars, kind="stable")[: (count - 1) // 2]
-    return (score > bars) & np.isin(np.arange(count), worst)
+    worst = np.argsort(-score, kind="stable")[: (count - 1) // 2]
+    return (score > limit) & np.isin(np.arange(count), worst)
 
 
 def evidence(gram: Gram, malicious: int, limits: Limits) -> Evidence:
     """What the updates' lengths, directions and likeness say of each, in robust spreads from the usual."""
     count = len(gram.norms)
     if count < 3:
-        return Evidence(np.zeros(count), np.zeros(count), np.zeros(count), gram.cosines_to_others())
+        return Evidence(np.zeros(count), np.zeros(count), np.zeros(count), gram.cosines_to_others(), 0.0)
     shared = gram.where_shared()
     core = _core(shared, malicious)
     cosine = shared.cosines_to_others(core)
     # From the core alone: three flipped updates of ten would widen everyone's spread until they fit into it themselves.
     usual = float(np.median(cosine[core]))
-    floor = max(limits.direction_floor * abs(usual), limits.noise / np.sqrt(shared.length))
+    floor = max(limits.direction_floor * abs(usual), limits.direction_least, limits.noise / np.sqrt(shared.length))
     direction = (usual - cosine) / max(limits.core_spread * _spread(cosine[core]), floor)
     lengths = np.log(np.maximum(gram.norms, 1e-30))
-    norm = np.abs(lengths - np.median(lengths)) / max(_spread(lengths), limits.norm_floor)
-    return Evidence(norm=norm, direction=direction.clip(min=0), twin=_twins(gram, limits), cosine=cosine)
+    # Only too long: a short update moves nothing, and whoever knows its records well already sends one.
+    norm = (lengths - np.median(lengths)).clip(min=0) / max(_spread(lengths), limits.norm_floor)
+    return Evidence(norm=norm, direction=direction.clip(min=0), twin=_twins(gram, limits), cosine=cosine, usual=usual)
 
 
 def _core(gram: Gram, malicious: int) -> NDArray[np.bool_]:

@@ -5,8 +5,8 @@
        └───────rounds without a flag───┘ └──rounds without a flag── probation ◄─────────┘
                                                     └──flagged repeatedly──► quarantined, for twice as long
 
-Plainly: by the rule's full limit. A limit lowered by an earlier flag keeps updates out, but what follows from a flag must not be
-the evidence that confirms it. Whoever is quarantined takes no part in rounds; the operator may pardon.
+Plainly: for that round's update alone. What earlier rounds said keeps updates out, but the same evidence must not be counted
+again in every round that follows. Whoever is quarantined takes no part in rounds; the operator may pardon.
 """
 
 from __future__ import annotations

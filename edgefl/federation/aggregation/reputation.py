@@ -1,4 +1,4 @@
-"""What earlier rounds said of each device, so that many small oddities count and one bad round does not condemn.
+"""What earlier rounds said of each device: what it showed while there was something to see; one bad round does not condemn.
 
 An immutable value: a rule returns the next one. It is saved beside the model of the round it belongs to and survives restarts.
 """
@@ -17,6 +17,10 @@ FORGIVENESS = 0.05
 """How much of lost trust comes back in a round without evidence."""
 RECALLED = 50
 """Rounds whose flags are kept, one by one."""
+LASTING = 0.93
+"""How much of what was said of a device's direction is left a round later: half after ten."""
+INNOCENCE = 0.05
+"""What speaks for a device of which nothing is known, as a squared cosine: it outweighs what is long ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +28,10 @@ class Standing:
     """One device's past. evidence: running mean of score / threshold. trust: 1 at first, halved by each flag, slowly regained.
     rounds: how many it was scored in. flags: how many of these flagged it. streak: of them, how many in a row up to now.
 
-    recent: a digit for each of the last rounds, oldest first: 0 no flag, 1 a flag by a limit lowered for earlier ones, 2 a flag
-    by the rule's full limit. conduct: the policy's verdict. terms: quarantines so far. out: rounds of this one that are left.
+    common, followed: sums of squared usual cosines and of their products with its own, lasting; see `following`.
+    recent: a digit for each of the last rounds, oldest first: 0 no flag, 1 a flag for what earlier rounds said, 2 a flag
+    for that round's update alone. conduct: the policy's verdict. terms: quarantines so far. out: rounds of this one that
+    are left.
     """
 
     evidence: float = 0.0
@@ -37,6 +43,24 @@ class Standing:
     conduct: Conduct = "trusted"
     terms: int = 0
     out: int = 0
+    common: float = 0.0
+    followed: float = 0.0
+
+    @property
+    def following(self) -> float:
+        """How much of the direction that its peers have in common the device has followed: 1 all of it, 0 none, -1 the
+        opposite.
+
+        The slope of its cosines over the usual ones, through the origin: a round counts by the square of what the updates had
+        in common in it, so the first rounds of a training say most and its last ones, when all that is left is noise, nothing.
+        """
+        return (INNOCENCE + self.followed) / (INNOCENCE + self.common)
+
+    def directed(self, usual: float, cosine: float) -> Standing:
+        """The standing after a round in which the device's update had this cosine to its peers' and theirs was the usual one;
+        (0, 0) when the round says nothing of directions.
+        """
+        return replace(self, common=LASTING * self.common + usual * usual, followed=LASTING * self.followed + usual * cosine)
 
     def after(self, evidence: float, flagged: bool) -> Standing:
         """The standing after one more round; evidence is score / threshold, counted up to 3 so that one round cannot say
@@ -78,6 +102,11 @@ class Reputation:
     def after(self, observed: Mapping[str, tuple[float, bool]]) -> Reputation:
         """After a round: device to (score / threshold, flagged). Devices that took no part keep their standing."""
         return Reputation({**self.standings, **{device: self.of(device).after(*seen) for device, seen in observed.items()}})
+
+    def directed(self, usual: float, cosines: Mapping[str, float]) -> Reputation:
+        """After a round in which the devices' updates had these cosines to their peers'; see Standing.directed."""
+        seen = {device: self.of(device).directed(usual, cosine) for device, cosine in cosines.items()}
+        return Reputation({**self.standings, **seen})
 
     def malformed(self, devices: Iterable[str]) -> Reputation:
         """After a round in which these devices sent what was no update."""

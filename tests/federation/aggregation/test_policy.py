@@ -72,7 +72,7 @@ def test_sustained_evidence_leaves_a_device_out_and_it_comes_back_on_probation()
     assert path_of(said, "edge-01") == ["trusted"]
 
 
-def test_flags_by_a_limit_that_earlier_flags_lowered_leave_nobody_out() -> None:
+def test_flags_for_what_earlier_rounds_said_leave_nobody_out() -> None:
     history, said = lived(Reputation(), [{"edge-01": 1.2}, *[{"edge-01": 0.5}] * 20])
     assert path_of(said, "edge-01") == ["suspect"]
     assert left_out(history) == []

@@ -27,6 +27,21 @@ def test_one_round_cannot_say_all() -> None:
     assert standing.evidence < 1
 
 
+def test_a_round_speaks_of_a_devices_direction_by_the_square_of_what_was_in_common() -> None:
+    standing = Standing().directed(0.9, 0.9).directed(0.1, -0.3)
+    assert standing.following == pytest.approx((0.05 + 0.93 * 0.81 - 0.03) / (0.05 + 0.93 * 0.81 + 0.01))
+    assert Standing().directed(0.9, -0.9).following < -0.8
+
+
+def test_what_was_said_of_a_direction_fades() -> None:
+    standing = Standing().directed(0.9, -0.9)
+    before = standing.following
+    for _ in range(100):
+        standing = standing.directed(0.0, 0.5)
+    assert before < -0.8
+    assert standing.following > 0.9
+
+
 def test_who_takes_no_part_keeps_his_standing() -> None:
     reputation = Reputation().after({"edge-01": (1.0, True)})
     assert reputation.after({"edge-02": (0.0, False)}).of("edge-01") == reputation.of("edge-01")

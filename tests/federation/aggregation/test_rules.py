@@ -1,5 +1,6 @@
 """The rules against brute force, and what each says of its updates."""
 
+import tracemalloc
 from itertools import combinations
 
 import numpy as np
@@ -74,6 +75,20 @@ def test_every_rule_gives_a_finite_delta_and_a_score_each_for_any_number_of_upda
         np.isfinite([score.score, score.threshold, score.weight, score.norm, score.cosine]).all() for score in aggregate.scores
     )
     assert all(len(score.peers) == count - 1 for score in aggregate.scores)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("count", "length"), [(10, 300_000), (33, 100_000)])
+def test_aggregating_takes_little_memory_beside_the_updates(rule: str, count: int, length: int) -> None:
+    deltas = crowd(count, length=length)
+    deltas[0] *= -1
+    tracemalloc.start()
+    try:
+        build(rule, 0.3).aggregate(deltas, NAMES[:count], np.full(count, 50), Reputation())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert deltas.nbytes + peak <= 1.3 * deltas.nbytes
 
 
 @pytest.mark.parametrize("rule", RULES)
