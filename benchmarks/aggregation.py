@@ -94,19 +94,37 @@ def ours(rule: str, start: Model, updates: list[Model]) -> Callable[[], object]:
 
 
 class Counted(np.ndarray):
-    """Updates that count the bytes of them that are read."""
+    """Updates that count the bytes of them that are read; buffers made like them (np.empty_like) do not count."""
 
+    updates: ClassVar[np.ndarray]
     reads: ClassVar[list[int]] = []
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **named: Any) -> Any:
-        self.reads.extend(array.nbytes for array in inputs if isinstance(array, Counted))
-        plain = [array.view(np.ndarray) if isinstance(array, Counted) else array for array in inputs]
-        return getattr(ufunc, method)(*plain, out=out, **named)
+    @classmethod
+    def standing_for(cls, updates: np.ndarray) -> Counted:
+        """The same memory, counted from now on."""
+        cls.updates = updates
+        cls.reads.clear()
+        return updates.view(cls)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = (), **named: Any) -> Any:
+        self._read(*inputs)
+        if out:
+            named["out"] = tuple(map(_plain, out))
+        return getattr(ufunc, method)(*map(_plain, inputs), **named)
 
     def copy(self, order: Any = "C") -> Any:
         """A copy that is no longer counted."""
-        self.reads.append(self.nbytes)
-        return self.view(np.ndarray).copy(order)
+        self._read(self)
+        return _plain(self).copy(order)
+
+    def _read(self, *arrays: Any) -> None:
+        for array in arrays:
+            if isinstance(array, Counted) and np.may_share_memory(array, self.updates):
+                self.reads.append(array.nbytes)
+
+
+def _plain(array: Any) -> Any:
+    return array.view(np.ndarray) if isinstance(array, Counted) else array
 
 
 def read_passes(count: int, length: int) -> dict[str, float]:
@@ -115,8 +133,7 @@ def read_passes(count: int, length: int) -> dict[str, float]:
     names, samples = [f"edge-{place}" for place in range(count)], np.full(count, 1000)
     passes = {}
     for rule in RULES:
-        Counted.reads.clear()
-        build(rule, BYZANTINE).aggregate(deltas.view(Counted), names, samples, Reputation())
+        build(rule, BYZANTINE).aggregate(Counted.standing_for(deltas), names, samples, Reputation())
         passes[rule] = sum(Counted.reads) / deltas.nbytes
     return passes
 
