@@ -22,6 +22,7 @@ from edgefl.lab.command import wait_until
 from edgefl.lab.failure import LabFailed
 
 CPU_PERIOD_US = 100_000
+_DYING_S = 60
 _CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
 
 
@@ -137,10 +138,15 @@ class Group:
         wait_until(lambda: f"frozen {int(frozen)}" in events.read_text(), f"freezing {self.path}", deadline_s=10)
 
     def kill(self) -> None:
-        """SIGKILL everything in the group at once; returns when nothing of it is left."""
+        """SIGKILL everything in the group at once; returns when nothing of it is left.
+
+        A process that dies still needs CPU, and one that waits for the disk dies only then: limits are lifted, and a busy
+        machine is waited for.
+        """
         if self.is_populated:
             self._write(self.hierarchies.unified, "cgroup.kill", "1")
-            wait_until(lambda: not self.is_populated, f"the end of every process in {self.path}", deadline_s=20)
+            self._lift_cpu_limits()
+            wait_until(lambda: not self.is_populated, f"the end of every process in {self.path}", deadline_s=_DYING_S)
 
     def remove(self) -> None:
         """Remove the (empty) group and all below it from every hierarchy; returns when it is gone."""
@@ -162,6 +168,14 @@ class Group:
             for root in self.hierarchies.roots:
                 with suppress(OSError):  # another lab's group is in it, or it is not there
                     (root / level).rmdir()
+
+    def _lift_cpu_limits(self) -> None:
+        legacy = self.hierarchies.of("cpu")
+        root, file, unlimited = (legacy, "cpu.cfs_quota_us", "-1") if legacy else (self.hierarchies.unified, "cpu.max", "max")
+        for directory, _, files in os.walk(root / self.path):
+            if file in files:
+                with suppress(OSError):  # the group was removed while we walked
+                    (Path(directory) / file).write_text(unlimited)
 
     def _levels(self) -> list[str]:
         """The paths from `base` down to this group."""

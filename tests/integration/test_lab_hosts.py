@@ -269,6 +269,13 @@ def test_a_host_that_lost_power_boots_again_from_its_disk(lab: Lab) -> None:
     assert ssh(lab, "plain", "true").returncode == 0
 
 
+def test_a_host_dies_without_limits_and_lives_again_within_them(lab: Lab) -> None:
+    out(lab, "slow", "sh", "-c", "for _ in $(seq 40); do setsid sh -c 'while :; do :; done' >/dev/null 2>&1 & done")
+    lab.kill("slow")
+    lab.start("slow")
+    assert float(python(lab, "slow", BURN)) < 0.6
+
+
 def test_a_reboot_keeps_the_disk_and_ends_what_ran(lab: Lab) -> None:
     out(lab, "slow", "sh", "-c", "echo kept >/var/lib/mark; touch /run/mark")
     lab.reboot("slow")
