@@ -127,7 +127,7 @@ def test_whoever_was_set_aside_before_comes_back_in_rounds_of_sums_too(tmp_path:
     models = Models(small.places("coordinator").models)
     standings = {"edge-2": asdict(Standing(conduct="quarantined", out=2, terms=1))}
     models.commit(models.versions()[-1].model_copy(update={"reputation": standings}))
-    monkeypatch.setattr("edgefl.federation.run.secure_rounds", lambda _: Sums())
+    monkeypatch.setattr("edgefl.federation.run.secure_rounds", lambda *_: Sums())
     small.run(2)
     asked = {
         event.round: event.body.devices for event in small.events() if event.run == "2" and event.body.type == "round_started"
