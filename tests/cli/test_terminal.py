@@ -80,7 +80,8 @@ def wrong(site: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("command", "says"), [("check", "clinic is valid: 1 devices on static"), ("plan", "hosts do not stand yet")]
+    ("command", "says"),
+    [("check", "clinic is valid: 1 devices on static"), ("plan", "edge-01 does not exist yet, and would be configured whole")],
 )
 def test_a_command_that_works(command: str, says: str, site: Path) -> None:
     code, piped = into_a_pipe(command, cwd=site)
