@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from edgefl.site.model import Site
 from edgefl.site.robustness import attackers, needed
-from edgefl.site.source import Location
 
-Mistake = tuple[Location, str, str]
+if TYPE_CHECKING:
+    from edgefl.site.source import Location  # reads YAML, and a coordinator that asks for the modes has no YAML
+
+Mistake = tuple["Location", str, str]
 """Where, what is wrong, and what would be right."""
 
 MOST_MEMBERS = 256
