@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 Renewals = Mapping[tuple[str, str], str]
 """Why a certificate would be renewed, by role and name."""
-_RENEWED_WITHIN = 1 / 3
-"""Share of a certificate's life that may be left before `up` renews it."""
 
 
 async def plan(site: Site) -> AsyncIterator[Progress]:
@@ -119,13 +117,14 @@ async def _certificates(
     site: Site, there: Collection[str], checked: Collection[str], renewed: Renewals
 ) -> AsyncIterator[Progress]:
     """Which certificates `up` would issue. checked: the hosts whose own certificates were looked at, as `renewed` says."""
+    from edgefl.pki.lifetime import RENEWED_AFTER
     from edgefl.pki.operator import operator_name, why_due
     from edgefl.pki.register import Register
 
     began = time.monotonic()
     yield Started("certificates", "", "what would be issued")
     entries = Register(site.state / "pki" / "index.jsonl").entries() if _has_authority(site) else []
-    by = datetime.now(UTC) + timedelta(hours=site.certificates.leaf_hours) * _RENEWED_WITHIN
+    by = datetime.now(UTC) + timedelta(hours=site.certificates.leaf_hours) * (1 - RENEWED_AFTER)
     lasting = {(entry.role, entry.subject) for entry in entries if not entry.is_revoked and entry.expires > by}
     if not _has_authority(site):
         yield Step("certificates", site.name, "the site's own authority would be made", changed=True)

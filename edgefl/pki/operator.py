@@ -13,11 +13,9 @@ from cryptography.x509.oid import NameOID
 
 from edgefl.pki import keys
 from edgefl.pki.authority import Authority
+from edgefl.pki.lifetime import renewal
 from edgefl.pki.profiles import profiles
 from edgefl.site.model import Site
-
-_RENEWED_AFTER = 2 / 3
-"""Share of its life after which an identity is renewed."""
 
 
 def ensure_operator(site: Site, *, passphrase: str | None = None) -> Path:
@@ -54,6 +52,4 @@ def why_due(site: Site) -> str:
     if not trusted.exists() or not root.exists() or not trusted.read_bytes().startswith(root.read_bytes()):
         return "it is from another root"
     leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
-    life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
-    is_late = datetime.now(UTC) > leaf.not_valid_before_utc + life * _RENEWED_AFTER
-    return "it expires soon" if is_late else ""
+    return "it expires soon" if datetime.now(UTC) > renewal(leaf) else ""

@@ -11,9 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from edgefl.pki.anchors import lists_of
 from edgefl.pki.anchors import subject as subject_of
-
-RENEWED_AFTER = 2 / 3
-"""Share of its life after which a certificate is renewed."""
+from edgefl.pki.lifetime import renewal
 
 
 def why_renew(
@@ -45,10 +43,9 @@ def why_renew(
             return "it does not fit the host's key"
     except ValueError:
         return "the host's key is gone"
-    life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
     if now >= leaf.not_valid_after_utc:
         return "it has expired"
-    return "it expires soon" if now >= leaf.not_valid_before_utc + life * RENEWED_AFTER else ""
+    return "it expires soon" if now >= renewal(leaf) else ""
 
 
 def serial(chain: str) -> str:

@@ -17,8 +17,8 @@ from typing import Any
 
 from cryptography import x509
 from edgefl.pki.anchors import lists_of
+from edgefl.pki.lifetime import renewal
 
-from ansible_collections.edgefl.host.plugins.plugin_utils import renewal
 from ansible_collections.edgefl.host.plugins.plugin_utils.names import FACT
 
 PASSING = ("clock", "clock_skew_s", "clock_uncertainty_s", "problems", "touched", "changed_at", "units", "machine")
@@ -90,10 +90,7 @@ def due(identity: Mapping[str, Any]) -> datetime:
         lists = lists_of(identity["crl"])
     except ValueError:
         return datetime.min.replace(tzinfo=UTC)
-    ends = [
-        leaf.not_valid_before_utc + (leaf.not_valid_after_utc - leaf.not_valid_before_utc) * renewal.RENEWED_AFTER
-        for leaf in leaves
-    ]
+    ends = [renewal(leaf) for leaf in leaves]
     return min([*ends, *(crl.next_update_utc for crl in lists if crl.next_update_utc)], default=datetime.min.replace(tzinfo=UTC))
 
 
