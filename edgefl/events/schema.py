@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapt
 
 from edgefl.events.body import Body as Body  # noqa: PLC0414  # who imports events, imports this from here
 from edgefl.events.body import Unrecognised
+
+# What ledgers say has a file of its own; it is imported from here, as every other kind of event.
 from edgefl.events.spending import ModelPrivacySpent as ModelPrivacySpent  # noqa: PLC0414
 from edgefl.events.spending import PrivacyRefused as PrivacyRefused  # noqa: PLC0414
 from edgefl.events.spending import PrivacySpent as PrivacySpent  # noqa: PLC0414

@@ -52,7 +52,9 @@ class Library:
         """Everything about one version, with its place in the journal. Raises NoSuchModel."""
         versions = self._models.versions()
         version = resolve(name, versions)
-        marks = _Marks(versions, state, self._exported())
+        return self._card(version, _Marks(versions, state, self._exported()))
+
+    def _card(self, version: Version, marks: _Marks) -> dict[str, Any]:
         return {**marks.brief(version), "lineage": self._lineage(version), "privacy": _privacy(version)}
 
     def compared(self, one: str, other: str, state: FederationState) -> dict[str, Any]:
@@ -61,11 +63,12 @@ class Library:
 
         versions = self._models.versions()
         a, b = resolve(one, versions), resolve(other, versions)
+        marks = _Marks(versions, state, self._exported())
         found = asdict(compare(self._models.arrays(a), self._models.arrays(b)))
         names = sorted(a.metrics.keys() | b.metrics.keys())
         return {
-            "a": self.card(a.name, state),
-            "b": self.card(b.name, state),
+            "a": self._card(a, marks),
+            "b": self._card(b, marks),
             "metrics": {name: _beside(a.metrics.get(name), b.metrics.get(name)) for name in names},
             "relation": relation(a, b, versions),
             **found,
@@ -79,12 +82,13 @@ class Library:
 
     def export(self, name: str, who: str, state: FederationState) -> dict[str, Any]:
         """The card of a version that leaves the coordinator; from now on it stays. Raises NoSuchModel, CheckpointUnusable."""
-        version = resolve(name, self._models.versions())
+        versions, exported = self._models.versions(), self._exported()
+        version = resolve(name, versions)
         self._models.content(version)
-        if version.name not in self._exported():
+        if version.name not in exported:
             said = OperatorAction(who=who, action=EXPORTED, subject=version.name, detail={"sha256": version.sha256})
             self._journal.append(said)
-        return self.card(version.name, state)
+        return self._card(version, _Marks(versions, state, exported | {version.name}))
 
     def choose(self, name: str, who: str, why: str, state: FederationState) -> dict[str, Any]:
         """Have the next run start from a version, or, with an empty name, from the task's own model again.
