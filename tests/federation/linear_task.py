@@ -1,4 +1,8 @@
-"""Ten numbers, two kinds: a model of 22 values."""
+"""Ten numbers, two kinds: a model of 22 values. Whoever names a file in TEST_HOLD has training wait while it is there."""
+
+import os
+import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +26,8 @@ def model(parameters):
 
 
 def train(model, batches, optimizer, loss, parameters):
+    while Path(os.environ.get("TEST_HOLD", "/nowhere")).exists():
+        time.sleep(0.05)
     total = count = 0
     for x, y in batches:
         optimizer.zero_grad()

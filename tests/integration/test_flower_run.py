@@ -1,74 +1,25 @@
-"""Whole runs on this machine: every service is the real one, as a plain process; only the hosts are folders."""
+"""Whole runs on this machine, over Flower's own services."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import os
 import shutil
-import signal
 import ssl
-from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from edgefl.federation.checkpoint import Models
-from edgefl.federation.loopback import Loopback, descendants
+from edgefl.federation.loopback import Loopback
 from edgefl.federation.privacy.ledger import Ledger
 from edgefl.federation.privacy.release import DIRECTORY
-from edgefl.site.model import Site
+
+from .conftest import NAMES, Made, bodies
 
 pytestmark = pytest.mark.slow
-
-NAMES = ["edge-1", "edge-2", "edge-3"]
-
-TASK = '''
-"""Ten numbers, two kinds: small enough that a round is over in a second."""
-import os
-import time
-import numpy as np
-import torch
-from torch import nn
-from torch.utils.data import TensorDataset
-from edgefl.federation.task import Datasets
-
-PARAMETERS = {"learning_rate": 0.5, "batch_size": 32, "local_epochs": 1.0}
-METRICS = ("loss",)
-
-def dataset(directory, parameters):
-    with np.load(directory / "records.npz") as file:
-        x, y = torch.from_numpy(file["x"]), torch.from_numpy(file["y"])
-    return Datasets(TensorDataset(x[:-40], y[:-40]), TensorDataset(x[-40:], y[-40:]))
-
-def model(parameters):
-    return nn.Linear(10, 2)
-
-def train(model, batches, optimizer, loss, parameters):
-    while os.path.exists(os.environ.get("TEST_HOLD", "/nowhere")):
-        time.sleep(0.05)
-    total = count = 0
-    for x, y in batches:
-        optimizer.zero_grad()
-        value = loss(model(x), y)
-        value.backward()
-        optimizer.step()
-        total, count = total + value.item(), count + 1
-    return {"loss": total / max(count, 1)}
-
-def evaluate(model, batches, parameters):
-    right = loss = seen = 0
-    for x, y in batches:
-        scores = model(x)
-        right += int((scores.argmax(1) == y).sum())
-        loss += float(nn.functional.cross_entropy(scores, y, reduction="sum"))
-        seen += len(y)
-    return {"loss": loss / seen, "accuracy": right / seen}
-'''
 
 HOSTILE = '''
 """Preloaded in the warm executor of a device that somebody took over: each round another lie."""
@@ -95,55 +46,6 @@ def train_locally(*arguments, **options):
 
 client.train_locally = train_locally
 '''
-
-Made = Callable[..., Loopback]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    generator, direction = np.random.default_rng(3), np.random.default_rng(0).normal(size=10)
-    directories = {}
-    for name in NAMES:
-        directories[name] = tmp_path_factory.mktemp(name)
-        x = generator.normal(size=(240, 10)).astype(np.float32)
-        np.savez(directories[name] / "records.npz", x=x, y=(x @ direction > 0).astype(np.int64))
-    return directories
-
-
-def site(root: Path, **sections: dict[str, Any]) -> Site:
-    (root / "task.py").write_text(TASK)
-    made = Site.model_validate({
-        "name": "loop",
-        "devices": [{"name": name} for name in NAMES],
-        "task": {"module": "./task.py"},
-        "run": {"rounds": 3, "deadline_s": 240, "quorum": 0.6, **sections.get("run", {})},
-        "privacy": {"mode": "none", **sections.get("privacy", {})},
-        "aggregation": {"rule": "median", "byzantine": 0.3},
-        "compression": sections.get("compression", {}),
-    })  # fmt: skip
-    made._root = root
-    return made
-
-
-def bodies(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [{**event["body"], "round": event["round"]} for event in events if event["body"]["type"] == kind]
-
-
-@pytest.fixture
-def federation(tmp_path: Path, data: dict[str, Path]) -> Iterator[Made]:
-    """Make a federation; everything of it ends with the test."""
-    made: list[Loopback] = []
-
-    def make(
-        *, use_gate: bool = False, environment: dict[str, dict[str, str]] | None = None, **sections: dict[str, Any]
-    ) -> Loopback:
-        found = Loopback(tmp_path / "loop", site(tmp_path, **sections), data, use_gate, environment or {})
-        made.append(found)
-        return found.__enter__()
-
-    yield make
-    for found in made:
-        found.stop()
 
 
 def connect(fed: Loopback, host: str | None, path: str) -> int:
@@ -249,50 +151,6 @@ def test_another_app_than_the_hosts_is_not_executed(federation: Made) -> None:
     assert fed.events(other) == []
 
 
-def test_the_run_outlives_a_superlink_that_is_killed_and_a_training_process_too(federation: Made, tmp_path: Path) -> None:
-    hold = tmp_path / "hold"
-    fed = federation(environment={"edge-3": {"TEST_HOLD": str(hold)}}, run={"rounds": 3})
-    hold.touch()
-    run = fed.start_run()
-    superexec = fed.processes["edge-3/superexec"]
-
-    def training() -> list[int]:
-        zygote = next(descendants(superexec.pid), None)
-        return list(descendants(zygote)) if zygote else []
-
-    fed.wait_until("edge-3 trains", lambda: bool(training()))
-    fed.wait_until("the others have answered", lambda: len(bodies(fed.events(run), "update_received")) == 2)
-    victim = training()[0]
-    fed.kill("superlink")
-    fed.start_superlink()
-    os.kill(victim, signal.SIGKILL)
-    hold.unlink()
-    assert fed.finish(run).outcome == "completed", fed.log("superexec")
-    events = fed.events(run)
-    assert [(entry["round"], entry["device"]) for entry in bodies(events, "device_dropped")] == [(1, "edge-3")]
-    finished = bodies(events, "round_finished")
-    assert [entry["round"] for entry in finished] == [1, 2, 3]
-    assert sorted(finished[-1]["participants"]) == NAMES, "the device is back after its process was killed"
-    assert f"task process {victim} was ended by signal 9" in fed.log("edge-3/superexec")
-
-
-def test_a_stopped_run_is_told_and_another_goes_on_from_its_last_model(federation: Made) -> None:
-    fed = federation(run={"rounds": 200})
-    run = fed.start_run()
-    fed.wait_until("two rounds are over", lambda: len(bodies(fed.events(run), "round_finished")) >= 2)
-    with fed.control() as control:
-        assert control.stop_run(run)
-    assert fed.finish(run).outcome == "stopped"
-    fed.wait_until("the journal says so", lambda: bool(bodies(fed.events(run), "run_finished")))
-    assert bodies(fed.events(run), "run_finished")[0]["status"] == "stopped"
-    last = Models(fed.places("coordinator").models).last(str(run)).round
-
-    resumed = fed.start_run(rounds=last + 1, options=json.dumps({"resume": str(run)}))
-    assert fed.finish(resumed).outcome == "completed"
-    assert [entry["round"] for entry in bodies(fed.events(resumed), "round_finished")] == [last + 1]
-    assert not fed.register(), "registering again changes nothing"
-
-
 def test_a_device_that_misses_the_deadline_costs_the_round_its_own_update_and_is_asked_again(
     federation: Made, tmp_path: Path
 ) -> None:
@@ -371,52 +229,3 @@ def test_whole_devices_are_hidden_by_one_charge_a_round_at_the_coordinator(feder
     refused = fed.start_run(options=json.dumps({"rule": "median"}))
     assert fed.finish(refused).outcome == "failed"
     assert "rule: mean with privacy.mode: client" in bodies(fed.events(refused), "run_finished")[0]["reason"]
-
-
-def test_a_run_whose_serverapp_was_killed_in_a_round_goes_on_and_nothing_counts_twice(federation: Made, tmp_path: Path) -> None:
-    hold = tmp_path / "hold"
-    fed = federation(
-        environment={"edge-3": {"TEST_HOLD": str(hold)}},
-        run={"rounds": 3, "quorum": 1.0},
-        privacy={"mode": "dp-sgd", "epsilon_limit": 30.0, "epsilon_per_run": 4.0},
-    )
-    guarded = {"rule": "guard"}
-    whole = fed.start_run(options=json.dumps(guarded))
-    assert fed.finish(whole).outcome == "completed", fed.log("superexec")
-
-    def standings() -> dict[str, int]:
-        found = Models(fed.places("coordinator").models).versions()[-1].reputation
-        return {device: standing["rounds"] for device, standing in found.items()}
-
-    assert standings() == dict.fromkeys(NAMES, 3)
-    killed = fed.start_run(options=json.dumps(guarded))
-    fed.wait_until("a round is over", lambda: bool(bodies(fed.events(killed), "round_finished")))
-    hold.touch()
-
-    def waiting_for_one() -> bool:
-        """Two devices have answered in the round under way, and the third one trains."""
-        events = fed.events(killed)
-        under_way = len(bodies(events, "round_started"))
-        answered = [entry["device"] for entry in bodies(events, "update_received") if entry["round"] == under_way]
-        return under_way > 1 and sorted(answered) == ["edge-1", "edge-2"]
-
-    fed.wait_until("a round waits for edge-3", waiting_for_one)
-    zygote = next(descendants(fed.processes["superexec"].pid))
-    serverapp = next(descendants(zygote))
-    os.kill(serverapp, signal.SIGKILL)
-    hold.unlink()
-    assert fed.finish(killed).outcome == "failed"
-    done = [entry["round"] for entry in bodies(fed.events(killed), "round_finished")]
-
-    resumed = fed.start_run(options=json.dumps({"resume": str(killed)}))
-    assert fed.finish(resumed).outcome == "completed", fed.log("superexec")
-    assert bodies(fed.events(resumed), "run_started")[0]["resumes"] == str(killed)
-    rounds = [entry["round"] for entry in bodies(fed.events(resumed), "round_finished")]
-    assert done + rounds == [entry["round"] for entry in bodies(fed.events(whole), "round_finished")] == [1, 2, 3]
-    for device in NAMES:
-        charges = [(charge.run, charge.round) for charge in Ledger(fed.places(device).ledger).charges()]
-        assert charges == [(str(run), round_) for run in (whole, killed) for round_ in (1, 2, 3)], device
-    assert standings() == dict.fromkeys(NAMES, 6)
-    final = bodies(fed.events(resumed), "round_finished")[-1]
-    assert sorted(final["participants"]) == NAMES
-    assert final["parent"] == f"{resumed if len(rounds) > 1 else killed}/2"

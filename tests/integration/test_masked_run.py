@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +13,12 @@ from safetensors.numpy import load_file
 
 from edgefl.federation.aggregation.vectors import Template
 from edgefl.federation.loopback import Loopback
-from edgefl.site.model import Site
+
+from .conftest import Made, bodies, federations, records, site_of
 
 pytestmark = pytest.mark.slow
 
 NAMES = [f"edge-{n}" for n in range(1, 6)]
-
-TASK = """
-import numpy as np
-import torch
-from torch import nn
-from torch.utils.data import TensorDataset
-from edgefl.federation.task import Datasets
-
-PARAMETERS = {"learning_rate": 0.5, "batch_size": 32, "local_epochs": 1.0}
-METRICS = ("loss",)
-
-def dataset(directory, parameters):
-    with np.load(directory / "records.npz") as file:
-        x, y = torch.from_numpy(file["x"]), torch.from_numpy(file["y"])
-    return Datasets(TensorDataset(x[:-40], y[:-40]), TensorDataset(x[-40:], y[-40:]))
-
-def model(parameters):
-    return nn.Linear(10, 2)
-
-def train(model, batches, optimizer, loss, parameters):
-    total = 0.0
-    for x, y in batches:
-        optimizer.zero_grad()
-        value = loss(model(x), y)
-        value.backward()
-        optimizer.step()
-        total = value.item()
-    return {"loss": total}
-
-def evaluate(model, batches, parameters):
-    right = loss = seen = 0
-    for x, y in batches:
-        scores = model(x)
-        right += int((scores.argmax(1) == y).sum())
-        loss += float(nn.functional.cross_entropy(scores, y, reduction="sum"))
-        seen += len(y)
-    return {"loss": loss / seen, "accuracy": right / seen}
-"""
 
 LEAVES = '''
 """Preloaded on every device: writes down what it trained, and leaves the round at a stage, as TEST_LEAVES says."""
@@ -140,47 +103,29 @@ def lying(self):
 sums.Sum.shares_request = lying
 '''
 
-Made = Callable[..., Loopback]
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    generator, direction = np.random.default_rng(3), np.random.default_rng(0).normal(size=10)
-    directories = {}
-    for name in NAMES:
-        directories[name] = tmp_path_factory.mktemp(name)
-        x = generator.normal(size=(240, 10)).astype(np.float32)
-        np.savez(directories[name] / "records.npz", x=x, y=(x @ direction > 0).astype(np.int64))
-    return directories
-
-
-def bodies(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [{**event["body"], "round": event["round"]} for event in events if event["body"]["type"] == kind]
+    return records(tmp_path_factory, NAMES)
 
 
 @pytest.fixture
 def federation(tmp_path: Path, data: dict[str, Path]) -> Iterator[Made]:
-    made: list[Loopback] = []
+    with federations(tmp_path, data) as make:
 
-    def make(environment: dict[str, dict[str, str]], rounds: int, secure: dict[str, Any], **aggregation: Any) -> Loopback:
-        (tmp_path / "task.py").write_text(TASK)
-        site = Site.model_validate({
-            "name": "loop",
-            "devices": [{"name": name} for name in NAMES],
-            "task": {"module": "./task.py"},
-            "run": {"rounds": rounds, "deadline_s": 120, "quorum": 0.6},
-            "privacy": {"mode": "none"},
-            "aggregation": {"rule": "mean", "byzantine": 0.0, **aggregation},
-            "secure": {"mode": "masked", **secure},
-        })  # fmt: skip
-        site._root = tmp_path
-        found = Loopback(tmp_path / "loop", site, data, environment=environment)
-        made.append(found)
-        return found.__enter__()
+        def masked(environment: dict[str, dict[str, str]], rounds: int, secure: dict[str, Any], **aggregation: Any) -> Loopback:
+            site = site_of(
+                tmp_path,
+                NAMES,
+                {
+                    "run": {"rounds": rounds, "deadline_s": 120, "quorum": 0.6},
+                    "aggregation": {"rule": "mean", "byzantine": 0.0, **aggregation},
+                    "secure": {"mode": "masked", **secure},
+                },
+            )
+            return make(site, environment=environment)
 
-    yield make
-    for found in made:
-        found.stop()
+        yield masked
 
 
 def test_devices_that_leave_at_any_stage_cost_their_own_update_and_the_sum_stays_right(federation: Made, tmp_path: Path) -> None:
