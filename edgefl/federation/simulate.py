@@ -159,7 +159,7 @@ def _round(
             result.bytes_up[device] = len(payload)
             row[:] = decode(payload, template.size)
     counts = np.array([sent.samples for sent in replies.values()], np.int64)
-    aggregate = federation.rule.aggregate(deltas, list(replies), counts, memory.reputation)
+    aggregate = federation.rule.aggregate(deltas, list(replies), counts, memory.reputation, len(result.rejected))
     step, clipping = (aggregate.delta, None) if memory.clipping is None else memory.clipping.aggregate(deltas)
     move, optimiser = memory.optimiser.step(step)
     moved = template.moved(arrays, move)

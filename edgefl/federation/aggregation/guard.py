@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from edgefl.events.schema import Verdict
 from edgefl.federation.aggregation import columns
 from edgefl.federation.aggregation.gram import Gram
-from edgefl.federation.aggregation.limits import attackers
+from edgefl.federation.aggregation.limits import attackers_among
 from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.scores import Aggregate, Score, Updates, capped_weights, peers_of
 from edgefl.federation.aggregation.vectors import Matrix
@@ -97,11 +97,13 @@ class Guard:
         self.byzantine = byzantine
         self.limits = limits or Limits()
 
-    def aggregate(self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation) -> Aggregate:
+    def aggregate(
+        self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation, malformed: int = 0
+    ) -> Aggregate:
         """See rules.Rule."""
         updates = Updates(deltas, devices, samples)
         gram = Gram.of(deltas, BLOCKS)
-        malicious = min(attackers(self.byzantine, len(devices)), (len(devices) - 1) // 2)
+        malicious = attackers_among(self.byzantine, len(devices), malformed)
         found = evidence(gram, malicious, self.limits)
         # Where there is little agreement the direction only fades.
         agreed = found.usual if found.usual > self.limits.agreement else 0.0

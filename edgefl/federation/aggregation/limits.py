@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from edgefl.errors import EdgeflError, ExitCode
-from edgefl.site.robustness import MIXABLE, RULES, attackers, needed, remedy, undefended
+from edgefl.site.robustness import MIXABLE, RULES, attackers, attackers_among, needed, remedy, undefended
 
-__all__ = ["RULES", "RuleUnfit", "attackers", "check_rule", "needed"]
+__all__ = ["RULES", "RuleUnfit", "attackers", "attackers_among", "check_rule", "needed"]
 
 
 class RuleUnfit(EdgeflError):

@@ -17,7 +17,7 @@ from edgefl.events.schema import Verdict
 from edgefl.federation.aggregation import columns
 from edgefl.federation.aggregation.gram import Gram
 from edgefl.federation.aggregation.guard import Guard
-from edgefl.federation.aggregation.limits import attackers, check_rule
+from edgefl.federation.aggregation.limits import attackers_among, check_rule
 from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.scores import Aggregate, Score, Updates, capped_weights, peers_of
 from edgefl.federation.aggregation.vectors import Matrix
@@ -39,9 +39,11 @@ class Rule(Protocol):
     def name(self) -> str:
         """As site.yaml has it."""
 
-    def aggregate(self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation) -> Aggregate:
+    def aggregate(
+        self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation, malformed: int = 0
+    ) -> Aggregate:
         """deltas: (n, p) float32, finite, one update per row. devices, samples: n names and claimed counts. history: before
-        this round.
+        this round. malformed: how many more came that were no updates.
         """
         ...
 
@@ -78,11 +80,13 @@ class ColumnRule:
     THRESHOLD = 2.0
     """Twice the usual distance is worth a look."""
 
-    def aggregate(self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation) -> Aggregate:
+    def aggregate(
+        self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation, malformed: int = 0
+    ) -> Aggregate:
         """See Rule. The score is an update's median distance to the others over the usual one."""
         updates = Updates(deltas, devices, samples)
         count = len(devices)
-        malicious = min(attackers(self.byzantine, count), (count - 1) // 2)
+        malicious = attackers_among(self.byzantine, count, malformed)
         gram = Gram.of(deltas) if self.mixes else Gram.sampled(deltas)
         mixing = nearest_mixing(gram, malicious).astype(np.float32) if self.mixes else None
         return Aggregate(
@@ -126,11 +130,13 @@ class WeightRule:
     weigh: Callable[[Gram, NDArray[np.int64], int], Weighing]
     mixes: bool = False
 
-    def aggregate(self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation) -> Aggregate:
+    def aggregate(
+        self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation, malformed: int = 0
+    ) -> Aggregate:
         """See Rule."""
         updates = Updates(deltas, devices, samples)
         count = len(devices)
-        malicious = min(attackers(self.byzantine, count), (count - 1) // 2)
+        malicious = attackers_among(self.byzantine, count, malformed)
         gram = Gram.of(deltas)
         if self.mixes:
             mixing = nearest_mixing(gram, malicious)
@@ -203,7 +209,9 @@ class ZScore:
     name = "z-score"
     THRESHOLD = 3.0
 
-    def aggregate(self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation) -> Aggregate:
+    def aggregate(
+        self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation, malformed: int = 0
+    ) -> Aggregate:
         """See Rule. The score is |z| of the update's norm."""
         updates = Updates(deltas, devices, samples)
         gram = Gram.of(deltas)
