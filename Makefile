@@ -30,7 +30,7 @@ lint: develop ## Style of code, playbooks and Terraform
 types: develop ## Strict types
 	$(BIN)/mypy
 
-unit: develop test-packages ## Pure parts; under a minute in all
+unit: develop test-packages ## Pure parts
 	$(BIN)/pytest tests --ignore=tests/integration --ignore=tests/e2e -m "not slow and not e2e" -n 2
 
 integration: develop test-packages ## Real parts on this machine

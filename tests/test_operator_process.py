@@ -68,6 +68,7 @@ def ways_to_heavy(roots: Iterable[str]) -> Iterator[str]:
                     waiting.append(known)
 
 
+@pytest.mark.slow
 def test_no_import_of_the_operators_rooms_leads_to_what_only_hosts_need() -> None:
     assert list(ways_to_heavy(name for name in MODULES if name.split(".")[1:2] and name.split(".")[1] in ROOMS)) == []
 

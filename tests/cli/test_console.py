@@ -77,6 +77,7 @@ def recording(tmp_path: Path) -> Path:
     return tmp_path / "run.ndjson"
 
 
+@pytest.mark.slow
 def test_a_recording_is_shown_on_a_terminal_until_q(recording: Path) -> None:
     terminal = Terminal("--replay", str(recording), cwd=recording.parent)
     try:
@@ -89,6 +90,7 @@ def test_a_recording_is_shown_on_a_terminal_until_q(recording: Path) -> None:
         terminal.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "code", "says"),
     [

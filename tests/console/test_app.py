@@ -145,6 +145,7 @@ async def test_the_number_keys_change_views(state: FederationState) -> None:
         assert isinstance(app.stage.top, Fleet)
 
 
+@pytest.mark.slow
 async def test_a_third_view_needs_nothing_but_its_line_in_views(state: FederationState, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "VIEWS", (*views.VIEWS, Clock))
     place = find_spec("edgefl.console.app")
@@ -199,6 +200,7 @@ async def test_slash_filters_while_typing_and_escape_clears(state: FederationSta
         assert "of 10" not in shown(app)
 
 
+@pytest.mark.slow
 async def test_keys_typed_into_the_filter_are_text(state: FederationState) -> None:
     async with console(Recorded(state), state.seq) as (app, pilot):
         await pilot.press("slash", *"q2sp")
@@ -224,6 +226,7 @@ async def test_enter_opens_the_evidence_and_escape_goes_back(state: FederationSt
         assert app.is_running
 
 
+@pytest.mark.slow
 async def test_a_view_key_leaves_the_pages_that_lie_over_the_view(state: FederationState) -> None:
     async with console(Recorded(state), state.seq) as (app, pilot):
         await pilot.press("enter", "enter", "2", "1")
@@ -231,6 +234,7 @@ async def test_a_view_key_leaves_the_pages_that_lie_over_the_view(state: Federat
         assert app.stage.trail == ()
 
 
+@pytest.mark.slow
 async def test_p_freezes_the_picture_and_says_so(events: list[Event]) -> None:
     feed = Live(events[:400])
     async with console(feed, 400) as (app, pilot):
@@ -256,6 +260,7 @@ async def test_an_event_reaches_the_screen_within_a_second(events: list[Event]) 
         await until(pilot, lambda: "0.913" in shown(app), within_s=1)
 
 
+@pytest.mark.slow
 async def test_question_mark_shows_the_keys_of_this_view(state: FederationState) -> None:
     async with console(Recorded(state), state.seq, size=(100, 40)) as (app, pilot):
         await pilot.press("question_mark")
@@ -292,6 +297,7 @@ async def test_x_stops_the_run_only_after_a_yes(events: list[Event]) -> None:
         assert coordinator.stopped == ["4"]
 
 
+@pytest.mark.slow
 async def test_r_starts_a_run_when_none_is_going_and_shows_a_refusal(events: list[Event]) -> None:
     coordinator = Coordinator()
     done = finished(events)
@@ -311,6 +317,7 @@ async def test_a_readonly_console_has_no_action(events: list[Event]) -> None:
         assert "x Stop" not in shown(app)
 
 
+@pytest.mark.slow
 async def test_the_mouse_chooses_views_sorts_and_opens(state: FederationState) -> None:
     async with console(Recorded(state), state.seq) as (app, pilot):
         await pilot.click(offset=(16, 3))

@@ -37,6 +37,7 @@ async def settled(pilot: Pilot[None]) -> None:
     await pilot.pause()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["edgefl-dark", "edgefl-light"])
 @pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
 @pytest.mark.parametrize("view", ["fleet", "rounds"])
@@ -50,6 +51,7 @@ def test_a_view_looks_as_accepted(
     assert snap_compare(Console(Recorded(state), theme=theme), terminal_size=size, run_before=act)
 
 
+@pytest.mark.slow
 def test_a_device_with_flags_looks_as_accepted(state: FederationState, snap_compare: Compare) -> None:
     async def act(pilot: Pilot[None]) -> None:
         await settled(pilot)

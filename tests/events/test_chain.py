@@ -47,6 +47,7 @@ def test_what_was_chained_verifies_and_still_does_after_a_trip_through_json(cont
     assert chain.verify([json.loads(json.dumps(record)) for record in records]) == head
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(CONTENTS, st.data())
 def test_a_change_of_any_field_is_found_at_its_seq(contents, data):
@@ -69,6 +70,7 @@ def test_a_change_of_any_field_is_found_at_its_seq(contents, data):
     assert broken.value.exit_code == ExitCode.JOURNAL_BROKEN
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(CONTENTS.filter(lambda contents: len(contents) > 1), st.data())
 def test_a_missing_repeated_or_moved_event_is_found(contents, data):

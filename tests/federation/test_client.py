@@ -99,6 +99,7 @@ def test_a_round_gives_an_update_with_what_it_cost(places: Places) -> None:
     assert said.train_s > 0
 
 
+@pytest.mark.slow
 def test_a_device_whose_site_compresses_sends_a_small_delta_and_keeps_the_rest(places: Places) -> None:
     configure(places, compression={"mode": "top-k", "keep": 0.3})
     said, arrays = ask(places, train_request())
@@ -119,6 +120,7 @@ def test_a_round_that_the_budget_does_not_cover_is_refused_in_words(places: Plac
     assert arrays is None
 
 
+@pytest.mark.slow
 def test_more_rounds_than_the_host_knows_of_only_add_noise(places: Places) -> None:
     planned = ask(places, train_request(rounds=2))[0].privacy.sigma
     places.ledger.unlink()
@@ -137,6 +139,7 @@ def test_a_measurement_carries_no_model(places: Places) -> None:
     assert (said.kind, said.samples, list(said.metrics), arrays) == ("evaluated", 64, ["loss"], None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

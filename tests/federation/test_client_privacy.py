@@ -100,6 +100,7 @@ def test_a_death_in_a_round_charges_it_once_and_shows_one_model_of_it(
     assert last.spent == Ledger(federation.places("coordinator").models / DIRECTORY / "ledger.db").spent(1e-3)
 
 
+@pytest.mark.slow
 def test_a_budget_that_ends_in_a_run_ends_the_run_with_the_last_model_that_it_paid_for(tmp_path: Path) -> None:
     federation = small(tmp_path, epsilon_limit=5.0)
     federation.run(1)

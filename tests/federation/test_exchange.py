@@ -170,6 +170,7 @@ def test_a_late_reply_is_no_part_of_the_next_round(link: Link, exchange: Exchang
     assert second.silent == ["edge-1", "edge-3"]
 
 
+@pytest.mark.slow
 def test_a_reply_that_stays_in_pieces_is_silent_but_on_its_way(link: Link, exchange: Exchange) -> None:
     pending = ask(exchange)
     link.answer("edge-1")

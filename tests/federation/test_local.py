@@ -69,6 +69,7 @@ def test_with_privacy_the_round_is_charged_and_its_noise_owes_nothing_to_the_see
     assert [charge.steps for charge in ledger.charges()] == [20, 20]
 
 
+@pytest.mark.slow
 def test_a_round_that_the_budget_does_not_cover_touches_no_record(tmp_path: Path, data: Path, ledger: Ledger) -> None:
     task = task_of(tmp_path / "a", ("def train(model", "def train(*_): raise SystemExit('trained')\ndef unused(model"))
     poor = PrivacyTerms(epsilon_limit=0.1, epsilon_per_run=4.0, delta=1e-5, max_grad_norm=1.0, rounds=4)
@@ -77,6 +78,7 @@ def test_a_round_that_the_budget_does_not_cover_touches_no_record(tmp_path: Path
     assert ledger.charges() == []
 
 
+@pytest.mark.slow
 def test_a_crash_in_training_has_paid(tmp_path: Path, data: Path, ledger: Ledger) -> None:
     task = task_of(tmp_path / "a", ("    total = 0.0\n", "    raise RuntimeError('power cut')\n"))
     with pytest.raises(TrainingFailed, match="power cut"):
@@ -118,6 +120,7 @@ def test_a_second_pass_over_the_batches_finds_none(tmp_path: Path, data: Path, l
     assert update.samples == 400
 
 
+@pytest.mark.slow
 def test_empty_poisson_batches_are_steps_of_noise_alone(tmp_path: Path, data: Path, ledger: Ledger) -> None:
     task = task_of(tmp_path / "a")
     thrifty = PrivacyTerms(epsilon_limit=8.0, epsilon_per_run=0.5, delta=1e-5, max_grad_norm=1.0, rounds=1)

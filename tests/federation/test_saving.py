@@ -214,6 +214,7 @@ def test_a_pardon_outlives_a_run_that_died_before_a_round_counted(tmp_path: Path
     assert last(small).reputation["edge-2"]["conduct"] == "trusted"
 
 
+@pytest.mark.slow
 def test_a_new_run_too_says_what_the_one_before_had_no_time_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with death(10_000, 2, monkeypatch) as had:
         Small(tmp_path / "whole", SECTIONS).run(1)

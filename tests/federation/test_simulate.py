@@ -36,6 +36,7 @@ def under(federation: Federation, attack: str, rule: str = "guard", first_round:
     return list(simulate(attacked, 4))
 
 
+@pytest.mark.slow
 def test_a_clean_federation_learns_flags_nobody_and_repeats_itself(federation: Federation) -> None:
     one, two = list(simulate(federation, 4)), list(simulate(federation, 4))
     assert one[-1].metrics["loss"] < 0.6 * one[0].metrics["loss"] or one[-1].metrics["loss"] < 0.3
@@ -56,6 +57,7 @@ def test_an_attacker_is_kept_out_from_its_first_round_on(federation: Federation,
     assert results[-1].metrics["loss"] < clean[-1].metrics["loss"] + 0.05
 
 
+@pytest.mark.slow
 def test_what_the_guard_prevents_happens_without_it(federation: Federation) -> None:
     guarded = under(federation, "scaling")[-1].metrics["loss"]
     adversary = Adversary(frozenset({"edge-03"}), "scaling", 1)
@@ -108,6 +110,7 @@ def test_devices_that_contradict_each_other_gain_by_layers_of_their_own(federati
     assert own.metrics["loss"] < 0.5 * together.metrics["loss"]
 
 
+@pytest.mark.slow
 def test_noise_for_whole_devices_drowns_eight_of_them_and_takes_the_plain_mean(federation: Federation) -> None:
     terms = Privacy(mode="client", epsilon_per_run=1.0)
     with pytest.raises(ValueError, match="guard judges an update by the others"):

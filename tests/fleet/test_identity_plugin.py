@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_a_device_gets_each_key_where_its_owner_alone_has_it() -> None:
     inner = Path(__file__).with_name("identity_on_folders.py")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(inner)]

@@ -86,6 +86,7 @@ async def test_an_operator_without_a_certificate_is_told_to_provision(tmp_path, 
             await monitor.status()
 
 
+@pytest.mark.slow
 async def test_the_service_behind_the_gate_may_be_away(monitor, service):
     service.end()
     try:
@@ -116,6 +117,7 @@ async def test_an_operator_cannot_write_what_only_a_run_knows(monitor, journal):
     assert journal.head() == before
 
 
+@pytest.mark.slow
 async def test_events_are_followed_as_they_are_written(monitor, journal):
     after = journal.head().seq
     journal.append_all([dropped()] * 1100)
@@ -137,6 +139,7 @@ async def test_events_without_following_end_at_the_journals_end(monitor, journal
     assert [event async for event in monitor.events(after=first.seq, follow=False)] == others
 
 
+@pytest.mark.slow
 async def test_a_silent_stream_says_that_it_lives(monitor):
     beats = 0
     async for news in monitor.stream():

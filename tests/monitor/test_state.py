@@ -359,6 +359,7 @@ def test_a_state_never_changes_under_its_holder(story):
     assert before.to_json() == text
 
 
+@pytest.mark.slow
 def test_a_long_journal_is_folded_in_a_few_seconds(story):
     story.start()
     for number in range(1, 1001):

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
@@ -46,6 +47,7 @@ def refused_or_loaded(content: bytes) -> None:
         assert finding.what
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(VALUES | SITES)
 def test_any_yaml_is_a_site_or_names_its_mistakes(value: Any) -> None:

@@ -43,6 +43,7 @@ def test_a_symbol_whose_inside_changed_is_a_fault() -> None:
     )
 
 
+@pytest.mark.slow
 def test_private_flower_is_imported_in_one_module_alone() -> None:
     found = {}
     for path in sorted(ROOM.parents[1].rglob("*.py")):

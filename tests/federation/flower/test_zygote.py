@@ -67,6 +67,7 @@ def wait_until(what: str, holds: Callable[[], bool], limit_s: float = 20) -> Non
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_each_task_has_a_process_of_its_own_that_finds_everything_imported() -> None:
     lines = run("a", "b").stdout.splitlines()
     told = [line.strip("[]").split(", ") for line in lines if line.startswith("[")]
@@ -76,10 +77,12 @@ def test_each_task_has_a_process_of_its_own_that_finds_everything_imported() -> 
     assert [warm for _, _, warm, _ in told] == ["true", "true"]
 
 
+@pytest.mark.slow
 def test_a_host_executes_its_own_kind_of_task_alone() -> None:
     assert "done (set(), set()) True" in run().stdout
 
 
+@pytest.mark.slow
 def test_a_task_that_fails_ends_alone_and_says_why() -> None:
     result = run("fail", "exit", "a")
     assert "RuntimeError: this task fails" in result.stderr
@@ -88,6 +91,7 @@ def test_a_task_that_fails_ends_alone_and_says_why() -> None:
     assert result.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_task_that_runs_too_long_is_killed_and_the_next_one_starts() -> None:
     result = run("sleep", "a", limit_s=1)
     assert f"was ended by signal {int(signal.SIGALRM)}" in result.stderr
@@ -96,6 +100,7 @@ def test_a_task_that_runs_too_long_is_killed_and_the_next_one_starts() -> None:
     assert "done" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_module_that_does_not_import_ends_the_executor_with_the_reason() -> None:
     program = PROGRAM.replace("LIMIT", "0").replace('("decimal",)', '("no_such_module",)')
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
@@ -110,6 +115,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_zygote_and_tasks_die_with_the_superexec_however_it_dies() -> None:
     program = PROGRAM.replace("LIMIT", "0")
     with subprocess.Popen([sys.executable, "-c", program, "sleep"], stdout=subprocess.PIPE, text=True) as superexec:
@@ -122,6 +128,7 @@ def test_zygote_and_tasks_die_with_the_superexec_however_it_dies() -> None:
         wait_until("both are gone", lambda: not is_running(zygote) and not is_running(task))
 
 
+@pytest.mark.slow
 def test_a_zygote_that_is_killed_ends_the_superexec() -> None:
     program = PROGRAM.replace("LIMIT", "0")
     with subprocess.Popen(

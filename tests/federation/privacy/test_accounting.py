@@ -39,6 +39,7 @@ def test_composition_is_less_than_the_sum_and_more_than_the_last() -> None:
     assert epsilon([a_round], DELTA) < epsilon([a_round] * 20, DELTA) < 20 * epsilon([a_round], DELTA)
 
 
+@pytest.mark.slow
 def test_the_solved_sigma_is_the_smallest_that_keeps_the_target() -> None:
     sigma = solve_sigma(4.0, DELTA, 0.128, 320)
     assert epsilon([Steps(sigma, 0.128, 320)], DELTA) <= 4.0 < epsilon([Steps(sigma - 0.002, 0.128, 320)], DELTA)

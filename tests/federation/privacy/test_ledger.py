@@ -53,6 +53,7 @@ def test_twenty_rounds_over_three_restarts_cost_what_opacus_composes(path: Path)
     assert spent[-1] == pytest.approx(direct.get_epsilon(DELTA), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_report_says_what_the_round_added_and_how_many_fit_still(path: Path) -> None:
     first = Ledger(path).charge(planned(), "a", 1)
     second = Ledger(path).charge(planned(), "a", 2)

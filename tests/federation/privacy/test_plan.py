@@ -27,6 +27,7 @@ def test_a_device_obeys_the_smaller_of_its_own_limit_and_the_sites() -> None:
         assert PrivacyTerms.from_host(HOST | {"privacy": {"mode": mode}}) is None
 
 
+@pytest.mark.slow
 def test_a_device_with_a_smaller_share_of_its_own_a_run_trains_with_more_noise() -> None:
     own = PrivacyTerms.from_host(HOST | {"epsilon_per_run": 1.0})
     assert own is not None

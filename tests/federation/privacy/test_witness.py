@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from edgefl.events import schema as events
 from edgefl.events.journal import Journal
 from edgefl.federation.privacy.ledger import Ledger
@@ -25,6 +27,7 @@ def spent(device: str, epsilon: float, delta: float = 1e-5) -> events.PrivacySpe
     )
 
 
+@pytest.mark.slow
 def test_a_ledger_put_back_whole_is_trusted_by_its_device_and_flagged_by_the_journal(tmp_path: Path) -> None:
     directory = tmp_path / "ledger"
     ledger = Ledger(directory / "ledger.db")

@@ -60,6 +60,7 @@ def bodies(small: Small, kind: str) -> list[dict[str, Any]]:
     return [{**event.body.model_dump(), "round": event.round} for event in small.events() if event.body.type == kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["masked", "homomorphic"])
 def test_devices_take_part_in_no_sum_whose_keys_the_coordinator_swapped(
     made: Callable[[str], Small], monkeypatch: pytest.MonkeyPatch, mode: str

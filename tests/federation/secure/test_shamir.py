@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from edgefl.federation.secure import shamir
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.binary(min_size=32, max_size=32), st.integers(1, 12), st.data())
 def test_any_threshold_of_the_shares_gives_the_secret_back(secret: bytes, count: int, data: st.DataObject) -> None:

@@ -38,6 +38,7 @@ def curve(events) -> Curve:
     return found
 
 
+@pytest.mark.slow
 def test_without_privacy_both_ways_learn_and_each_round_is_measured(subject):
     found = [curve(federated(subject, MEAN)), curve(centralised(subject, noise=False))]
     for one in found:

@@ -38,6 +38,7 @@ def test_a_plain_update_of_one_record_is_the_record(subject):
     assert found.reconstructions[1].method == "first layer"
 
 
+@pytest.mark.slow
 def test_clipping_alone_hides_nothing_from_an_attacker_who_knows_of_it(subject):
     found = by_attack(scene(subject, Setting("clipped", 0.01, 0.0, 1, is_site=False)))
     assert found["adaptive"] > 60
@@ -53,6 +54,7 @@ def test_the_sites_noise_hides_the_record_and_the_verdict_says_so(subject):
     assert inversion(subject, [found], records=2).passed
 
 
+@pytest.mark.slow
 def test_noise_that_is_decorative_is_caught(subject):
     found = scene(subject, Setting("decorative", 1.0, 1e-5, 1, is_site=True))
     assert not inversion(subject, [found], records=2).passed
@@ -72,6 +74,7 @@ def test_a_sum_is_the_devices_clipped_and_noised_updates_and_nothing_more(subjec
     assert isinstance(total, Observed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("private", "sums", "own"), [(True, False, "ε 2"), (False, False, "plain"), (True, True, "sum of 4, ε 2")]
 )
