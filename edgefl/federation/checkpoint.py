@@ -134,7 +134,7 @@ class Models:
                     raise CheckpointUnusable(
                         f"another run still writes to {self.root}", hint="edgefl stop, then edgefl run --resume"
                     )
-                time.sleep(LOOK_S)
+                time.sleep(LOOK_S)  # flock has no time limit of its own
             yield
         finally:
             os.close(descriptor)

@@ -24,7 +24,7 @@ Read = Callable[[str, Trained, Arrays], Rejection | None]
 EVALUATE_SHARE = 0.5
 """Share of the deadline that measuring may take."""
 MOST_DETAIL = 500
-"""Characters of a device's own words that the log keeps."""
+"""Characters of a device's own words that the log and the journal keep."""
 
 log = logging.getLogger("edgefl")
 

@@ -32,7 +32,7 @@ from edgefl.federation.messages import Failed, Refused, Trained, TrainRequest
 from edgefl.federation.privacy.release import ClientPrivacy
 from edgefl.federation.privacy.witness import Witness
 from edgefl.federation.question import Question
-from edgefl.federation.received import Read, Received, measure, reader
+from edgefl.federation.received import MOST_DETAIL, Read, Received, measure, reader
 from edgefl.federation.rounds import Plan, QuorumMissing, Timing
 from edgefl.federation.saving import Memory, Saving, begin
 from edgefl.federation.secure.modes import secure_rounds
@@ -46,8 +46,6 @@ GATHER_S = 90.0
 """How long a run waits for a quorum of devices before its first round, at least."""
 GATHER_POLL_S = 1.0
 """How often it looks who is there meanwhile."""
-MOST_DETAIL = 500
-"""Characters of a device's own words that the journal keeps."""
 
 
 @dataclass(slots=True)
