@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from edgefl.errors import EdgeflError, ExitCode
-from edgefl.fleet import rendering
+from edgefl.fleet import leftovers, rendering
 from edgefl.fleet.ansible_events import STAGE, Account, HostFailure
 from edgefl.infra.inventory import Inventory
 from edgefl.progress import Finished, Progress, Started
@@ -151,7 +151,11 @@ def _run(
                 **{name: value for name, value in arguments.items() if value is not None},
             )
             runner.config.env = {**_environment(runner.config.env), **_OURS, "ANSIBLE_CONFIG": str(configuration), **secret}
-            runner.run()
+            try:
+                runner.run()
+            finally:
+                if runner.status not in ("successful", "failed"):
+                    leftovers.end(Path(runner.config.artifact_dir))
         except AnsibleRunnerException as error:
             raise AnsibleFailed(f"the playbook could not be started: {error}", hint="edgefl doctor") from error
         with runner.stdout as printed:
