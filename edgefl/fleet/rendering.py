@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.util import find_spec
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -244,10 +245,20 @@ def _connection(host: Host, known_hosts_file: Path) -> Variables:
         "ansible_user": host.user,
         "ansible_become": host.user != "root",
         "ansible_ssh_common_args": ssh_options(host, known_hosts_file),
+        "ansible_control_path": f"%(directory)s/{_shared_connection(host, known_hosts_file)}",
     }
     if host.ssh_key:
         found["ansible_ssh_private_key_file"] = host.ssh_key
     return found
+
+
+def _shared_connection(host: Host, known_hosts_file: Path) -> str:
+    """The name of the connection that ssh leaves open for a minute, for Ansible's next task to share.
+
+    Left to itself Ansible names it by address, port and account alone. The connection to another site's host at the same
+    address, or one from before another host key was pinned, would then be taken without a look at the key.
+    """
+    return sha256(f"{known_hosts_file} {host}".encode()).hexdigest()[:12]
 
 
 def _ssh_name(host: Host) -> str:

@@ -40,6 +40,19 @@ def test_a_fit_host_has_no_problems() -> None:
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        "Host key checking is enabled, and SSH reported an unrecognized or mismatching host key.",
+        "Data could not be sent to remote host: @@@@\n@ REMOTE HOST IDENTIFICATION HAS CHANGED! @",
+        "Failed to connect to the host via ssh: No ED25519 host key is known for 10.0.0.1.",
+    ],
+)
+def test_a_host_with_another_key_is_told_from_one_that_is_away(said: str) -> None:
+    assert "another SSH host key" in fitness.unanswered(said)
+    assert fitness.unanswered("Connection timed out\nmore") == "does not answer on SSH: Connection timed out"
+
+
+@pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"clock_skew_s": 42.0}, r"clock is \+42 s off"),

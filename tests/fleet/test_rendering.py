@@ -5,7 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -160,6 +160,21 @@ def test_the_configuration_checks_host_keys_with_and_without_mitogen(accelerated
     assert parsed["defaults"]["host_key_checking"] == "True"
     assert parsed["connection"]["pipelining"] == "True"
     assert parsed["defaults"].get("strategy", "linear") == ("mitogen_linear" if accelerated else "linear")
+
+
+def test_an_open_connection_is_shared_neither_with_another_site_nor_across_a_change_of_key(tmp_path: Path) -> None:
+    def shared(directory: str, of: Inventory) -> dict[str, str]:
+        children = rendering.reachable(of, tmp_path / directory / "known_hosts")["all"]["children"].values()
+        return {name: told["ansible_control_path"] for group in children for name, told in group["hosts"].items()}
+
+    there = hosts()
+    first, *others = there.hosts
+    repinned = Inventory((replace(first, host_key="ssh-ed25519 AAAAanother"), *others))
+    own = shared("a", there)
+    assert own == shared("a", there)
+    assert len(set(own.values())) == len(there.hosts)
+    assert not set(own.values()) & set(shared("b", there).values())
+    assert {name for name, path in shared("a", repinned).items() if path != own[name]} == {first.name}
 
 
 def test_mitogen_is_left_to_hosts_on_this_machine() -> None:

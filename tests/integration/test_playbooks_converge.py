@@ -7,12 +7,15 @@ import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from edgefl.fleet import ansible, bundle
+from edgefl.fleet import ansible, bundle, rendering
 from edgefl.fleet.bundle import Bundle
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.lab.hosts import HostSpec, Lab
@@ -155,6 +158,59 @@ def test_drift_is_shown_by_a_check_and_put_right_by_a_run(fleet: Fleet) -> None:
     assert would == did
     assert len(did) == 4
     assert [step for step in fleet.converge() if step.changed] == []
+
+
+@pytest.mark.parametrize("strategy", ["linear", "mitogen_linear"])
+def test_a_host_that_shows_another_key_is_not_touched(fleet: Fleet, strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "is_accelerated", lambda _: strategy == "mitogen_linear")
+    fleet.on("edge-01", "echo >>/etc/edgefl/host.json")
+    drifted = fleet.on("edge-01", "sha256sum /etc/edgefl/host.json")
+    impostor = ed25519.Ed25519PrivateKey.generate().public_key()
+    line = impostor.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+    pinned = Inventory(tuple(replace(h, host_key=line) if h.name == "edge-01" else h for h in fleet.inventory.hosts))
+
+    with pytest.raises(ansible.HostsUnfit, match="edge-01: shows another SSH host key than the one that is known for it"):
+        asyncio.run(_all(ansible.converge(fleet.site, pinned, fleet.package)))
+    configured = (fleet.site.state / "ansible" / "ansible.cfg").read_text()
+    assert ("strategy = mitogen_linear" in configured) is (strategy == "mitogen_linear")
+    assert fleet.on("edge-01", "sha256sum /etc/edgefl/host.json") == drifted
+
+    assert "edge-01" in {step.subject for step in fleet.converge() if step.changed}, "with its own key it is put right"
+    assert fleet.on("edge-01", "sha256sum /etc/edgefl/host.json") != drifted
+
+
+def test_the_authoritys_passphrase_reaches_ansible_in_memory_and_no_record(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    passphrase = "a horse that is no battery 5c1f"
+    certificate = "/etc/edgefl/identity/device.crt"
+    with encrypted(fleet.site.state / "pki", passphrase):
+        fleet.on("edge-01", f"rm {certificate}")
+        with pytest.raises(ansible.AnsibleFailed, match="no passphrase was given") as failed:
+            fleet.converge()
+        assert "EDGEFL_PASSPHRASE" in failed.value.hint
+        assert fleet.on("edge-01", f"ls {certificate} 2>/dev/null") == ""
+
+        monkeypatch.setenv("EDGEFL_PASSPHRASE", passphrase)
+        assert "edge-01" in {step.subject for step in fleet.converge() if step.changed}
+        assert "CN = edge-01" in fleet.on("edge-01", f"openssl x509 -noout -subject -in {certificate}")
+    records = [path.read_bytes() for path in (fleet.site.state / "ansible").rglob("*") if path.is_file()]
+    assert any(b"EDGEFL_PASSPHRASE_FILE" in record for record in records), "the run's environment is recorded"
+    assert not any(passphrase.encode() in record for record in records)
+
+
+@contextmanager
+def encrypted(directory: Path, passphrase: str) -> Iterator[None]:
+    """The authority's keys as they are where a passphrase was given when they were made."""
+    plain = {path: path.read_bytes() for path in directory.glob("*.key")}
+    assert len(plain) == 2
+    try:
+        for path, pem in plain.items():
+            key = serialization.load_pem_private_key(pem, None)
+            how = serialization.BestAvailableEncryption(passphrase.encode())
+            path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how))
+        yield
+    finally:
+        for path, pem in plain.items():
+            path.write_bytes(pem)
 
 
 def test_a_ruleset_that_locks_the_operator_out_is_refused_or_undoes_itself(fleet: Fleet, tmp_path: Path) -> None:

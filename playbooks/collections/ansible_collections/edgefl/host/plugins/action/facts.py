@@ -7,7 +7,7 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 
-from ansible_collections.edgefl.host.plugins.plugin_utils.fitness import Requirements, problems, unreadable
+from ansible_collections.edgefl.host.plugins.plugin_utils.fitness import Requirements, problems, unanswered, unreadable
 from ansible_collections.edgefl.host.plugins.plugin_utils.known import FactfulAction
 from ansible_collections.edgefl.host.plugins.plugin_utils.names import FACT
 
@@ -23,7 +23,7 @@ class ActionModule(FactfulAction):
         try:
             result = self._execute_module(module_name="edgefl.host.facts", module_args=wanted, task_vars=self.task_vars)
         except AnsibleConnectionFailure as failure:
-            return self.unfit(f"does not answer on SSH: {str(failure).splitlines()[0]}")
+            return self.unfit(unanswered(str(failure)))
         answered = time.time()
         facts = result.get("ansible_facts", {}).get(FACT)
         if facts is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +45,17 @@ def problems(facts: Mapping[str, Any], need: Requirements) -> list[str]:
     if missing:
         found.append(f"{', '.join(missing)} is missing there")
     return found
+
+
+def unanswered(said: str) -> str:
+    """Why no connection to a host came about, from what ssh or mitogen said."""
+    # A host that answers with another key is not asked for more: it may be another machine.
+    if re.search(r"host key|host identification has changed", said, re.IGNORECASE):
+        return (
+            "shows another SSH host key than the one that is known for it: another machine has its address, or it was installed"
+            " anew; compare the key on its own screen, then set host_key in site.yaml"
+        )
+    return f"does not answer on SSH: {said.splitlines()[0] if said else 'nothing was said'}"
 
 
 def unreadable(result: Mapping[str, Any]) -> str:
