@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.edgefl.host.plugins.plugin_utils.known import FactfulAction
-from ansible_collections.edgefl.host.plugins.plugin_utils.names import TOUCHED
+from ansible_collections.edgefl.host.plugins.plugin_utils.names import FACT, FORESEEN, TOUCHED
 
 
 class ActionModule(FactfulAction):
@@ -15,7 +15,20 @@ class ActionModule(FactfulAction):
         """Ask when anything may be different."""
         if self.is_fresh and all(self.is_running(unit) for unit in wanted["units"]):
             return self.unchanged(restarted=[])
-        return self.ask("services", **wanted, touched=self.facts.get(TOUCHED, []))
+        if not self.is_checking:
+            return self.ask("services", **wanted)
+        return self.foresee(wanted)
+
+    def foresee(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Ask what would be started, but for what an earlier step of this check has said already."""
+        touched: list[str] = self.facts.get(TOUCHED, [])
+        foreseen: dict[str, int] = self.facts.get(FORESEEN, {})
+        since = {unit["name"]: touched[foreseen.get(unit["name"], 0) :] for unit in wanted["units"]}
+        result = self.ask("services", **wanted, touched=since, foreseen=list(foreseen))
+        if self.facts:
+            said = dict.fromkeys([*result["restarted"], *result["enabled"]], len(touched))
+            result["ansible_facts"] = {FACT: {**self.facts, FORESEEN: {**foreseen, **said}}}
+        return result
 
     def is_running(self, unit: dict[str, Any]) -> bool:
         """Whether the unit needs nothing."""

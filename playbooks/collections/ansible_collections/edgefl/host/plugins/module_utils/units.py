@@ -8,14 +8,15 @@ import time
 from ansible_collections.edgefl.host.plugins.module_utils.process import run
 
 _PROPERTIES = (
-    "LoadState,ActiveState,SubState,Result,UnitFileState,NeedDaemonReload,NRestarts,"
+    "LoadState,ActiveState,SubState,Result,UnitFileState,NeedDaemonReload,NRestarts,Job,"
     "ExecMainStartTimestampMonotonic,FragmentPath,DropInPaths"
 )
 
 
 def states(names):
-    """{unit: {"exists", "enabled", "active", "state", "restarts", "started", "defined", "reload"}}.
+    """{unit: {"exists", "enabled", "active", "state", "queued", "restarts", "started", "defined", "reload"}}.
 
+    queued: a job of it waits, so that what it starts from is not read yet.
     restarts: how often systemd brought it back since somebody started it.
     started: when its main process began, in seconds of the wall clock; 0 for never.
     defined: when the newest of the unit's own files changed. reload: systemd has not read the newest of them.
@@ -50,6 +51,7 @@ def _state(block, booted):
         "enabled": block.get("UnitFileState") in ("enabled", "static"),
         "active": block["ActiveState"] == "active",
         "state": f"{block['ActiveState']} ({block['SubState']}, {block['Result']})",
+        "queued": bool(block.get("Job")) and block["ActiveState"] != "activating",
         "restarts": int(block.get("NRestarts") or 0),
         "started": booted + started if started else 0.0,
         "defined": changed_at(files),

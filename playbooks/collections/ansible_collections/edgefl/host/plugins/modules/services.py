@@ -27,7 +27,11 @@ options:
         elements: path
         default: []
   touched:
-    description: Paths that earlier tasks of this play changed, or in check mode would have changed.
+    description: In check mode, by unit, paths that earlier tasks would have changed since they would have started it.
+    type: dict
+    default: {}
+  foreseen:
+    description: In check mode, units that an earlier task would have started; they count only where I(touched) says so.
     type: list
     elements: str
     default: []
@@ -50,6 +54,10 @@ restarted:
   description: Units that were started or restarted, or would be.
   returned: always
   type: list
+enabled:
+  description: Units that were enabled, or would be.
+  returned: always
+  type: list
 """
 
 import contextlib
@@ -66,11 +74,13 @@ RESTARTS = 3
 """A unit that came back this often and still is not ready will not become so by waiting."""
 
 
-def needs_start(unit, state, touched):
+def needs_start(unit, state):
     """Whether the unit is down, or older than what it was started from."""
+    if state["queued"]:
+        return False
     newest = max(state["defined"], units.changed_at(unit["inputs"]))
     is_down = not state["active"] and not _is_starting(state)
-    return is_down or state["started"] < newest or _was_touched(unit, touched)
+    return is_down or state["started"] < newest
 
 
 def wait(names, wait_s):
@@ -82,7 +92,7 @@ def wait(names, wait_s):
         left_s = deadline - time.monotonic()
         if not late or is_hopeless or left_s <= 0:
             return [f"{name} is {state['state']}:\n{units.last_words(name)}" for name, state in late.items()]
-        starting = [name for name, state in late.items() if _is_starting(state)]
+        starting = [name for name, state in late.items() if _is_starting(state) or state["queued"]]
         if starting:
             # Joins the job that is under way and sleeps until its end: asking again and again would cost a small host more
             # than the start itself.
@@ -98,7 +108,8 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "units": {"type": "list", "elements": "dict", "required": True, "options": unit},
-            "touched": {"type": "list", "elements": "str", "default": []},
+            "touched": {"type": "dict", "default": {}},
+            "foreseen": {"type": "list", "elements": "str", "default": []},
             "wait_s": {"type": "float", "default": 0},
         },
         supports_check_mode=True,
@@ -113,10 +124,12 @@ def main():
         unknown = [name for name in names if not before[name]["exists"]]
         if unknown and not module.check_mode:
             module.fail_json(msg=f"systemd knows no unit {', '.join(unknown)}")
-        disabled = [name for name in names if not before[name]["enabled"]]
-        # For a real run the times on the host tell the truth; in check mode nothing was written whose time could tell.
-        touched = module.params["touched"] if module.check_mode else []
-        restarted = [unit["name"] for unit in wanted if needs_start(unit, before[unit["name"]], touched)]
+        # For a real run the host tells the truth; in check mode nothing was written or started that could tell.
+        touched, foreseen = (module.params["touched"], module.params["foreseen"]) if module.check_mode else ({}, [])
+        left = [unit for unit in wanted if unit["name"] not in foreseen]
+        disabled = [unit["name"] for unit in left if not before[unit["name"]]["enabled"]]
+        old = [unit["name"] for unit in left if needs_start(unit, before[unit["name"]])]
+        restarted = [unit["name"] for unit in wanted if unit["name"] in old or _was_touched(unit, touched.get(unit["name"], []))]
         if not module.check_mode:
             if disabled:
                 run(["systemctl", "enable", "--quiet", *disabled])
