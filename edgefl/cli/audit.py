@@ -12,7 +12,6 @@ from edgefl.errors import ExitCode
 if TYPE_CHECKING:
     from edgefl.cli.output import Output
 
-SUMMARY = "attack the task on purpose, and see what it gives away"
 _EPILOG = """\
 An audit never touches the devices' data: it trains and attacks on this machine, with the site's task and privacy terms, on
 records of the same kind (`--data`; for a lab site its devices' own directories). The report, HTML and JSON, lies in

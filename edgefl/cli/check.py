@@ -10,7 +10,6 @@ from edgefl.errors import ExitCode
 if TYPE_CHECKING:
     from edgefl.cli.output import Output
 
-SUMMARY = "validate site.yaml and the task, touching nothing"
 SITE = True
 _EPILOG = """\
 examples:

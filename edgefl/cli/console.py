@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from edgefl.cli.output import Output
     from edgefl.console.app import Console
 
-SUMMARY = "watch and steer the federation, live"
 SITE = True
 _EPILOG = """\
 examples:

@@ -11,7 +11,6 @@ from edgefl.errors import ExitCode
 if TYPE_CHECKING:
     from edgefl.cli.output import Output
 
-SUMMARY = "a federation of 9 lab hosts on this machine, one of them an attacker"
 _EPILOG = """\
 Needs root: it boots real Debian hosts in namespaces of this machine. Runs again as often as the devices' privacy budgets allow;
 `edgefl down --site sites/demo` starts over.

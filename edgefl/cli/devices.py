@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from edgefl.cli.output import Output
     from edgefl.monitor.device import Certificate, DeviceRow, Epsilon, Isolation
 
-SUMMARY = "the fleet, or one device with its flags, budget and proofs"
 SITE = True
 _EPILOG = """\
 examples:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from edgefl.infra.inventory import Host
     from edgefl.site.model import Site
 
-SUMMARY = "find what ails a host: network, SSH, clock, disk, certificate, firewall, services"
 SITE = True
 _EPILOG = """\
 examples:

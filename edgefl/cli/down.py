@@ -11,7 +11,6 @@ from edgefl.errors import EdgeflError, ExitCode
 if TYPE_CHECKING:
     from edgefl.cli.output import Output
 
-SUMMARY = "take the site down; lab hosts vanish, adopted hosts lose what edgefl put there"
 SITE = True
 _EPILOG = """\
 The operator's authority, proofs and fetched models stay in .edgefl/. A lab host's ledger and journal go with its disk; on adopted

@@ -11,7 +11,6 @@ from edgefl.errors import ExitCode
 if TYPE_CHECKING:
     from edgefl.cli.output import Output
 
-SUMMARY = "write a commented site.yaml to start from"
 _EPILOG = """\
 examples:
   edgefl init clinic                      a lab of 4 devices on this machine, in ./clinic

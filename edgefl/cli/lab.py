@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from edgefl.lab.spec import HostSpec, HostState
     from edgefl.progress import Progress
 
-SUMMARY = "boot, reach, break and remove lab hosts on this machine (needs root)"
 _EPILOG = """\
 examples:
   edgefl lab up 3                             three Debian hosts: systemd, sshd, an address each

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from edgefl.cli.output import Output
     from edgefl.monitor.logs import LogLine
 
-SUMMARY = "what the services wrote, on the coordinator and on devices"
 SITE = True
 _EPILOG = """\
 examples:

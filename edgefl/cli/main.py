@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import shlex
 import sys
@@ -16,14 +15,27 @@ from edgefl import __version__
 from edgefl.cli.output import Output
 from edgefl.errors import Cancelled, EdgeflError, ExitCode
 
-GROUPS: dict[str, tuple[str, ...]] = {
-    "site": ("init", "check", "plan", "up", "down"),
-    "training": ("run", "stop", "rounds", "models"),
-    "watch": ("console", "status", "devices", "logs"),
-    "trust": ("verify", "audit", "doctor"),
-    "lab": ("lab", "demo"),
+COMMANDS = {
+    "init": "write a commented site.yaml to start from",
+    "check": "validate site.yaml and the task, touching nothing",
+    "plan": "show what up would change, and change nothing",
+    "up": "provision every host and prove its isolation",
+    "down": "take the site down; lab hosts vanish, adopted hosts lose what edgefl put there",
+    "run": "train, and follow the run to its end",
+    "stop": "end the run that is going; what it trained stays",
+    "rounds": "how the model got better, and where each round's time went",
+    "models": "every round's global model: list, compare, export, roll back",
+    "console": "watch and steer the federation, live",
+    "status": "is it well, and if not, what needs attention",
+    "devices": "the fleet, or one device with its flags, budget and proofs",
+    "logs": "what the services wrote, on the coordinator and on devices",
+    "verify": "prove what every host reaches and what not",
+    "audit": "attack the task on purpose, and see what it gives away",
+    "doctor": "find what ails a host: network, SSH, clock, disk, certificate, firewall, services",
+    "lab": "boot, reach, break and remove lab hosts on this machine (needs root)",
+    "demo": "a federation of 9 lab hosts on this machine, one of them an attacker",
 }
-"""Every command, in the order of a site's life; each is a module of edgefl.cli."""
+"""Every command and what it is for, in the order of a site's life; each is a module of edgefl.cli, imported when asked for."""
 
 _EPILOG = """\
 examples:
@@ -43,8 +55,6 @@ _ANY = """\
 
 class Command(Protocol):
     """What a file of edgefl/cli offers. `SITE = True` gives it `--site`."""
-
-    SUMMARY: str
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """Add the command's own arguments and examples."""
@@ -66,6 +76,8 @@ def main(argv: list[str] | None = None) -> None:
 def run(argv: list[str]) -> int:
     """Run one command; its exit code."""
     args = _parser(argv).parse_args(argv)
+    import asyncio  # a fifth of the time in which --help answers
+
     if not args.command:
         _parser([]).print_help()
         return ExitCode.USAGE
@@ -100,17 +112,22 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("edgefl", description=description, epilog=_EPILOG, formatter_class=shape)
     parser.add_argument("--version", action="version", version=f"edgefl {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    names = [name for group in GROUPS.values() for name in group]
-    asked = next((word for word in argv if word in names), None)
-    for name in [asked] if asked else names:
-        command = _command(name)
-        child = commands.add_parser(name, help=command.SUMMARY, description=command.SUMMARY, formatter_class=shape)
-        if getattr(command, "SITE", False):
-            child.add_argument("--site", type=Path, default=Path(), metavar="DIR", help="directory of site.yaml (default: here)")
-        command.configure(child)
-        child.epilog = f"{child.epilog}{_ANY.format(site='10 site.yaml · ' if getattr(command, 'SITE', False) else '')}"
-        child.add_argument("--json", action="store_true", help="one JSON object a line; the last one is the result")
+    asked = next((word for word in argv if word in COMMANDS), None)
+    for name in [asked] if asked else COMMANDS:
+        child = commands.add_parser(name, help=COMMANDS[name], description=COMMANDS[name], formatter_class=shape)
+        if asked:
+            _configure(child, _command(name))
     return parser
+
+
+def _configure(parser: argparse.ArgumentParser, command: Command) -> None:
+    """Give a command's parser what it takes, and what every command takes."""
+    has_site = getattr(command, "SITE", False)
+    if has_site:
+        parser.add_argument("--site", type=Path, default=Path(), metavar="DIR", help="directory of site.yaml (default: here)")
+    command.configure(parser)
+    parser.epilog = f"{parser.epilog}{_ANY.format(site='10 site.yaml · ' if has_site else '')}"
+    parser.add_argument("--json", action="store_true", help="one JSON object a line; the last one is the result")
 
 
 def _command(name: str) -> Command:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from edgefl.cli.output import Output
 
-SUMMARY = "every round's global model: list, compare, export, roll back"
 SITE = True
 _EPILOG = """\
 A MODEL is RUN/ROUND, RUN (its newest), `last` or `best`; a run's number may be cut short where it stays unique.

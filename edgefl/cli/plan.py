@@ -11,7 +11,6 @@ from edgefl.progress import Finished, Step
 if TYPE_CHECKING:
     from edgefl.cli.output import Output
 
-SUMMARY = "show what up would change, and change nothing"
 SITE = True
 _EPILOG = """\
 Infrastructure (Terraform), configuration (Ansible's check mode with diff) and certificates as one plan.

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from edgefl.monitor.round import RoundRow
     from edgefl.monitor.state import FederationState
 
-SUMMARY = "how the model got better, and where each round's time went"
 SITE = True
 _EPILOG = """\
 examples:

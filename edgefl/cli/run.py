@@ -10,7 +10,6 @@ from edgefl.errors import ExitCode
 if TYPE_CHECKING:
     from edgefl.cli.output import Output
 
-SUMMARY = "train, and follow the run to its end"
 SITE = True
 _EPILOG = """\
 A run that is already going is followed. Ctrl-C stops following, not the run: `edgefl stop` ends it.

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from edgefl.monitor.health import Concern
     from edgefl.monitor.status import Status
 
-SUMMARY = "is it well, and if not, what needs attention"
 SITE = True
 _EPILOG = """\
 examples:

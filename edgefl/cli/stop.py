@@ -10,7 +10,6 @@ from edgefl.errors import ExitCode
 if TYPE_CHECKING:
     from edgefl.cli.output import Output
 
-SUMMARY = "end the run that is going; what it trained stays"
 SITE = True
 _EPILOG = """\
 examples:

@@ -11,7 +11,6 @@ from edgefl.progress import Finished
 if TYPE_CHECKING:
     from edgefl.cli.output import Output
 
-SUMMARY = "provision every host and prove its isolation"
 SITE = True
 _EPILOG = """\
 Runs as often as you like: what already stands is left alone. Ctrl-C anywhere; the same command goes on from there.

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from edgefl.cli.output import Output
     from edgefl.fleet.evidence import Proof
 
-SUMMARY = "prove what every host reaches and what not"
 SITE = True
 _EPILOG = """\
 examples:

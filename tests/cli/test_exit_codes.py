@@ -14,7 +14,7 @@ from edgefl.infra.inventory import Host, Inventory
 from edgefl.operations.lock import site_lock
 from edgefl.site import load
 
-NAMES = [name for group in main.GROUPS.values() for name in group]
+NAMES = list(main.COMMANDS)
 WATCHING = ("devices", "logs", "models list", "rounds", "run", "status", "stop")
 """Commands that ask the monitor."""
 SITE = """\

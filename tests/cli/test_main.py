@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from edgefl.cli.main import GROUPS
+from edgefl.cli.main import COMMANDS
 
-NAMES = [name for group in GROUPS.values() for name in group]
+NAMES = list(COMMANDS)
 
 
 def edgefl(*argv: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -39,6 +39,7 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     assert edgefl("fly").returncode == 2
 
 
+@pytest.mark.slow
 def test_a_missing_site_is_an_error_with_the_next_step(tmp_path: Path) -> None:
     failed = edgefl("check", cwd=tmp_path)
     assert failed.returncode == 10
@@ -46,6 +47,7 @@ def test_a_missing_site_is_an_error_with_the_next_step(tmp_path: Path) -> None:
     assert "Traceback" not in failed.stderr
 
 
+@pytest.mark.slow
 def test_an_error_is_one_json_object_with_its_exit_code(tmp_path: Path) -> None:
     failed = edgefl("check", "--json", cwd=tmp_path)
     answer = json.loads(failed.stdout.splitlines()[-1])
@@ -53,6 +55,7 @@ def test_an_error_is_one_json_object_with_its_exit_code(tmp_path: Path) -> None:
     assert answer["next"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argv", [("check", "--schema"), ("check", "--schema", "--json")])
 def test_a_reader_that_leaves_is_told_from_a_command_that_is_done(argv: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
