@@ -144,10 +144,10 @@ class Guard:
                     cosine=float(found.cosine[place]),
                     reason=reasons[place],
                     flagged=bool(rejected[place]),
-                    peers=peers_of(score, place),
+                    peers=peers,
                     reputation=after.of(device).trust,
                 )
-                for place, device in enumerate(devices)
+                for place, (device, peers) in enumerate(zip(devices, peers_of(score), strict=True))
             ],
             reputation=after,
         )

@@ -244,7 +244,7 @@ def _scores(updates: Updates, gram: Gram, found: Weighing, history: Reputation) 
     cosines = gram.cosines_to_others()
     usual = float(np.median(gram.norms)) or 1.0
     said = []
-    for place, device in enumerate(updates.devices):
+    for place, (device, peers) in enumerate(zip(updates.devices, peers_of(found.scores), strict=True)):
         flagged = found.flags is not None and bool(found.flags[place])
         out = flagged or (found.chosen and found.weights[place] == 0)
         verdict: Verdict = "reject" if out else "accept"
@@ -266,7 +266,7 @@ def _scores(updates: Updates, gram: Gram, found: Weighing, history: Reputation) 
                 cosine=float(cosines[place]),
                 reason=reason,
                 flagged=flagged,
-                peers=peers_of(found.scores, place),
+                peers=peers,
                 reputation=history.of(device).trust,
             )
         )

@@ -71,9 +71,12 @@ class Updates:
             )
 
 
-def peers_of(scores: NDArray[np.float64], place: int) -> list[float]:
-    """The other updates' scores, sorted."""
-    return sorted(float(score) for score in np.delete(scores, place))
+def peers_of(scores: NDArray[np.float64]) -> Iterator[list[float]]:
+    """For each update the others' scores, sorted."""
+    order = np.argsort(scores, kind="stable")
+    ordered: list[float] = scores[order].tolist()
+    for rank in np.argsort(order).tolist():
+        yield ordered[:rank] + ordered[rank + 1 :]
 
 
 def capped_weights(samples: NDArray[np.int64], cap: float = 2.0) -> NDArray[np.float64]:
