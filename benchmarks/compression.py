@@ -36,7 +36,7 @@ from edgefl.site.model import Compression
 DEVICES = [f"edge-{number:02}" for number in range(1, 11)]
 RECORDS, HELD_OUT = 400, 100
 SPLITS: Mapping[str, float | None] = {"iid": None, "dir05": 0.5}
-CHOSEN = {"mode": "top-k", "keep": 0.05, "bits": 5}
+CHOSEN = {"mode": "top-k", "keep": 0.075, "bits": 4}
 PARAMETERS = {"learning_rate": 0.1, "batch_size": 40, "local_epochs": 3.0}
 WEIGHTS = 784 * 300 + 300 + 300 * 10 + 10
 

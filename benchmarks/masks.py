@@ -19,7 +19,7 @@ import numpy as np
 from edgefl.federation.compression.feedback import Feedback
 from edgefl.federation.hostconfig import HostConfig
 from edgefl.federation.loopback import certify
-from edgefl.federation.messages import KeysRequest, Trained, TrainRequest, pack, size
+from edgefl.federation.messages import Keys, KeysRequest, Trained, TrainRequest, pack, size
 from edgefl.federation.secure import device
 from edgefl.federation.secure.selection import Selection
 from edgefl.federation.secure.sums import Sum, checked
@@ -58,7 +58,7 @@ def measured(devices: int, values: int, selection: Selection, **terms: object) -
     with tempfile.TemporaryDirectory() as root:
         signing = signing_keys(Path(root) / "signing", names)
         vaults = {name: Vault(Path(root) / name) for name in names}
-        keys = {}
+        keys: dict[str, Keys] = {}
         for name in names:
             said = device.advertise(KeysRequest(run="1", round=1), hosts[name], vaults[name], signing[name])
             keys[name] = checked(said, keys)

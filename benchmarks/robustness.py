@@ -5,8 +5,10 @@ CNN, 10 devices, IID and with Dirichlet-0.5 labels, 20 % and 30 % of the devices
 
 `min_accuracy_*` is the worst final accuracy over the attacks. Precision and recall are of updates, pooled over the attacks and
 both shares: a malicious update counts as found when it is flagged or rejected as malformed. Jittered ALIE is left out there:
-it hides inside the honest spread, so its harm is bounded instead (`alie_harm_points`). `clean_fpr_*` is the share of honest
-updates flagged when nobody attacks.
+it hides inside the honest spread, so its harm is bounded instead. `alie_harm_points_*` is what the honest devices lose to it
+against training by themselves, without the malicious ones and what these could have taught; the larger loss of both shares.
+`alie_cost_points_*` is the loss against all ten devices being honest. `clean_fpr_*` is the share of honest updates flagged when
+nobody attacks.
 
 Each federation is told of on standard error as it ends. With `--outcomes FILE` it is also kept there, one JSON object a line, and
 a run that was cut goes on from these.
@@ -42,11 +44,13 @@ SHARES = (20, 30)
 SPLITS = {"iid": None, "dir05": 0.5}
 ALL = [*ATTACKS, *POISONS, *COLLUSIONS]
 BARELY_VISIBLE = "alie"
+ABSENT = "absent"
+"""No attack, but a federation of the honest devices alone, with the plain mean: what a rule that knew them would reach."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One federation to train. attack: none when empty. data: which images."""
+    """One federation to train. attack: none when empty; ABSENT. data: which images."""
 
     split: str
     share: int
@@ -95,11 +99,13 @@ def lay_out(root: Path, name: str) -> None:
 def outcome(case: Case, root: Path) -> Outcome:
     """Train one federation to its end. root: as `lay_out` left it."""
     torch.set_num_threads(1)  # one process per core instead
-    malicious = frozenset(DEVICES[: len(DEVICES) * case.share // 100]) if case.attack else frozenset()
+    chosen = frozenset(DEVICES[: len(DEVICES) * case.share // 100])
+    present = [device for device in DEVICES if case.attack != ABSENT or device not in chosen]
+    malicious = chosen if case.attack not in ("", ABSENT) else frozenset()
     federation = Federation(
         task=load_task("edgefl.federation.tasks.images"),
         parameters={"model": case.model, "learning_rate": 0.1, "batch_size": 20, "local_epochs": 3.0},
-        directories={device: root / case.split / device for device in DEVICES},
+        directories={device: root / case.split / device for device in present},
         rule=build(case.rule, BYZANTINE),
         adversary=Adversary(malicious, case.attack) if malicious else None,
     )
@@ -109,7 +115,7 @@ def outcome(case: Case, root: Path) -> Outcome:
         found += len(caught & malicious)
         missed += len(malicious - caught)
         accused += len(caught - malicious)
-        honest += len(DEVICES) - len(malicious)
+        honest += len(present) - len(malicious)
     return Outcome(case, result.metrics["accuracy"], found, missed, accused, honest)
 
 
@@ -121,19 +127,22 @@ def summary(outcomes: list[Outcome]) -> dict[str, float]:
         clean = [one for one in of_split if not one.case.attack]
         figures[f"clean_accuracy_{split}"] = min(one.accuracy for one in clean)
         figures[f"clean_fpr_{split}"] = sum(one.accused for one in clean) / sum(one.honest for one in clean)
+        under_attack = [one for one in of_split if one.case.attack not in ("", ABSENT)]
         for share in SHARES:
-            attacked = [one for one in of_split if one.case.attack and one.case.share == share]
+            attacked = [one for one in under_attack if one.case.share == share]
             if attacked:
                 worst = min(attacked, key=lambda one: one.accuracy)
                 figures[f"min_accuracy_{split}_{share}"] = worst.accuracy
                 figures[f"worst_attack_{split}_{share}"] = worst.case.attack  # type: ignore[assignment]  # named for the reader
-        visible = [one for one in of_split if one.case.attack and one.case.attack != BARELY_VISIBLE]
+        visible = [one for one in under_attack if one.case.attack != BARELY_VISIBLE]
         found, missed, accused = (sum(getattr(one, kind) for one in visible) for kind in ("found", "missed", "accused"))
         figures[f"precision_{split}"] = found / max(1, found + accused)
         figures[f"recall_{split}"] = found / max(1, found + missed)
-        hidden = [one.accuracy for one in of_split if one.case.attack == BARELY_VISIBLE]
+        hidden = {one.case.share: one.accuracy for one in under_attack if one.case.attack == BARELY_VISIBLE}
+        alone = {one.case.share: one.accuracy for one in of_split if one.case.attack == ABSENT}
         if hidden:
-            figures[f"alie_harm_points_{split}"] = 100 * (figures[f"clean_accuracy_{split}"] - min(hidden))
+            figures[f"alie_harm_points_{split}"] = max(100 * (alone[share] - hidden[share]) for share in hidden)
+            figures[f"alie_cost_points_{split}"] = 100 * (figures[f"clean_accuracy_{split}"] - min(hidden.values()))
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
 
 
@@ -142,8 +151,10 @@ def cases(given: argparse.Namespace) -> Iterator[Case]:
     for split in SPLITS:
         yield Case(split, 0, "", given.rule, given.model, given.rounds, given.data)
         for share in given.shares:
-            for attack in given.attacks.split(","):
-                yield Case(split, share, attack, given.rule, given.model, given.rounds, given.data)
+            attacks = given.attacks.split(",")
+            for attack in [*attacks, ABSENT] if BARELY_VISIBLE in attacks else attacks:
+                rule = "mean" if attack == ABSENT else given.rule
+                yield Case(split, share, attack, rule, given.model, given.rounds, given.data)
 
 
 def known(file: Path | None) -> dict[Case, Outcome]:

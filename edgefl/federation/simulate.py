@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from torch.utils.data import TensorDataset
 
 from edgefl.errors import EdgeflError
+from edgefl.events.schema import DeviceJudged
+from edgefl.federation.aggregation.policy import judge
 from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.rules import Rule, build
 from edgefl.federation.aggregation.scores import Score
@@ -39,7 +41,7 @@ from edgefl.federation.privacy.ledger import Ledger
 from edgefl.federation.privacy.plan import PrivacyRefused, PrivacyTerms
 from edgefl.federation.task import Datasets, Task, load_task
 from edgefl.lab.attacks import ATTACKS, COLLUSIONS, POISONS, Sent
-from edgefl.site.model import Compression, Privacy, ServerOptimiser
+from edgefl.site.model import Compression, Policy, Privacy, ServerOptimiser
 from edgefl.site.modes import unbounded
 
 RUN = "simulation"
@@ -63,7 +65,8 @@ class Federation:
     """What is simulated. directories: device to its data. privacy: None trains without. rule: see aggregation.rules.build.
 
     personal: patterns of the layers that stay on each device. whole: privacy of whole devices (mode `client`) in place of
-    `privacy`; it goes with the rule `mean`.
+    `privacy`; it goes with the rule `mean`. policy: sets aside who is flagged again and again, at most `spare` devices at
+    once; None asks all in every round.
     """
 
     task: Task
@@ -78,6 +81,8 @@ class Federation:
     quorum: int = 1
     personal: tuple[str, ...] = ()
     whole: Privacy | None = None
+    policy: Policy | None = None
+    spare: int = 0
 
     def __post_init__(self) -> None:
         if self.whole is not None and (problem := next(unbounded(self.rule.name, "none", "all"), None)):
@@ -90,6 +95,7 @@ class Round:
 
     arrays: the new global model. rejected: device to why its reply was no update. refused: device to why it did not train.
     spent: device to its epsilon so far. bytes_up: device to the bytes of its encoded update, where updates are compressed.
+    judged: what the policy made of the devices.
     """
 
     number: int
@@ -100,6 +106,7 @@ class Round:
     refused: dict[str, str] = field(default_factory=dict)
     spent: dict[str, float] = field(default_factory=dict)
     bytes_up: dict[str, int] = field(default_factory=dict)
+    judged: list[DeviceJudged] = field(default_factory=list)
 
     @property
     def flagged(self) -> set[str]:
@@ -138,7 +145,8 @@ def _round(
     template = Template.of(arrays)
     result = Round(number, arrays, {}, [])
     replies: dict[str, Sent] = {}
-    for device, update in _trained(federation, number, arrays, ledgers, result.refused):
+    asked = memory.reputation.admitted(federation.directories)  # all of them where no policy set anyone aside
+    for device, update in _trained(federation, asked, number, arrays, ledgers, refused=result.refused):
         replies[device] = Sent(update.arrays, update.samples, update.metrics)
         if update.privacy is not None:
             result.spent[device] = update.privacy.spent
@@ -163,8 +171,12 @@ def _round(
     step, clipping = (aggregate.delta, None) if memory.clipping is None else memory.clipping.aggregate(deltas)
     move, optimiser = memory.optimiser.step(step)
     moved = template.moved(arrays, move)
-    result = replace(result, arrays=moved, metrics=_measured(federation, moved, ledgers), scores=aggregate.scores)
-    return result, Memory(aggregate.reputation, optimiser, clipping)
+    reputation, judged = aggregate.reputation, list[DeviceJudged]()
+    if federation.policy is not None:
+        seen, took_part = reputation.malformed(result.rejected), [*replies, *result.rejected]
+        reputation, judged = judge(seen, took_part, federation.directories, federation.policy, federation.spare)
+    result = replace(result, arrays=moved, metrics=_measured(federation, moved, ledgers), scores=aggregate.scores, judged=judged)
+    return result, Memory(reputation, optimiser, clipping)
 
 
 def _clipping(federation: Federation, rounds: int) -> Clipping | None:
@@ -175,10 +187,18 @@ def _clipping(federation: Federation, rounds: int) -> Clipping | None:
 
 
 def _trained(
-    federation: Federation, number: int, arrays: Mapping[str, NDArray[Any]], ledgers: Path, refused: dict[str, str]
+    federation: Federation,
+    asked: Sequence[str],
+    number: int,
+    arrays: Mapping[str, NDArray[Any]],
+    ledgers: Path,
+    *,
+    refused: dict[str, str],
 ) -> Iterator[tuple[str, LocalUpdate]]:
     adversary = federation.adversary
     for place, (device, directory) in enumerate(federation.directories.items()):
+        if device not in asked:
+            continue
         task = federation.task
         attacking = adversary is not None and device in adversary.devices and number >= adversary.first_round
         if attacking and adversary is not None and adversary.attack in POISONS:

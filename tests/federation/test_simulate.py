@@ -12,7 +12,7 @@ from edgefl.federation.privacy.plan import PrivacyTerms
 from edgefl.federation.simulate import Adversary, Federation, Round, main, simulate
 from edgefl.federation.task import load_task
 from edgefl.lab.attacks import ATTACKS
-from edgefl.site.model import Compression, Privacy
+from edgefl.site.model import Compression, Policy, Privacy
 
 TASK = Path(__file__).parent / "tiny_task.py"
 
@@ -55,6 +55,16 @@ def test_an_attacker_is_kept_out_from_its_first_round_on(federation: Federation,
     caught = results[1].flagged | set(results[1].rejected)
     assert caught == {"edge-03"}
     assert results[-1].metrics["loss"] < clean[-1].metrics["loss"] + 0.05
+
+
+@pytest.mark.slow
+def test_an_attacker_that_goes_on_is_set_aside_and_no_honest_device_is(federation: Federation) -> None:
+    policy = Policy(quarantine_after=3, quarantine_rounds=20)
+    adversary = Adversary(frozenset({"edge-03"}), "sign_flip", 2)
+    results = list(simulate(replace(federation, adversary=adversary, policy=policy, spare=2), 6))
+    judged = [(result.number, body.device, body.conduct) for result in results for body in result.judged]
+    assert judged == [(3, "edge-03", "suspect"), (4, "edge-03", "quarantined")]
+    assert {score.device for score in results[-1].scores} == set(federation.directories) - {"edge-03"}
 
 
 @pytest.mark.slow
