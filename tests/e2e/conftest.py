@@ -152,10 +152,12 @@ def taken_down(demo: Demo, mounts: str) -> None:
 
 
 def traces(directory: Path, lab: Path) -> list[str]:
-    """Processes that speak of the site, and control groups of its lab."""
+    """Processes that speak of the site, with what they do and whose children they are, and control groups of its lab."""
     found = [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/edgefl/{Capsule(lab).id}")]
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if str(directory) in (process / "cmdline").read_text():
-                found.append(str(process))
+            said = (process / "cmdline").read_text().replace("\0", " ")
+            if str(directory) in said:
+                parent = (process / "stat").read_text().rpartition(") ")[2].split()[1]
+                found.append(f"{process.name}, child of {parent}: {said}")
     return found

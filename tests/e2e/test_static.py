@@ -84,8 +84,9 @@ class Said:
     def of(cls, clinic: Clinic) -> Said:
         up = clinic.edgefl("up")
         assert up.returncode == 0, up.stdout[-3000:] + up.stderr
-        run, status = clinic.edgefl("run"), clinic.edgefl("status")
-        return cls(up, run, status, {row["name"]: row for row in last_object(clinic.edgefl("devices"))["devices"]})
+        run, status, devices = (clinic.edgefl(command) for command in ("run", "status", "devices"))
+        assert devices.returncode == 0, devices.stdout + devices.stderr
+        return cls(up, run, status, {row["name"]: row for row in last_object(devices)["devices"]})
 
 
 FILES = "/etc/edgefl /opt/edgefl /var/cache/edgefl/bundle /run/edgefl* /etc/systemd/system/*edgefl*"
