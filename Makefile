@@ -34,7 +34,7 @@ unit: develop test-packages ## Pure parts
 	$(BIN)/pytest tests --ignore=tests/integration --ignore=tests/e2e -m "not slow and not e2e" -n 2
 
 integration: develop test-packages ## Real parts on this machine
-	$(BIN)/pytest tests --ignore=tests/integration --ignore=tests/e2e -m "slow and not e2e"
+	$(BIN)/pytest tests --ignore=tests/integration --ignore=tests/e2e -m "slow and not e2e" -n 2
 	$(BIN)/pytest tests/integration -m "not e2e"
 
 molecule: develop ## Roles on lab hosts

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TESTS = """\
 import pytest
 
@@ -47,6 +49,7 @@ def outcome(directory: Path, *, required: bool) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_skipped_test_fails_where_nothing_may_be_skipped(tmp_path: Path) -> None:
     said = outcome(tmp_path, required=True)
     assert said.count("skipped where it must run: haproxy is not installed") == 2
@@ -54,5 +57,6 @@ def test_a_skipped_test_fails_where_nothing_may_be_skipped(tmp_path: Path) -> No
     assert "1 failed, 1 skipped, 1 xfailed, 2 errors" in said
 
 
+@pytest.mark.slow
 def test_a_skipped_test_is_only_skipped_elsewhere(tmp_path: Path) -> None:
     assert "4 skipped, 1 xfailed" in outcome(tmp_path, required=False)

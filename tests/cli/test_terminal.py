@@ -94,6 +94,7 @@ def test_a_command_that_works(command: str, says: str, site: Path) -> None:
     assert shown.rfind(f"{ESCAPE}[?25h") >= shown.rfind(f"{ESCAPE}[?25l"), "the cursor is left as it was"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["check", "plan"])
 @pytest.mark.parametrize("way", [into_a_pipe, on_a_terminal])
 def test_a_command_that_fails(command: str, way: Callable[..., Shown], wrong: Path) -> None:

@@ -133,6 +133,7 @@ def finished(events: list[Event]) -> list[Event]:
     return [*events, last.model_copy(update={"seq": last.seq + 1, "body": body, "round": 0, "previous": last.hash})]
 
 
+@pytest.mark.slow
 async def test_the_number_keys_change_views(state: FederationState) -> None:
     async with console(Recorded(state), state.seq) as (app, pilot):
         assert isinstance(app.stage.top, Fleet)
@@ -166,6 +167,7 @@ async def test_a_third_view_needs_nothing_but_its_line_in_views(state: Federatio
         assert isinstance(app.stage.top, Fleet)
 
 
+@pytest.mark.slow
 async def test_s_sorts_by_the_next_column_and_capital_s_reverses(state: FederationState) -> None:
     async with console(Recorded(state), state.seq) as (app, pilot):
         assert names(app)[0] == "edge-01"
@@ -251,6 +253,7 @@ async def test_p_freezes_the_picture_and_says_so(events: list[Event]) -> None:
         assert "30/50" in shown(app)
 
 
+@pytest.mark.slow
 async def test_an_event_reaches_the_screen_within_a_second(events: list[Event]) -> None:
     feed = Live(events[:-1])
     async with console(feed, len(events) - 1) as (app, pilot):

@@ -61,6 +61,7 @@ def test_a_device_with_flags_looks_as_accepted(state: FederationState, snap_comp
     assert snap_compare(Console(Recorded(state), theme="edgefl-dark"), terminal_size=(120, 36), run_before=act)
 
 
+@pytest.mark.slow
 def test_without_colour_everything_can_still_be_told(
     state: FederationState, snap_compare: Compare, monkeypatch: pytest.MonkeyPatch
 ) -> None:

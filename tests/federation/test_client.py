@@ -110,6 +110,7 @@ def test_a_device_whose_site_compresses_sends_a_small_delta_and_keeps_the_rest(p
     assert places.feedback.exists()
 
 
+@pytest.mark.slow
 def test_a_round_that_the_budget_does_not_cover_is_refused_in_words(places: Places) -> None:
     for round_ in (1, 2):
         assert ask(places, train_request(round_))[0].kind == "trained"

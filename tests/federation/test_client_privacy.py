@@ -47,6 +47,7 @@ def spent(federation: Small) -> list[ModelPrivacySpent]:
     return [event.body for event in federation.events() if isinstance(event.body, ModelPrivacySpent)]
 
 
+@pytest.mark.slow
 def test_each_round_is_charged_to_the_coordinator_and_none_to_a_device(tmp_path: Path) -> None:
     federation = small(tmp_path, clipping="adaptive")
     federation.run(1)
@@ -73,6 +74,7 @@ def test_what_devices_get_has_the_noise_that_was_charged(tmp_path: Path) -> None
     assert 0.4 < moved / (sigma * 0.01 * np.sqrt(22) / len(DEVICES)) < 1.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heard", [1, len(DEVICES), len(DEVICES) + 1, MESSAGES - 1])
 def test_a_death_in_a_round_charges_it_once_and_shows_one_model_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: int
@@ -114,6 +116,7 @@ def test_a_budget_that_ends_in_a_run_ends_the_run_with_the_last_model_that_it_pa
     assert charges(federation)[ROUNDS:] == [("2", 1), ("2", 2), ("2", 3)]
 
 
+@pytest.mark.slow
 def test_an_update_that_began_with_an_older_model_counts_less(tmp_path: Path) -> None:
     plan = Plan("1", ("a", "b"), 3, 1, 2, 0.1, 7, "mean", 0.0)
     noise = PrivacyPlan(PrivacyTerms(8.0, 4.0, 1e-3, 1.0, 3), 2, 1.0, 1, 3.0)

@@ -94,6 +94,7 @@ MORE = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "what"),
     [

@@ -28,6 +28,7 @@ from edgefl.federation.messages import (
 SAID = Trained(samples=10, metrics={"loss": 0.5}, train_s=1.5)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     st.dictionaries(

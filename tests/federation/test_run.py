@@ -121,6 +121,7 @@ class Sums:
         return Aggregate(np.mean(list(received.deltas.values()), axis=0), [], run.memory.reputation)
 
 
+@pytest.mark.slow
 def test_whoever_was_set_aside_before_comes_back_in_rounds_of_sums_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = Small(tmp_path, {"run": {"rounds": 3, "quorum": 0.7}, "privacy": {"mode": "none"}, "aggregation": {"rule": "mean"}})
     small.run(1)

@@ -172,6 +172,7 @@ def test_a_site_that_changed_meanwhile_is_no_reason_to_go_astray(tmp_path: Path,
         small.run(2, resume="1")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_done_is_not_resumed(tmp_path: Path) -> None:
     small = Small(tmp_path, SECTIONS)
     small.run(1)
@@ -180,6 +181,7 @@ def test_a_run_that_is_done_is_not_resumed(tmp_path: Path) -> None:
     assert "--rounds 4" in raised.value.hint
 
 
+@pytest.mark.slow
 def test_a_round_that_counted_is_not_done_again_when_its_model_is_gone(tmp_path: Path) -> None:
     small = Small(tmp_path, SECTIONS)
     small.run(1)
@@ -255,6 +257,7 @@ def test_saving_a_round_has_as_many_steps_as_are_tried_below(tmp_path: Path, mon
     assert had.index("append") > had.index("fsync")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
 def test_a_death_between_any_two_steps_of_saving_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Small, step: int

@@ -20,6 +20,7 @@ def hold(path: Path, held: Event, release: Event) -> None:
         release.wait(10)
 
 
+@pytest.mark.slow
 def test_threads_and_processes_never_hold_one_lock_together_and_leave_nothing(tmp_path: Path) -> None:
     lock, counter = tmp_path / "locks" / "a.lock", tmp_path / "counter"
     counter.write_text("0")

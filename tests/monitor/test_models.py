@@ -173,6 +173,7 @@ async def test_two_versions_side_by_side(api: httpx.AsyncClient, models: Models)
     assert apart["relation"]["ancestor"] == "", "two trainings that began by themselves"
 
 
+@pytest.mark.slow
 @given(
     arrays(np.float32, (3, 2), elements=st.floats(-100, 100, width=32)),
     arrays(np.float32, (3, 2), elements=st.floats(-100, 100, width=32)),

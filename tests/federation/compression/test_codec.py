@@ -27,12 +27,14 @@ def test_a_quantised_value_is_at_most_half_a_step_off(delta: np.ndarray, bits: i
     assert np.abs(back - delta).max() <= 0.5 * step * (1 + 1e-4) + 1e-30
 
 
+@pytest.mark.slow
 @given(VECTORS)
 def test_one_bit_keeps_the_sign_at_the_mean_magnitude(delta: np.ndarray) -> None:
     back = decode(encode(delta, Compression(mode="quantised", bits=1)), len(delta))
     np.testing.assert_allclose(back, np.where(delta >= 0, 1, -1) * np.abs(delta).mean(dtype=np.float64), rtol=1e-5, atol=1e-30)
 
 
+@pytest.mark.slow
 @given(VECTORS, st.floats(0.01, 1.0))
 def test_top_k_sends_the_largest_values_and_nothing_else(delta: np.ndarray, keep: float) -> None:
     back = decode(encode(delta, Compression(mode="top-k", keep=keep, bits=16)), len(delta))

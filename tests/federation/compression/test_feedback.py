@@ -24,6 +24,7 @@ def delta() -> np.ndarray:
     return RNG.normal(size=200).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [TOP, Compression(mode="quantised", bits=1), Compression(mode="quantised", bits=4)])
 def test_what_one_round_leaves_out_the_next_ones_send(feedback: Feedback, settings: Compression) -> None:
     constant = delta()

@@ -14,6 +14,7 @@ def opacus(*history: Steps) -> float:
     return float(accountant.get_epsilon(DELTA))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "history",
     [

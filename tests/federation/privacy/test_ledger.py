@@ -80,6 +80,7 @@ def test_a_round_above_the_limit_is_refused_and_not_written_down(path: Path) -> 
     assert ledger.charge(planned(limit=3.0), "a", 99).spent > 2.0, "a raised limit lets the same device go on"
 
 
+@pytest.mark.slow
 def test_a_round_trained_twice_is_paid_twice(path: Path) -> None:
     once = Ledger(path).charge(planned(), "a", 1)
     assert Ledger(path).charge(planned(), "a", 1).spent > once.spent

@@ -37,6 +37,7 @@ def test_a_device_with_a_smaller_share_of_its_own_a_run_trains_with_more_noise()
     assert larger == TERMS
 
 
+@pytest.mark.slow
 def test_a_plan_keeps_the_runs_target_over_all_its_rounds() -> None:
     planned = plan(TERMS, 4000, PARAMETERS)
     assert (planned.sampling_rate, planned.steps) == (0.128, 31)
@@ -50,6 +51,7 @@ def test_a_batch_is_never_more_than_all_records(records: int, expected: tuple[fl
     assert shape_of(records, PARAMETERS) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("terms", "records", "why"),
     [
@@ -73,6 +75,7 @@ def test_decorative_noise_is_refused_for_a_round_as_for_a_run(rounds: int, recor
         plan(PrivacyTerms(5000, 1000, 1e-6, 1.0, rounds), records, PARAMETERS)
 
 
+@pytest.mark.slow
 def test_terms_are_known_without_torch() -> None:
     rooms = "edgefl.federation.privacy.plan, edgefl.federation.task, edgefl.federation.aggregation.limits"
     code = f"import sys, {rooms}; print('torch' in sys.modules)"

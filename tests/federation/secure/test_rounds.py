@@ -84,6 +84,7 @@ def test_devices_take_part_in_no_sum_whose_keys_the_coordinator_swapped(
     assert [entry["survivors"] for entry in bodies(small, "sum_unmasked")] == [DEVICES], "the second round's keys are their own"
 
 
+@pytest.mark.slow
 def test_a_device_that_cannot_sign_is_left_out_and_costs_the_others_nothing(made: Callable[[str], Small]) -> None:
     small = made("masked")
     signing = small.places("edge-2").signing

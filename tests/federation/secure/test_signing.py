@@ -164,6 +164,7 @@ def test_a_device_that_cannot_sign_says_so_and_begins_nothing(tmp_path: Path, ch
     assert not (tmp_path / "vault").exists()
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(place=st.integers(0, 10_000), value=st.integers(0, 255), cut=st.integers(0, 10_000))
 @example(place=73, value=128, cut=0)  # an issuer that is none, which is read late

@@ -50,6 +50,7 @@ def test_without_privacy_both_ways_learn_and_each_round_is_measured(subject):
     assert set(result.figures) == {"federated", "centralised"}
 
 
+@pytest.mark.slow
 def test_the_sites_own_optimiser_and_layers_are_part_of_its_training(subject):
     still = MEAN.model_copy(update={"optimiser": ServerOptimiser(name="momentum", learning_rate=1e-9)})
     first, *_, last = curve(federated(subject, still)).metrics

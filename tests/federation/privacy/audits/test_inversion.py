@@ -32,6 +32,7 @@ def by_attack(found: Scene) -> dict[str, float]:
     return {one.attack: one.psnr for one in found.reconstructions}
 
 
+@pytest.mark.slow
 def test_a_plain_update_of_one_record_is_the_record(subject):
     found = scene(subject, Setting("plain", None, 0.0, 1, is_site=False))
     assert by_attack(found)["adaptive"] > 60

@@ -27,6 +27,7 @@ def overfitted(subject: Subject) -> Subject:
     return replace(subject, parameters=eager, terms=replace(subject.terms, max_grad_norm=100.0))
 
 
+@pytest.mark.slow
 def test_a_model_that_learned_its_records_by_heart_is_found_out(subject):
     found = level(overfitted(subject), None)
     assert found.accuracy_in > 0.95
@@ -36,6 +37,7 @@ def test_a_model_that_learned_its_records_by_heart_is_found_out(subject):
     assert found.epsilon_low > 2
 
 
+@pytest.mark.slow
 def test_enough_noise_leaves_nothing_to_find_and_the_same_seed_finds_the_same(subject):
     one, two = level(subject, 1.0), level(subject, 1.0)
     assert one.model_copy(update={"seconds": 0.0}) == two.model_copy(update={"seconds": 0.0})
@@ -46,6 +48,7 @@ def test_enough_noise_leaves_nothing_to_find_and_the_same_seed_finds_the_same(su
     assert not one.is_broken
 
 
+@pytest.mark.slow
 def test_training_whose_noise_is_not_what_was_accounted_for_is_caught(subject):
     class Broken(Subject):
         def plan(self, epsilon):
@@ -58,6 +61,7 @@ def test_training_whose_noise_is_not_what_was_accounted_for_is_caught(subject):
     assert not membership(broken, [found], models=16, records=160).passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["LiRA", "loss"])
 def test_of_models_that_never_saw_the_records_nothing_is_proven(kind):
     rng = np.random.default_rng(8)

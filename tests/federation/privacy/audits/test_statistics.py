@@ -22,6 +22,7 @@ def split(rows: list[tuple[float, bool]]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([score for score, _ in rows]), np.array([member for _, member in rows])
 
 
+@pytest.mark.slow
 @given(scored)
 @settings(max_examples=40)
 def test_the_area_is_that_of_scikit_learn_ties_among_them(rows):
@@ -29,6 +30,7 @@ def test_the_area_is_that_of_scikit_learn_ties_among_them(rows):
     assert auc(scores, member).value == pytest.approx(roc_auc_score(member, scores))
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(scored, st.sampled_from([0.0, 0.01, 0.1, 0.5]))
 def test_the_curve_is_that_of_scikit_learn(rows, fpr):
@@ -72,6 +74,7 @@ def test_without_delta_the_bound_is_clopper_and_pearsons(guesses, data):
     assert epsilon_lower_bound(right, guesses, guesses, 0.0) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 200), st.data(), st.sampled_from([1e-6, 1e-5, 1e-4]))
 @settings(max_examples=50)
 def test_delta_and_fewer_right_guesses_only_lower_the_bound(guesses, data, delta):
