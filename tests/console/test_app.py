@@ -179,6 +179,7 @@ async def test_s_sorts_by_the_next_column_and_capital_s_reverses(state: Federati
         assert names(app)[-1] == "edge-09", "the round is a number whose largest come first"
 
 
+@pytest.mark.slow
 async def test_the_cursor_stays_on_its_device_when_rows_move(state: FederationState) -> None:
     async with console(Recorded(state), state.seq) as (app, pilot):
         await pilot.press("down", "j")
@@ -276,6 +277,7 @@ async def test_question_mark_shows_the_keys_of_this_view(state: FederationState)
         assert not isinstance(app.screen, Help)
 
 
+@pytest.mark.slow
 async def test_q_leaves(state: FederationState) -> None:
     async with console(Recorded(state), state.seq) as (app, pilot):
         await pilot.press("q")
@@ -313,6 +315,7 @@ async def test_r_starts_a_run_when_none_is_going_and_shows_a_refusal(events: lis
         await until(pilot, lambda: "run 5 is going already" in shown(app) and "next: edgefl stop" in shown(app))
 
 
+@pytest.mark.slow
 async def test_a_readonly_console_has_no_action(events: list[Event]) -> None:
     async with console(Live(events), len(events)) as (app, pilot):
         await pilot.press("x", "r")

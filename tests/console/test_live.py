@@ -176,6 +176,7 @@ async def test_a_recording_that_was_changed_says_at_which_event(forged: tuple[Pa
     assert f"broken at seq {changed}" in watch.live.frame().problem
 
 
+@pytest.mark.slow
 async def test_a_recording_played_faster_than_it_happened_comes_to_the_same_end(recording: Path, events: list[Event]) -> None:
     watch = Watch(ReplayFeed(recording, speed=1e5))
     await watch.until(lambda: watch.live.frame().link is Link.OVER)

@@ -251,6 +251,7 @@ def test_a_follower_sees_what_another_connection_writes_and_stops_when_told(jour
     assert seen == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_an_event_is_on_disk_when_append_returns(tmp_path):
     script = (
         "import os, sys; from pathlib import Path\n"

@@ -98,6 +98,7 @@ def test_a_second_turn_on_the_same_model_is_charged_again_and_refused_over_the_b
     assert [charge.round for charge in Ledger(places.ledger).charges()] == [1, 1]
 
 
+@pytest.mark.slow
 def test_two_turns_on_the_same_model_draw_different_batches(places: Places) -> None:
     one, again, two = (turn(places, number, mode="none")[1] for number in (1, 1, 2))
     assert all((one[name] == again[name]).all() for name in one)
@@ -112,6 +113,7 @@ def test_a_device_whose_updates_are_none_is_asked_once_a_round(tmp_path: Path) -
     assert rejected == {1: 1, 2: 1, 3: 1}, "the journal and the link are not a device's to fill"
 
 
+@pytest.mark.slow
 def test_a_run_that_died_goes_on_with_each_devices_next_turn(tmp_path: Path) -> None:
     small = Small(tmp_path, OWN_PACE)
     with pytest.raises(Died):

@@ -131,6 +131,7 @@ def test_more_rounds_than_the_host_knows_of_only_add_noise(places: Places) -> No
     assert longer > planned
 
 
+@pytest.mark.slow
 def test_a_coordinator_cannot_lower_the_devices_noise_by_planning_fewer_rounds(places: Places) -> None:
     assert ask(places, train_request(rounds=1))[0].privacy.sigma == ask(places, train_request(rounds=2))[0].privacy.sigma
 

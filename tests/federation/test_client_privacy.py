@@ -63,6 +63,7 @@ def test_each_round_is_charged_to_the_coordinator_and_none_to_a_device(tmp_path:
     assert [version.released for version in versions] == [None, *said]
 
 
+@pytest.mark.slow
 def test_what_devices_get_has_the_noise_that_was_charged(tmp_path: Path) -> None:
     federation = small(tmp_path, epsilon_per_run=0.1, clip_norm=0.01)
     federation.run(1, rounds=1)

@@ -150,6 +150,7 @@ def test_a_reply_is_whose_message_it_answers_whatever_it_says_of_itself(link: Li
     assert pending.silent == []
 
 
+@pytest.mark.slow
 def test_who_does_not_answer_is_silent_and_the_deadline_ends_the_waiting(link: Link, exchange: Exchange) -> None:
     pending = ask(exchange)
     link.answer("edge-1")
@@ -160,6 +161,7 @@ def test_who_does_not_answer_is_silent_and_the_deadline_ends_the_waiting(link: L
     assert pending.arriving == []
 
 
+@pytest.mark.slow
 def test_a_late_reply_is_no_part_of_the_next_round(link: Link, exchange: Exchange) -> None:
     first = ask(exchange)
     assert list(first.arrivals(0.0)) == []
@@ -184,6 +186,7 @@ def test_a_reply_that_stays_in_pieces_is_silent_but_on_its_way(link: Link, excha
     assert list(by_device(pending.arrivals(PATIENT_S))) == ["edge-2"], "it counts once it is whole, where somebody still waits"
 
 
+@pytest.mark.slow
 def test_a_reply_far_larger_than_its_question_is_refused(link: Link, exchange: Exchange) -> None:
     pending = ask(exchange)
     link.answer("edge-1", weights=SLACK // 2)
@@ -204,6 +207,7 @@ def test_a_message_that_the_superlink_does_not_take_is_lost_and_not_waited_for(l
     assert time.monotonic() - began < PATIENT_S / 2
 
 
+@pytest.mark.slow
 def test_the_second_of_two_messages_is_the_one_that_counts(link: Link, exchange: Exchange) -> None:
     pending = ask(exchange)
     link.answer("edge-1", Failed(reason="ask me again"))

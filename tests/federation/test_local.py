@@ -113,6 +113,7 @@ def test_a_task_cannot_take_more_steps_than_were_charged(
         train_locally(task, initial_arrays(task, {}, 7), {}, data, TERMS, ledger, "run", 1, 7)
 
 
+@pytest.mark.slow
 def test_a_second_pass_over_the_batches_finds_none(tmp_path: Path, data: Path, ledger: Ledger) -> None:
     twice = ("    for x, y in batches:\n", "    for x, y in [*batches, *batches]:\n")
     update = train_locally(
@@ -132,6 +133,7 @@ def test_empty_poisson_batches_are_steps_of_noise_alone(tmp_path: Path, data: Pa
     assert np.isfinite(update.metrics["loss"])
 
 
+@pytest.mark.slow
 def test_batch_normalisation_is_refused_with_privacy_before_anything_is_charged(
     tmp_path: Path, data: Path, ledger: Ledger
 ) -> None:

@@ -55,6 +55,7 @@ SETTINGS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(said=SETTINGS, deltas=ROUNDS)
 def test_every_step_is_flowers(said: ServerOptimiser, deltas: list[list[float]]) -> None:

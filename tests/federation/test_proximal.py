@@ -21,6 +21,7 @@ from edgefl.federation.task import Task, load_task
 SOURCE = (Path(__file__).parent / "tiny_task.py").read_text()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(rate=st.floats(0.01, 0.5), mu=st.floats(0.01, 1.5), steps=st.integers(1, 20), slope=st.floats(-3, 3))
 def test_under_a_constant_gradient_the_steps_end_where_the_closed_form_says(

@@ -193,6 +193,7 @@ def test_a_round_that_counted_is_not_done_again_when_its_model_is_gone(tmp_path:
     assert small.run(3, start="1/2").asked, "a training of its own may begin with it"
 
 
+@pytest.mark.slow
 def test_another_task_of_the_same_shape_does_not_go_on_from_it(tmp_path: Path) -> None:
     small = Small(tmp_path, SECTIONS)
     small.run(1)
@@ -202,6 +203,7 @@ def test_another_task_of_the_same_shape_does_not_go_on_from_it(tmp_path: Path) -
         small.run(2, resume="1", rounds=5)
 
 
+@pytest.mark.slow
 def test_a_pardon_outlives_a_run_that_died_before_a_round_counted(tmp_path: Path) -> None:
     small = Small(tmp_path, {**SECTIONS, "run": {"rounds": ROUNDS, "quorum": 0.7}})
     with pytest.raises(Died):
@@ -234,6 +236,7 @@ def test_a_run_does_not_both_go_on_and_start_from_a_version(tmp_path: Path) -> N
         Small(tmp_path, SECTIONS).run(1, resume="1", start="1/2")
 
 
+@pytest.mark.slow
 def test_old_versions_go_when_the_disk_is_full_of_them(tmp_path: Path) -> None:
     small = Small(tmp_path, {**SECTIONS, "models": {"keep_mb": 1}, "run": {"rounds": 4, "quorum": 1.0}})
     with patch.object(saving, "MIB", 8 * 1024):
@@ -250,6 +253,7 @@ STEPS = 12
 """Effects that saving a round has on the disk, with compression and momentum: three files, the journal, what is deleted."""
 
 
+@pytest.mark.slow
 def test_saving_a_round_has_as_many_steps_as_are_tried_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with death(10_000, 2, monkeypatch) as had:
         Small(tmp_path, SECTIONS).run(1)

@@ -96,6 +96,7 @@ def test_those_with_more_to_learn_and_those_that_are_quick_are_asked_more_often(
     assert much > 1.15 * usual > 2 * late
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lie", [5.0, 1e30, float("inf"), float("nan"), -1e30])
 def test_a_lie_about_the_loss_gains_at_most_half_and_no_majority(lie: float) -> None:
     honest = train(PERFORMANCE, 400, {}, {})
@@ -110,6 +111,7 @@ def test_a_greater_lie_gains_nothing_over_a_small_one() -> None:
     assert small == great
 
 
+@pytest.mark.slow
 def test_a_device_that_is_flagged_or_silent_is_asked_less() -> None:
     begun = events.RoundStarted(devices=DEVICES, deadline_s=100)
     history, silent = told(begun, *map(reply, DEVICES)), told(begun, *map(reply, DEVICES[1:]))

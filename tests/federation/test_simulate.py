@@ -96,6 +96,7 @@ def test_devices_leave_the_federation_when_their_budget_ends(federation: Federat
     np.testing.assert_array_equal(results[-1].arrays["0.bias"], results[-2].arrays["0.bias"])
 
 
+@pytest.mark.slow
 def test_the_program_prints_a_curve(federation: Federation, capsys: pytest.CaptureFixture[str]) -> None:
     data = next(iter(federation.directories.values())).parent
     assert (

@@ -65,6 +65,7 @@ async def test_a_machine_without_debians_packages_says_so(site: Site, tmp_path: 
     assert Bundle.load(tmp_path / "b").debs == ()
 
 
+@pytest.mark.slow
 async def test_the_second_build_changes_nothing_and_another_site_shares_the_wheels(site: Site, tmp_path: Path) -> None:
     await build(site, tmp_path / "b")
     before = (tmp_path / "b/manifest.json").stat().st_ino

@@ -16,6 +16,7 @@ from tf.types import Unknown  # noqa: E402
 from edgefl.infra.provider.host import LabHost, Quantity  # noqa: E402
 
 
+@pytest.mark.slow
 def test_it_refuses_to_run_outside_terraform() -> None:
     done = subprocess.run([sys.executable, "-m", workdir.PROVIDER], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.strip()) == (1, "This is a Terraform plugin; Terraform starts it.")

@@ -18,6 +18,7 @@ def test_a_tool_that_is_missing_is_named() -> None:
         run(["no-such-tool"])
 
 
+@pytest.mark.slow
 def test_a_command_that_takes_too_long_ends_with_its_children(tmp_path: Path) -> None:
     with pytest.raises(LabFailed, match=r"did not end within 0\.3 s"):
         run(["sh", "-c", f"sh -c 'echo $$ >{tmp_path}/child; exec sleep 60' & wait"], timeout_s=0.3)

@@ -286,6 +286,7 @@ async def test_a_run_that_the_superlink_lost_with_its_database_is_over(monitor, 
     assert monitor.tail.state.run.status == "failed", "nobody follows it for ever"
 
 
+@pytest.mark.slow
 async def test_a_slow_reader_holds_one_page_and_nobody_up(monitor, journal):
     journal.append_all([DeviceDropped(device="edge-01", reason="deadline")] * 2000)
     await monitor.tail.catch_up()

@@ -174,6 +174,7 @@ async def test_a_stream_goes_on_after_the_service_was_away_without_gap_or_duplic
     assert seen == list(range(1, 31))
 
 
+@pytest.mark.slow
 async def test_a_reader_gives_up_after_its_patience(state_dir, inventory):
     async with MonitorClient.open(state_dir, inventory, port=1) as monitor:
         with pytest.raises(MonitorUnreachable):

@@ -30,6 +30,8 @@ from tests.federation.small import DEVICES, Died, Small
 from tests.monitor.conftest import Service
 from tests.monitor.test_app import SmallFleet
 
+pytestmark = pytest.mark.slow
+
 OPERATOR = {"X-Edgefl-Name": "alice@desk", "X-Edgefl-Role": "operator"}
 ROUNDS = 3
 
@@ -173,7 +175,6 @@ async def test_two_versions_side_by_side(api: httpx.AsyncClient, models: Models)
     assert apart["relation"]["ancestor"] == "", "two trainings that began by themselves"
 
 
-@pytest.mark.slow
 @given(
     arrays(np.float32, (3, 2), elements=st.floats(-100, 100, width=32)),
     arrays(np.float32, (3, 2), elements=st.floats(-100, 100, width=32)),

@@ -57,6 +57,7 @@ def test_a_lock_that_says_nothing_of_its_holder_still_holds(site: Site) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_a_holder_that_is_killed_leaves_nothing_locked(site: Site) -> None:
     command = [sys.executable, "-c", HOLDER, site.root]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:

@@ -153,6 +153,7 @@ def _sign(state: Path) -> str:
     return Authority.open(state, site=SITE).sign_csr(request_for("edge-01"), name="edge-01", role="device").serial
 
 
+@pytest.mark.slow
 def test_several_processes_sign_at_once_without_losing_an_entry(tmp_path: Path) -> None:
     with ProcessPoolExecutor(4) as pool:
         serials = set(pool.map(_sign, [tmp_path] * 12))

@@ -21,6 +21,7 @@ def updates(draw: st.DrawFn) -> tuple[np.ndarray, int]:
     return draw(arrays(np.float32, (rows, draw(st.integers(1, 9))), elements=VALUES)), trim
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", range(1, 11))
 def test_a_pruned_network_leaves_the_middle_values_in_the_middle(count: int) -> None:
     for trim in range((count - 1) // 2 + 1):
@@ -43,6 +44,7 @@ def test_the_trimmed_mean_is_the_mean_of_the_sorted_middle(drawn: tuple[np.ndarr
     np.testing.assert_allclose(columns.trimmed_mean(deltas, trim), middle, rtol=1e-4, atol=1e-2)
 
 
+@pytest.mark.slow
 @given(updates())
 @settings(max_examples=60, deadline=None)
 def test_the_median_is_numpys(drawn: tuple[np.ndarray, int]) -> None:

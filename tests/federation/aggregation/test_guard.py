@@ -41,6 +41,7 @@ def test_a_flipped_update_is_found_under_noise_that_hides_it_from_plain_cosines(
     assert aggregate.scores[4].weight == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal", [0.0, 0.2, 0.7, 3.0])
 def test_honest_devices_are_not_flagged_however_noisy_they_are(signal: float) -> None:
     assert [flagged(judged(updates(seed, signal=signal))) for seed in range(30)] == [set()] * 30

@@ -108,6 +108,7 @@ def test_a_verdict_survives_a_restart_and_an_older_record_is_read() -> None:
     assert Reputation.from_dict(old).of("edge-01").conduct == "trusted"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [Policy(quarantine_after=None), Policy()])
 @given(st.lists(st.lists(st.tuples(st.sampled_from(DEVICES), st.floats(0.3, 5)), max_size=6), max_size=40), st.integers(0, 3))
 @settings(max_examples=30, deadline=None)

@@ -19,6 +19,7 @@ RNG = np.random.default_rng(3)
 VECTORS = arrays_of.arrays(np.float32, st.integers(1, 300), elements=st.floats(-1e3, 1e3, width=32))
 
 
+@pytest.mark.slow
 @given(VECTORS, st.integers(2, 16))
 def test_a_quantised_value_is_at_most_half_a_step_off(delta: np.ndarray, bits: int) -> None:
     step = np.abs(delta).max() / (2 ** (bits - 1) - 1)
@@ -48,6 +49,7 @@ def test_top_k_sends_the_largest_values_and_nothing_else(delta: np.ndarray, keep
     np.testing.assert_allclose(back[places], delta[places], atol=np.abs(delta).max() / 2**15 + 1e-30)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 70_000), unique=True), st.integers(1, 16), st.data())
 def test_packing_is_undone_by_unpacking(places: list[int], bits: int, data: st.DataObject) -> None:
     rising = np.array(sorted(places), np.int64)

@@ -61,6 +61,7 @@ def test_both_transfers_of_a_round_are_as_small_as_promised(tmp_path: Path, down
     assert whole / (took - 6 * 270) >= least, "the envelope weighs on a model as small as this one"
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.sampled_from(["", "lost", "damaged", "older"]), min_size=1, max_size=6), st.sampled_from(["cached", "quantised"])

@@ -51,6 +51,7 @@ def test_a_target_that_no_noise_reaches_is_said_to_be_so() -> None:
         solve_sigma(1e-4, DELTA, 1.0, 1_000_000)
 
 
+@pytest.mark.slow
 def test_the_forecast_is_the_last_round_that_fits_whatever_the_guess() -> None:
     a_round, spent = Steps(2.6, 0.128, 32), [Steps(2.6, 0.128, 64)]
     left = rounds_left(spent, a_round, DELTA, 4.0)

@@ -86,6 +86,7 @@ def test_a_round_trained_twice_is_paid_twice(path: Path) -> None:
     assert Ledger(path).charge(planned(), "a", 1).spent > once.spent
 
 
+@pytest.mark.slow
 def test_devices_that_charge_at_the_same_time_lose_nothing(path: Path) -> None:
     spawn = multiprocessing.get_context("fork")
     workers = [spawn.Process(target=charge_in_a_process_of_its_own, args=(path, "a", number)) for number in range(1, 5)]
@@ -97,6 +98,7 @@ def test_devices_that_charge_at_the_same_time_lose_nothing(path: Path) -> None:
     assert sorted(charge.round for charge in Ledger(path).charges()) == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_what_was_solved_before_is_remembered(path: Path) -> None:
     Ledger(path).charge(planned(sigma=2.6), "a", 1)
     assert Ledger(path).known_sigma(Ledger(path).charges()[0].solved) == 2.6
@@ -110,6 +112,7 @@ def tampered(path: Path, statement: str) -> None:
     database.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statement", "why"),
     [

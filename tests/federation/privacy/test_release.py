@@ -116,6 +116,7 @@ EFFECTS = ["fsync", "replace", "fsync", "charge", "fsync", "replace", "fsync"]
 """The step, the charge, and the charge's head."""
 
 
+@pytest.mark.slow
 def test_a_step_is_on_the_disk_before_it_is_charged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clients = opened(tmp_path)
     with death(99, monkeypatch) as had:
@@ -123,6 +124,7 @@ def test_a_step_is_on_the_disk_before_it_is_charged(tmp_path: Path, monkeypatch:
     assert had == EFFECTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("effect", range(1, len(EFFECTS) + 2))
 def test_a_round_is_charged_once_wherever_the_coordinator_dies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, effect: int

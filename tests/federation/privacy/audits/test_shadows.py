@@ -43,6 +43,7 @@ def clipped_sum(model: nn.Module, x: torch.Tensor, y: torch.Tensor, bound: float
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [MLP, CNN, Shared()], ids=["mlp", "cnn", "shared"])
 @pytest.mark.parametrize("bound", [0.7, None])
 def test_every_models_step_is_its_own_clipped_sum(model, bound):
@@ -56,6 +57,7 @@ def test_every_models_step_is_its_own_clipped_sum(model, bound):
             torch.testing.assert_close(stack[name][place], value - 0.5 * total[name] / 10, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_momentum_begins_anew_with_each_round():
     x, y = records()
     members = torch.ones(1, 30, dtype=torch.bool)
