@@ -10,7 +10,7 @@ from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
 
 from edgefl.site.privacy import Privacy as Privacy  # noqa: PLC0414  # who imports the site's sections, imports them from here
 from edgefl.site.robustness import Rule
@@ -21,6 +21,11 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9]
 Address = IPv4Address | IPv6Address
 Port = Annotated[int, Field(ge=1, le=65535)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+CountOrNone = Annotated[
+    PositiveInt | None,
+    BeforeValidator(lambda said: None if said == "none" else said, json_schema_input_type=PositiveInt | Literal["none"]),
+]
+"""A count that has a default, so that leaving it out cannot mean none: the word does."""
 
 
 class Limits(Model):
@@ -152,8 +157,8 @@ class Policy(Model):
     """Flagged rounds of the window after which a device is suspect: one bad round brands nobody."""
     clear_after: PositiveInt = 5
     """Rounds in a row without a flag that clear a suspect."""
-    quarantine_after: PositiveInt | None = 7
-    """Flagged rounds of the window after which a suspect is left out of the rounds to come; none leaves out nobody."""
+    quarantine_after: CountOrNone = 7
+    """Flagged rounds of the window after which a suspect is left out of the rounds to come; `none` leaves out nobody."""
     quarantine_rounds: PositiveInt = 20
     """Rounds that a device is left out, twice as many each time; then it is back on probation."""
 

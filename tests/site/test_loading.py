@@ -46,6 +46,16 @@ def test_an_empty_section_means_its_defaults(tmp_path: Path) -> None:
     assert site.run.rounds == 10
 
 
+def test_none_is_a_word_where_leaving_out_means_a_default(tmp_path: Path) -> None:
+    def said(value: str) -> int | None:
+        policy = f"aggregation:\n  policy:\n    quarantine_after: {value}\n"
+        return load(written(tmp_path, GOOD + policy)).aggregation.policy.quarantine_after
+
+    assert (said("none"), said(""), said("3")) == (None, 7, 3)
+    with pytest.raises(SiteInvalid, match="has a mistake"):
+        said("never")
+
+
 def test_yaml_1_2_reads_no_and_on_as_text(tmp_path: Path) -> None:
     assert load(written(tmp_path, GOOD.replace("clinic", "no"))).name == "no"
 
