@@ -42,7 +42,7 @@ async def test_nothing_of_a_run_that_is_cut_short_goes_on(tmp_path: Path) -> Non
     playbook.write_text(PLAY.format(gate=tmp_path / "never"))
     configuration.touch()
     arguments = {"playbook": str(playbook), "inventory": "localhost,"}
-    async with aclosing(ansible._events(tmp_path / "runner", configuration, arguments)) as events:
+    async with asyncio.timeout(120), aclosing(ansible._events(tmp_path / "runner", configuration, arguments)) as events:
         async for event in events:
             if event["event"] == "runner_on_start":
                 break
