@@ -76,11 +76,11 @@ def main(argv: list[str] | None = None) -> None:
 def run(argv: list[str]) -> int:
     """Run one command; its exit code."""
     args = _parser(argv).parse_args(argv)
-    import asyncio  # a fifth of the time in which --help answers
-
     if not args.command:
         _parser([]).print_help()
         return ExitCode.USAGE
+    import asyncio  # a fifth of the time in which --help answers
+
     out = Output(as_json=args.json)
     try:
         return int(asyncio.run(_command(args.command).run(args, out)))

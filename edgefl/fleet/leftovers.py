@@ -25,7 +25,8 @@ def end(record: Path) -> None:
     for _ in range(_LOOKS):
         left = list(_marked(mark))
         for process in left:
-            signal.pidfd_send_signal(process, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended by itself meanwhile
+                signal.pidfd_send_signal(process, signal.SIGKILL)
         for process in left:
             ended = select.poll()
             ended.register(process, select.POLLIN)

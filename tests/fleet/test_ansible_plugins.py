@@ -19,7 +19,8 @@ from edgefl.share import share
 from edgefl.site import Site, load
 
 sys.path.insert(0, str(share("playbooks") / "collections"))
-from ansible_collections.edgefl.host.plugins.plugin_utils import fitness, renewal  # found by the line above
+from ansible_collections.edgefl.host.plugins.module_utils import units  # found by the line above
+from ansible_collections.edgefl.host.plugins.plugin_utils import fitness, renewal
 
 NEED = fitness.Requirements(
     max_clock_skew_s=5, min_disk_mb=100, min_memory_mb=500, python="3.11", architectures=["x86_64"], commands=["nft"]
@@ -37,6 +38,22 @@ def facts(**changes: Any) -> dict[str, Any]:
 
 def test_a_fit_host_has_no_problems() -> None:
     assert fitness.problems(facts(), NEED) == []
+
+
+@pytest.mark.parametrize(
+    ("job", "active", "queued"),
+    [("", "active", False), ("12", "active", True), ("12", "deactivating", True), ("12", "activating", False)],
+)
+def test_a_unit_whose_job_has_not_begun_is_told_from_one_that_starts(job: str, active: str, queued: bool) -> None:
+    shown = {
+        "LoadState": "loaded",
+        "ActiveState": active,
+        "SubState": "x",
+        "Result": "success",
+        "FragmentPath": "",
+        "DropInPaths": "",
+    }
+    assert units._state({**shown, **({"Job": job} if job else {})}, 0.0)["queued"] is queued
 
 
 @pytest.mark.parametrize(

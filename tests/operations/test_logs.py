@@ -27,6 +27,15 @@ async def source(*lines: LogLine) -> AsyncGenerator[LogLine, None]:
         yield one
 
 
+async def endless(ended: asyncio.Event) -> AsyncGenerator[LogLine, None]:
+    """One line, then silence until somebody ends it."""
+    try:
+        yield line(1, "a")
+        await asyncio.Event().wait()
+    finally:
+        ended.set()
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     (tmp_path / "site.yaml").write_text("name: clinic\ndevices: [{name: edge-01}, {name: edge-02}]\n")
@@ -48,13 +57,6 @@ async def test_what_is_there_is_merged_by_time() -> None:
 async def test_one_host_that_fails_ends_the_others() -> None:
     ended = asyncio.Event()
 
-    async def endless() -> AsyncGenerator[LogLine, None]:
-        try:
-            yield line(1, "a")
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-
     async def broken() -> AsyncGenerator[LogLine, None]:
         raise Unavailable("the line is cut")
         yield line(1, "b")
@@ -62,7 +64,7 @@ async def test_one_host_that_fails_ends_the_others() -> None:
     for merge in (logs._gathered, logs._followed):
         ended.clear()
         with pytest.raises(Unavailable, match="the line is cut"):
-            _ = [one async for one in merge([endless(), broken()])]
+            _ = [one async for one in merge([endless(ended), broken()])]
         await asyncio.wait_for(ended.wait(), 5)
 
 
@@ -83,15 +85,7 @@ async def test_followed_lines_come_as_they_are_written_and_end_with_their_source
 
 async def test_a_reader_that_leaves_ends_every_source() -> None:
     ended = asyncio.Event()
-
-    async def endless() -> AsyncGenerator[LogLine, None]:
-        try:
-            yield line(1, "a")
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-
-    followed = logs._followed([endless()])
+    followed = logs._followed([endless(ended)])
     await anext(followed)
     await followed.aclose()
     await asyncio.wait_for(ended.wait(), 5)
