@@ -95,9 +95,15 @@ def tap_script(port: Port) -> str:
 
 
 def unplug_script(port: Port) -> str:
-    """Shell: take the host's link away, and make sure that its network namespace exists."""
+    """Shell: take the host's link away, and make sure that its network namespace exists.
+
+    An `ip netns` that was ended half way leaves a name that stands for no namespace: it is made anew.
+    """
     return f"""
-[ -e /run/netns/{port.host} ] || ip netns add {port.host}
+if [ "$(stat --file-system --format %T /run/netns/{port.host} 2>&1)" != nsfs ]; then
+  rm -f /run/netns/{port.host}
+  ip netns add {port.host}
+fi
 ip -n {port.host} link set lo up
 for old in {port.interface} {port.uplink}; do
   [ ! -e /proc/sys/net/ipv4/conf/$old ] || ip link delete $old

@@ -269,6 +269,16 @@ def test_a_host_that_lost_power_boots_again_from_its_disk(lab: Lab) -> None:
     assert ssh(lab, "plain", "true").returncode == 0
 
 
+def test_a_namespace_that_was_made_half_is_made_anew(lab: Lab) -> None:
+    """`ip netns add` writes the name first and mounts the namespace on it then; a Ctrl-C may fall between the two."""
+    lab.kill("plain")
+    capsule = Capsule(lab.root)
+    capsule.run("umount", "/run/netns/plain")
+    assert capsule.run("stat", "--format=%F", "/run/netns/plain") == "regular empty file\n"
+    lab.start("plain")
+    assert ssh(lab, "plain", "true").returncode == 0
+
+
 def test_a_host_dies_without_limits_and_lives_again_within_them(lab: Lab) -> None:
     out(lab, "slow", "sh", "-c", "for _ in $(seq 40); do setsid sh -c 'while :; do :; done' >/dev/null 2>&1 & done")
     lab.kill("slow")
