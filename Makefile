@@ -35,7 +35,7 @@ unit: develop test-packages ## Pure parts
 
 integration: develop test-packages ## Real parts on this machine
 	$(BIN)/pytest tests --ignore=tests/integration --ignore=tests/e2e -m "slow and not e2e" -n 2
-	$(BIN)/pytest tests/integration -m "not e2e"
+	$(BIN)/pytest tests/integration -m "not e2e" -n 2 --dist worksteal
 
 molecule: develop ## Roles on lab hosts
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --scenario-name isolation

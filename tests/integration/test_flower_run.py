@@ -17,7 +17,7 @@ from edgefl.federation.loopback import Loopback
 from edgefl.federation.privacy.ledger import Ledger
 from edgefl.federation.privacy.release import DIRECTORY
 
-from .conftest import NAMES, Made, bodies
+from .conftest import NAMES, Made, bodies, federations, site_of
 
 pytestmark = pytest.mark.slow
 
@@ -149,6 +149,23 @@ def test_another_app_than_the_hosts_is_not_executed(federation: Made) -> None:
     other = fed.start_run()
     assert "names no app to execute" in fed.finish(other).details
     assert fed.events(other) == []
+
+
+def is_connected_to(port: int) -> bool:
+    """Whether somebody has a connection to this port of the loopback (proc(5): state 01 is an established one)."""
+    connections = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(peer.endswith(f":{port:04X}") and state == "01" for _, _, peer, state, *_ in connections)
+
+
+def test_services_that_are_asked_to_end_end_well_and_do_not_wait_for_each_other(tmp_path: Path, trio: dict[str, Path]) -> None:
+    with federations(tmp_path, trio) as make:
+        fed = make(site_of(tmp_path, NAMES[:1], {}))
+        fed.wait_until("the executor's first question", lambda: is_connected_to(fed.ports["edge-1"]))
+        for service in ("edge-1/supernode", "edge-1/superexec"):  # in this order the executor's question is still kept
+            asked = fed.processes[service]
+            asked.terminate()
+            assert asked.wait(timeout=60) == 0, fed.log(service)
+        assert "did not stop within" not in fed.log("edge-1/supernode")
 
 
 def test_a_device_that_misses_the_deadline_costs_the_round_its_own_update_and_is_asked_again(

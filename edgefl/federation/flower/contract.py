@@ -100,6 +100,11 @@ RELIED_ON = {
             ("def delete_messages(", "message_ids: Sequence[str]"),
         ),
         _RETRY,
+        Symbol(
+            "flwr.supercore.exit:add_exit_handler",
+            "a kept question is let go before the server that keeps it is waited for",
+            ("run_before_force_exit",),
+        ),
         Symbol("flwr.supernode.cli:flower_supernode", "the launcher calls it"),
     ),
     "superexec": (

@@ -98,14 +98,17 @@ def supernode_tasks(limit_s: float, step_s: float = 0.03) -> None:
     Flower announces the task before it fetches the message's objects: a ClientApp that starts quickly finds none and sleeps
     a second or more, and one whose run was stopped meanwhile waits for them for hours. Here the SuperExec's question is kept
     until there is a task that can run, at most `limit_s` seconds (looking into the SuperNode's own memory every `step_s` costs
-    a hundredth of an HTTP request), and a message that did not arrive leaves nothing behind.
+    a hundredth of an HTTP request), and a message that did not arrive leaves nothing behind. Nor does a kept question keep a
+    SuperNode that is asked to end.
     """
     from flwr.proto.runtime_pb2 import AcquireTaskResponse
+    from flwr.supercore.exit import add_exit_handler
     from flwr.supernode import start_client_internal
     from flwr.supernode.servicer.runtime import runtime_handlers
 
     pull_and_store, acquire_at_once = start_client_internal._pull_and_store_message, runtime_handlers.acquire_task
-    arriving = threading.Event()
+    arriving, ending = threading.Event(), threading.Event()
+    add_exit_handler(ending.set, run_before_force_exit=True)  # before the server waits for its open requests
 
     def pull_and_store_message(**given: Any) -> Any:
         received: list[Any] = []
@@ -127,10 +130,10 @@ def supernode_tasks(limit_s: float, step_s: float = 0.03) -> None:
 
     def acquire_task(request: Any, state: Any) -> Any:
         end = time.monotonic() + limit_s
-        while time.monotonic() < end:
+        while time.monotonic() < end and not ending.is_set():
             if not arriving.is_set() and (response := acquire_at_once(request, state)).token:
                 return response
-            time.sleep(step_s)
+            ending.wait(step_s)
         return AcquireTaskResponse()
 
     start_client_internal._pull_and_store_message = pull_and_store_message

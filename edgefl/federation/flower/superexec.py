@@ -172,6 +172,8 @@ def main(argv: list[str] | None = None) -> int:
         for line in error.lines():
             log.error("%s", line)
         return int(error.exit_code)
+    except SystemExit as end:  # Flower's answer to SIGTERM; what the interpreter would tidy up now, the kernel does at once
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
 
 

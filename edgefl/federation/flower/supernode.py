@@ -181,7 +181,7 @@ def run(places: Places, *, coordinator: str, port: int) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The service's entry point; its status is never 0, for a SuperNode that ends is never done."""
+    """The service's entry point; its status is 0 only where it was asked to end, for a SuperNode is never done."""
     parser = argparse.ArgumentParser(prog="edgefl-supernode", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--config", type=Path, default=Places().config, help="where host.json, the identity and the secret lie")
     parser.add_argument("--state", type=Path, default=Places().state)
@@ -201,6 +201,8 @@ def main(argv: list[str] | None = None) -> int:
             log.error("%s", line)
         return int(error.exit_code) or 1
     except SystemExit as end:
+        if not end.code:
+            return 0
         log.error("the SuperNode ended with %s; what it said before tells why", end.code)
     except Exception:
         log.exception("the SuperNode failed")
