@@ -24,8 +24,8 @@ from edgefl.console.live import Frame, Live
 from edgefl.console.screens.confirm import Confirm
 from edgefl.console.screens.help import Help, told
 from edgefl.console.theme import DARK, LIGHT, preferred
+from edgefl.console.view import View
 from edgefl.console.views import VIEWS
-from edgefl.console.views.view import View
 from edgefl.console.widgets.masthead import Masthead
 from edgefl.console.widgets.stage import Stage
 from edgefl.console.widgets.tabbar import TabBar

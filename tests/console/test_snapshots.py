@@ -1,4 +1,4 @@
-"""Pictures of both views as they were accepted; `pytest --snapshot-update` after looking at the new ones."""
+"""Pictures of the views as they were accepted; `pytest --snapshot-update` after looking at the new ones."""
 
 from collections.abc import AsyncGenerator, Callable
 
@@ -40,12 +40,12 @@ async def settled(pilot: Pilot[None]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", ["edgefl-dark", "edgefl-light"])
 @pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
-@pytest.mark.parametrize("view", ["fleet", "rounds"])
+@pytest.mark.parametrize("view", ["fleet", "rounds", "privacy", "security"])
 def test_a_view_looks_as_accepted(
     view: str, size: tuple[int, int], theme: str, state: FederationState, snap_compare: Compare
 ) -> None:
     async def act(pilot: Pilot[None]) -> None:
-        await pilot.press({"fleet": "1", "rounds": "2"}[view])
+        await pilot.press({"fleet": "1", "rounds": "2", "privacy": "3", "security": "4"}[view])
         await settled(pilot)
 
     assert snap_compare(Console(Recorded(state), theme=theme), terminal_size=size, run_before=act)
@@ -56,6 +56,16 @@ def test_a_device_with_flags_looks_as_accepted(state: FederationState, snap_comp
     async def act(pilot: Pilot[None]) -> None:
         await settled(pilot)
         await pilot.press(*["down"] * 6, "enter")
+        await settled(pilot)
+
+    assert snap_compare(Console(Recorded(state), theme="edgefl-dark"), terminal_size=(120, 36), run_before=act)
+
+
+@pytest.mark.slow
+def test_a_flag_with_its_evidence_looks_as_accepted(state: FederationState, snap_compare: Compare) -> None:
+    async def act(pilot: Pilot[None]) -> None:
+        await settled(pilot)
+        await pilot.press("4", "enter")
         await settled(pilot)
 
     assert snap_compare(Console(Recorded(state), theme="edgefl-dark"), terminal_size=(120, 36), run_before=act)

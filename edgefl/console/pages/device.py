@@ -10,11 +10,10 @@ from edgefl.console import figures
 from edgefl.console.ink import EMPTY, Ink, Tone, ink, join
 from edgefl.console.live import Frame
 from edgefl.console.pages.updates import EVIDENCE, ROUND, Part
-from edgefl.console.views.view import GridView
+from edgefl.console.view import GridView
 from edgefl.console.widgets.grid import Grid
-from edgefl.console.widgets.masthead import certificate_tone, epsilon_tone
 from edgefl.console.widgets.sheet import Sheet
-from edgefl.console.widgets.states import state_ink
+from edgefl.console.widgets.states import certificate_tone, epsilon_tone, state_ink
 from edgefl.monitor.device import DeviceRow, Flag
 
 _DOT = ink(" · ", Tone.MUTED)

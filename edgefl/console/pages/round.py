@@ -11,7 +11,7 @@ from edgefl.console.ink import EMPTY, Ink, Tone, ink, join
 from edgefl.console.live import Frame
 from edgefl.console.pages.device import DevicePage
 from edgefl.console.pages.updates import DEVICE, EVIDENCE, Part
-from edgefl.console.views.view import GridView
+from edgefl.console.view import GridView
 from edgefl.console.widgets.grid import Grid
 from edgefl.console.widgets.sheet import Sheet
 from edgefl.monitor.round import STAGES, RoundRow, UpdateRow

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from edgefl.console.view import View
 from edgefl.console.views.fleet import Fleet
+from edgefl.console.views.privacy import Privacy
 from edgefl.console.views.rounds import Rounds
-from edgefl.console.views.view import View
+from edgefl.console.views.security import Security
 
-VIEWS: tuple[type[View], ...] = (Fleet, Rounds)
+VIEWS: tuple[type[View], ...] = (Fleet, Rounds, Privacy, Security)

@@ -9,11 +9,10 @@ from edgefl.console import figures
 from edgefl.console.ink import Ink, Tone, ink
 from edgefl.console.live import Frame
 from edgefl.console.pages.device import DevicePage
-from edgefl.console.views.view import GridView
+from edgefl.console.view import GridView
 from edgefl.console.widgets.columns import Column
 from edgefl.console.widgets.grid import Grid
-from edgefl.console.widgets.masthead import certificate_tone, epsilon_tone
-from edgefl.console.widgets.states import STATES, state_ink
+from edgefl.console.widgets.states import STATES, certificate_ink, epsilon_ink, state_ink
 from edgefl.monitor.device import DeviceRow
 
 
@@ -50,26 +49,11 @@ def line(row: DeviceRow, frame: Frame) -> Line:
     return Line(row, frame.age_s(row.seen), left)
 
 
-def epsilon_ink(row: DeviceRow, cells: int) -> Ink:
-    """`━━━━───── 3.0 / 8.0`; the bar takes what the figures leave."""
-    epsilon = row.epsilon
-    if epsilon.limit is None:
-        return ink(figures.NOTHING, Tone.MUTED)
-    tone = epsilon_tone(epsilon.share)
-    text = f" {epsilon.spent:.1f} / {epsilon.limit:.1f}" if cells >= 16 else f" {epsilon.spent:.1f}/{epsilon.limit:.1f}"
-    return (*figures.bar(epsilon.share, cells - len(text), tone), *ink(text))
-
-
 def _certificate(shown: Line, _: int) -> Ink:
     certificate = shown.device.certificate
     if certificate is None or shown.certificate_s is None:
         return ink(figures.NOTHING, Tone.MUTED)
-    if certificate.revoked:
-        return ink("revoked", Tone.BAD)
-    if shown.certificate_s <= 0:
-        return ink("expired", Tone.BAD)
-    life = (certificate.not_after - certificate.not_before).total_seconds()
-    return ink(figures.age(shown.certificate_s), certificate_tone(shown.certificate_s, life))
+    return certificate_ink(certificate, shown.certificate_s)
 
 
 def _trust(shown: Line, _: int) -> Ink:
@@ -131,7 +115,7 @@ _EPSILON: Column[Line] = Column(
     "epsilon",
     "ε SPENT/LIMIT",
     13,
-    lambda it, cells: epsilon_ink(it.device, cells),
+    lambda it, cells: epsilon_ink(it.device.epsilon, cells),
     lambda it: it.device.epsilon.share,
     right=False,
     most=24,

@@ -11,7 +11,7 @@ from edgefl.console import figures, summary
 from edgefl.console.ink import Ink, Tone, ink
 from edgefl.console.live import Frame
 from edgefl.console.pages.round import RoundPage
-from edgefl.console.views.view import GridView
+from edgefl.console.view import GridView
 from edgefl.console.widgets.columns import Column
 from edgefl.console.widgets.grid import Grid
 from edgefl.console.widgets.plot import Plot

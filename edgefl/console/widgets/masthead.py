@@ -10,6 +10,7 @@ from edgefl.console import figures, summary
 from edgefl.console.ink import EMPTY, Ink, Tone, ink, join, width
 from edgefl.console.live import Frame, Link
 from edgefl.console.widgets.inked import Inked
+from edgefl.console.widgets.states import certificate_tone, epsilon_tone
 
 Part = Callable[[Frame, int], Ink]
 """A part of a line at a level of brevity: 0 is in full; empty where it is left out."""
@@ -176,13 +177,3 @@ def _isolation(frame: Frame, brevity: int) -> Ink:
     sign, tone = ("✖", Tone.BAD) if broken else ("✓", Tone.GOOD) if proven == len(rows) else ("!", Tone.WARN)
     word = ("isolation ", "isolation ", "isolation ", "iso ", "iso ")[brevity]
     return (*ink(word, Tone.MUTED), *ink(f"{sign} {proven}/{len(rows)}", tone))
-
-
-def epsilon_tone(share: float) -> Tone:
-    """Calm until four fifths of the limit are spent."""
-    return Tone.GOOD if share < 0.8 else Tone.WARN if share < 1 else Tone.BAD
-
-
-def certificate_tone(left_s: float, life_s: float) -> Tone:
-    """Renewal is due at a third of the life; at a sixth it has evidently not happened."""
-    return Tone.PLAIN if left_s > life_s / 3 else Tone.WARN if left_s > life_s / 6 else Tone.BAD

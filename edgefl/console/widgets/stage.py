@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from textual.containers import Container
 
 from edgefl.console.live import Frame
-from edgefl.console.views.view import View
+from edgefl.console.view import View
 
 
 class Stage(Container):

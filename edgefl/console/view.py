@@ -50,7 +50,7 @@ class View(Vertical, can_focus=False):
 
 
 class GridView(View):
-    """A view around one grid: its sorting and its filter."""
+    """A view around a grid: its sorting and its filter."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter"),
@@ -89,11 +89,16 @@ class GridView(View):
         self.grid.focus()
 
     def compose(self) -> ComposeResult:
-        """The parts above, the grid, and the filter's line when it is open."""
+        """The parts above, the grid, the parts below, and the filter's line when it is open."""
         yield from self.above()
         yield self.grid
+        yield from self.below()
         yield self._filter_line
 
     def above(self) -> Iterable[Widget]:
         """What stands above the grid."""
+        return ()
+
+    def below(self) -> Iterable[Widget]:
+        """What stands below the grid."""
         return ()
