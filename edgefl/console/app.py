@@ -5,7 +5,7 @@ Events arrive in a worker; the screen is painted at most ten times a second, and
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,16 +13,19 @@ from time import monotonic
 from typing import ClassVar
 
 from textual import work
-from textual.app import App, ComposeResult
+from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer
 
 from edgefl.console.controls import Controls
 from edgefl.console.feed import Feed
+from edgefl.console.jump import Nowhere, lead, places
 from edgefl.console.live import Frame, Live
 from edgefl.console.screens.confirm import Confirm
-from edgefl.console.screens.help import Help, told
+from edgefl.console.screens.help import Help, told, told_of
+from edgefl.console.screens.jump import Jump
 from edgefl.console.theme import DARK, LIGHT, preferred
 from edgefl.console.view import View
 from edgefl.console.views import VIEWS
@@ -35,7 +38,7 @@ PAINT_S = 0.1
 """Shortest time between two paints."""
 TICK_S = 1.0
 """How often ages and staleness are brought up to date when nothing arrives."""
-KEYS = {"slash": "/", "question_mark": "?", "escape": "esc", "pagedown": "pgdn", "pageup": "pgup"}
+KEYS = {"slash": "/", "colon": ":", "question_mark": "?", "escape": "esc", "pagedown": "pgdn", "pageup": "pgup"}
 
 
 class Console(App[None]):
@@ -54,6 +57,7 @@ class Console(App[None]):
         ),
         Binding("r", "run", "Run"),
         Binding("x", "stop", "Stop"),
+        Binding("colon", "jump", "Jump", key_display=":"),
         Binding("p", "pause", "Pause"),
         Binding("escape", "back", "Back"),
         Binding("question_mark", "help", "Help", key_display="?"),
@@ -159,10 +163,39 @@ class Console(App[None]):
         self._tabs.show(self.stage.active, self.stage.trail, self.frame.problem)
         self.refresh_bindings()
 
+    def action_jump(self) -> None:
+        """Ask where to, and go there."""
+        self.push_screen(Jump(places(self.frame.state, VIEWS)), self._jumped)
+
+    async def _jumped(self, typed: str | None) -> None:
+        if not typed or not typed.strip():
+            return
+        try:
+            there = lead(typed, self.frame.state, VIEWS)
+        except Nowhere as nowhere:
+            self.notify(f"{nowhere.what}\nnext: {nowhere.hint}", severity="warning", markup=False)
+            return
+        if there.view is not None:
+            await self.action_view(there.view)
+        elif there.page is not None:
+            await self.stage.open(there.page, self.frame)
+            self._moved()
+
     def action_pause(self) -> None:
         """Freeze the picture, or let it catch up with what arrived meanwhile."""
         self._live.pause()
         self.paint()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """What the palette offers: everything that a key of edgefl's does here now, and the themes."""
+        offered: dict[str, SystemCommand] = {}
+        for key, active in screen.active_bindings.items():
+            does, action = told_of(active), active.binding.action
+            if active.enabled and does and active.node is not screen and action != "command_palette":
+                act = partial(self.run_action, action, active.node)
+                offered.setdefault(does, SystemCommand(does, f"key {KEYS.get(key, key)}", act))
+        yield from offered.values()
+        yield SystemCommand("Theme", "change the colours", self.action_change_theme)
 
     def action_help(self) -> None:
         """The keys of what is on the screen."""

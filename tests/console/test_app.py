@@ -278,6 +278,19 @@ async def test_question_mark_shows_the_keys_of_this_view(state: FederationState)
 
 
 @pytest.mark.slow
+async def test_the_palette_has_every_action_of_the_view_in_words(state: FederationState) -> None:
+    async with console(Recorded(state), state.seq, size=(100, 40)) as (app, pilot):
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: "Evidence" in shown(app) and "key enter" in shown(app))
+        assert "Stop" not in shown(app), "what cannot be done now is not on offer"
+        assert "Focus" not in shown(app), "nor is what is not edgefl's"
+        await pilot.press(*"Reverse")
+        await until(pilot, lambda: "key S" in shown(app) and "key enter" not in shown(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: names(app)[0] == "edge-10")
+
+
+@pytest.mark.slow
 async def test_q_leaves(state: FederationState) -> None:
     async with console(Recorded(state), state.seq) as (app, pilot):
         await pilot.press("q")

@@ -48,7 +48,12 @@ def told(active: dict[str, ActiveBinding], display: dict[str, str]) -> list[tupl
     """
     keys: dict[str, list[str]] = {}
     for key, binding in active.items():
-        does = binding.binding.tooltip or binding.binding.description
+        does = told_of(binding)
         if binding.enabled and does:
             keys.setdefault(does, []).append(display.get(key, key))
     return [(" ".join(shown), does) for does, shown in keys.items()]
+
+
+def told_of(active: ActiveBinding) -> str:
+    """What a key does, in words; empty for keys that speak for themselves."""
+    return active.binding.tooltip or active.binding.description
