@@ -5,6 +5,8 @@ Events arrive in a worker; the screen is painted at most ten times a second, and
 
 from __future__ import annotations
 
+import re
+from asyncio import to_thread
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
@@ -20,14 +22,16 @@ from textual.timer import Timer
 from textual.widgets import Footer
 
 from edgefl.console.controls import Controls
+from edgefl.console.export import as_csv, as_json, write
 from edgefl.console.feed import Feed
 from edgefl.console.jump import Nowhere, lead, places
 from edgefl.console.live import Frame, Live
 from edgefl.console.screens.confirm import Confirm
+from edgefl.console.screens.export import Export
 from edgefl.console.screens.help import Help, told, told_of
 from edgefl.console.screens.jump import Jump
 from edgefl.console.theme import DARK, LIGHT, preferred
-from edgefl.console.view import View
+from edgefl.console.view import GridView, View
 from edgefl.console.views import VIEWS
 from edgefl.console.widgets.masthead import Masthead
 from edgefl.console.widgets.stage import Stage
@@ -58,6 +62,7 @@ class Console(App[None]):
         Binding("r", "run", "Run"),
         Binding("x", "stop", "Stop"),
         Binding("colon", "jump", "Jump", key_display=":"),
+        Binding("e", "export", "Export"),
         Binding("p", "pause", "Pause"),
         Binding("escape", "back", "Back"),
         Binding("question_mark", "help", "Help", key_display="?"),
@@ -180,6 +185,32 @@ class Console(App[None]):
         elif there.page is not None:
             await self.stage.open(there.page, self.frame)
             self._moved()
+
+    def action_export(self) -> None:
+        """Ask for a format, then write what is on the screen."""
+        top = self.stage.top
+        self.push_screen(Export(top.title, has_rows=isinstance(top, GridView) and bool(top.grid.rows)), self._exported)
+
+    def _exported(self, ending: str | None) -> None:
+        if ending:
+            self._export(ending)
+
+    @work(group="actions")
+    async def _export(self, ending: str) -> None:
+        top = self.stage.top
+        if isinstance(top, GridView) and ending != "svg":
+            text = (as_csv if ending == "csv" else as_json)(top.grid.columns, top.grid.rows)
+        else:
+            text = self.export_screenshot()
+        name = re.sub(r"[^A-Za-z0-9.-]+", "-", top.title).lower()
+        try:
+            path = await to_thread(write, Path.cwd(), name, ending, text, datetime.now(UTC))
+        except OSError as error:
+            self.notify(
+                f"nothing was exported: {error}\nnext: start the console where it may write", severity="error", markup=False
+            )
+        else:
+            self.notify(f"{path} is written", markup=False)
 
     def action_pause(self) -> None:
         """Freeze the picture, or let it catch up with what arrived meanwhile."""

@@ -110,6 +110,7 @@ _STATE: Column[Line] = Column(
     lambda it: list(STATES).index(it.device.state),
     right=False,
     descending=True,
+    raw=lambda it: it.device.state,
 )
 _EPSILON: Column[Line] = Column(
     "epsilon",
@@ -120,6 +121,7 @@ _EPSILON: Column[Line] = Column(
     right=False,
     most=24,
     descending=True,
+    raw=lambda it: it.device.epsilon.spent,
 )
 COLUMNS: tuple[Column[Line], ...] = (
     _DEVICE,

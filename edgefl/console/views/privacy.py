@@ -155,6 +155,7 @@ _BAR: Column[Budget] = Column(
     right=False,
     most=40,
     descending=True,
+    raw=lambda row: row.epsilon.spent,
 )
 COLUMNS: tuple[Column[Budget], ...] = (
     Column("device", "DEVICE", 8, lambda row, _: ink(row.name, Tone.STRONG), lambda row: row.name, right=False, whole=True),

@@ -118,7 +118,7 @@ def _muted(text: str) -> Ink:
 
 
 def _who(key: str, title: str, of: Callable[[RoundRow], Sequence[str]], tone: Tone, sign: str = "") -> Column[RoundRow]:
-    return Column(key, title, 4, _names(of, tone, sign), lambda row: len(of(row)), right=False, most=14, descending=True)
+    return Column(key, title, 4, _names(of, tone, sign), lambda row: len(of(row)), right=False, most=14, descending=True, raw=of)
 
 
 def _bytes(key: str, title: str, of: Callable[[RoundRow], int], importance: int) -> Column[RoundRow]:
@@ -133,7 +133,17 @@ COLUMNS: tuple[Column[RoundRow], ...] = (
     Column("devices", "DEVICES", 7, _devices, lambda row: len(row.participants)),
     _who("dropped", "DROP", lambda row: row.dropped, Tone.WARN),
     _who("rejected", "REJ", lambda row: row.rejected, Tone.BAD),
-    Column("flagged", "FLAG", 4, _flagged, lambda row: len(row.flagged), right=False, most=14, descending=True),
+    Column(
+        "flagged",
+        "FLAG",
+        4,
+        _flagged,
+        lambda row: len(row.flagged),
+        right=False,
+        most=14,
+        descending=True,
+        raw=lambda row: row.flagged,
+    ),
     Column("time", "TIME", 6, lambda row, _: _muted(figures.seconds(row.wall_s)), lambda row: row.wall_s, descending=True),
     _stage_column("train", "TRAIN", 1, "start", "train"),
     _stage_column("transfer", "TRANSFER", 4, "send", "upload"),

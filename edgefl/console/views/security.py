@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from edgefl.console import figures, summary
-from edgefl.console.ink import Ink, Tone, ink
+from edgefl.console.ink import Ink, Tone, ink, plain
 from edgefl.console.live import Frame
 from edgefl.console.pages.device import DevicePage
 from edgefl.console.pages.flag import FlagPage
@@ -142,6 +142,7 @@ _PEERS: Column[Finding] = Column(
     right=False,
     most=32,
     descending=True,
+    raw=lambda row: row.flag.peers,
 )
 FLAGS: tuple[Column[Finding], ...] = (
     Column("flag", "⚑ FLAG", 8, lambda row, _: ink(row.device.name, Tone.STRONG), lambda row: row.device.name, 0, False, 0, True),
@@ -163,7 +164,10 @@ CERTIFICATES: tuple[Column[Held], ...] = (
     ),
     Column("role", "ROLE", 9, lambda row, _: ink(row.certificate.role), lambda row: row.certificate.role, 1, right=False),
     Column("ends", "ENDS IN", 7, lambda row, _: certificate_ink(row.certificate, row.left_s), lambda row: row.left_s),
-    Column("status", "STATUS", 10, _status, lambda row: row.certificate.revoked, right=False, most=40),
+    Column(
+        "status", "STATUS", 10, _status, lambda row: row.certificate.revoked, right=False, most=40,
+        raw=lambda row: plain(_status(row, 0))[2:],
+    ),
     Column("issued", "ISSUED", 6, lambda row, _: ink(figures.age(row.issued_s)), lambda row: row.issued_s, 2),
     Column(
         "serial", "SERIAL", 16, lambda row, _: ink(row.certificate.serial, Tone.MUTED), lambda row: row.certificate.serial, 3,
@@ -181,9 +185,11 @@ PROOFS: tuple[Column[Proof], ...] = (
     Column(
         "open", "OPEN, THOUGH FORBIDDEN", 10, lambda row, _: _paths(row.isolation.open_forbidden if row.isolation else ()),
         lambda row: len(row.isolation.open_forbidden) if row.isolation else None, right=False, most=40, descending=True,
+        raw=lambda row: row.isolation.open_forbidden if row.isolation else None,
     ),
     Column(
         "closed", "CLOSED, THOUGH NEEDED", 10, lambda row, _: _paths(row.isolation.closed_required if row.isolation else ()),
         lambda row: len(row.isolation.closed_required) if row.isolation else None, 3, right=False, most=40, descending=True,
+        raw=lambda row: row.isolation.closed_required if row.isolation else None,
     ),
 )  # fmt: skip

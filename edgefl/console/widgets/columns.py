@@ -23,6 +23,7 @@ class Column(Generic[T]):
     cells: the width it needs; `most` is what it may grow to where there is room; `whole` makes it as wide as its widest cell.
     draw: the cell of a row in a given width.
     order: what rows are sorted by; None sorts last in either direction.
+    raw: what an export says where that is not what rows are sorted by: a text, a number, None, or a sequence of those.
     importance: 0 is always there; of the others the largest goes first when the width is short.
     """
 
@@ -36,6 +37,11 @@ class Column(Generic[T]):
     most: int = 0
     whole: bool = False
     descending: bool = False
+    raw: Callable[[T], Any] | None = None
+
+    def value(self, row: T) -> Any:
+        """The field's value in a row, for other programs."""
+        return (self.raw or self.order)(row)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,11 @@ class Grid(Inked, ScrollView, Generic[T], can_focus=True, inherit_bindings=False
         return self._rows
 
     @property
+    def columns(self) -> Sequence[Column[T]]:
+        """All columns, those that the width has no room for included."""
+        return self._columns
+
+    @property
     def total(self) -> int:
         """How many rows there are without the filter."""
         return len(self._given)

@@ -1,0 +1,40 @@
+"""Asks what an export should be."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+
+class Export(ModalScreen[str]):
+    """`csv`, `json` or `svg`; the empty text when the operator thought better of it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("c", "choose('csv')", "CSV"),
+        ("j", "choose('json')", "JSON"),
+        ("s", "choose('svg')", "SVG"),
+        ("escape", "choose('')", "Close"),
+    ]
+
+    def __init__(self, title: str, *, has_rows: bool) -> None:
+        super().__init__()
+        self._title = title
+        self._has_rows = has_rows
+
+    def compose(self) -> ComposeResult:
+        """The keys and what they write."""
+        rows = "c   the rows as CSV\nj   the rows as JSON\n" if self._has_rows else ""
+        with Vertical(id="box") as box:
+            box.border_title = f"export {self._title}"
+            box.border_subtitle = "into the current directory; esc closes"
+            yield Static(f"{rows}s   the screen as SVG", markup=False)
+
+    def action_choose(self, ending: str) -> None:
+        """Close with the choice; what there is nothing of cannot be chosen."""
+        if self._has_rows or ending in {"svg", ""}:
+            self.dismiss(ending)

@@ -1,0 +1,97 @@
+"""What is written for other programs, and where."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from edgefl.console.export import as_csv, as_json, write
+from edgefl.console.ink import ink
+from edgefl.console.widgets.columns import Column
+from edgefl.monitor.state import FederationState
+
+from .conftest import BEGAN, DEVICES
+from .test_app import Recorded, console, shown, until
+
+Row = tuple[str, object]
+COLUMNS: tuple[Column[Row], ...] = (
+    Column("name", "NAME", 4, lambda row, _: ink("drawn"), lambda row: row[0]),
+    Column("value", "VALUE", 4, lambda row, _: ink("drawn"), lambda row: 0, raw=lambda row: row[1]),
+)
+
+
+def text_of(directory: Path, pattern: str) -> str:
+    """What the only file of that name says."""
+    (file,) = directory.glob(pattern)
+    return file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("value", "cell", "in_json"),
+    [
+        (-0.81, "-0.81", -0.81),
+        (None, "", None),
+        (float("inf"), "inf", "inf"),
+        (("a", "b"), "a b", ["a", "b"]),
+        ("plain, with a comma", "plain, with a comma", "plain, with a comma"),
+        ("=HYPERLINK(1)", "'=HYPERLINK(1)", "=HYPERLINK(1)"),
+        ("-cmd", "'-cmd", "-cmd"),
+    ],
+)
+def test_values_are_what_they_are_and_no_text_is_a_formula(value: object, cell: str, in_json: object) -> None:
+    rows: list[Row] = [("edge-01", value)]
+    assert list(csv.reader(io.StringIO(as_csv(COLUMNS, rows)))) == [["name", "value"], ["edge-01", cell]]
+    assert json.loads(as_json(COLUMNS, rows)) == [{"name": "edge-01", "value": in_json}]
+
+
+def test_no_file_is_ever_written_over(tmp_path: Path) -> None:
+    first = write(tmp_path, "fleet", "csv", "one", BEGAN)
+    second = write(tmp_path, "fleet", "csv", "two", BEGAN)
+    assert (first.name, second.name) == ("fleet-20260302T090000Z.csv", "fleet-20260302T090000Z-2.csv")
+    assert (first.read_text(), second.read_text()) == ("one", "two")
+
+
+@pytest.mark.slow
+async def test_e_writes_every_row_that_the_filter_leaves_with_all_its_columns(
+    state: FederationState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with console(Recorded(state), state.seq) as (app, pilot):
+        await pilot.press("e", "j")
+        await until(pilot, lambda: "is written" in shown(app))
+        await pilot.press("slash", *"edge-03", "enter", "e", "c")
+        await until(pilot, lambda: bool(list(tmp_path.glob("*.csv"))))
+    rows = json.loads(text_of(tmp_path, "fleet-*.json"))
+    assert [row["device"] for row in rows] == list(DEVICES)
+    assert {row["state"] for row in rows} == {"waiting", "offline", "suspect"}
+    assert {"samples", "cpu", "link"} <= rows[0].keys(), "80 columns have no room for these"
+    table = csv.DictReader(io.StringIO(text_of(tmp_path, "fleet-*.csv")))
+    assert [row["device"] for row in table] == ["edge-03"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("view", ["1", "2", "3", "4"])
+async def test_every_view_exports(view: str, state: FederationState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with console(Recorded(state), state.seq) as (app, pilot):
+        for ending, key in (("csv", "c"), ("json", "j"), ("svg", "s")):
+            await pilot.press(view, "e", key)
+            await until(pilot, lambda ending=ending: bool(list(tmp_path.glob(f"*.{ending}"))))
+        assert app.is_running
+    assert json.loads(text_of(tmp_path, "*.json"))
+    assert text_of(tmp_path, "*.svg").startswith("<svg")
+
+
+@pytest.mark.slow
+async def test_where_nothing_can_be_written_the_console_says_so(
+    state: FederationState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.setattr(Path, "cwd", lambda: tmp_path / "gone/nowhere")
+    async with console(Recorded(state), state.seq, size=(120, 30)) as (app, pilot):
+        await pilot.press("e", "c")
+        await until(pilot, lambda: "nothing was exported" in shown(app))
