@@ -56,6 +56,7 @@ class GridView(View):
         Binding("slash", "filter", "Filter"),
         Binding("s", "sort", "Sort"),
         Binding("S", "reverse", "Reverse", show=False),
+        Binding("y", "copy", "Copy the row's name", show=False),
     ]
 
     def __init__(self, grid: Grid[Any]) -> None:
@@ -78,6 +79,13 @@ class GridView(View):
     def action_reverse(self) -> None:
         """Reverse the order."""
         self.grid.reverse()
+
+    def action_copy(self) -> None:
+        """Give the terminal's clipboard what the row is known by."""
+        row = self.grid.selected
+        if row is not None:
+            self.app.copy_to_clipboard(self.grid.key_of(row))
+            self.notify(f"copied: {self.grid.key_of(row)}", markup=False)
 
     def on_filter_line_changed(self, message: FilterLine.Changed) -> None:
         """The filter acts while it is typed."""

@@ -204,6 +204,14 @@ async def test_slash_filters_while_typing_and_escape_clears(state: FederationSta
 
 
 @pytest.mark.slow
+async def test_y_copies_the_name_of_the_row(state: FederationState) -> None:
+    async with console(Recorded(state), state.seq) as (app, pilot):
+        await pilot.press("down", "y")
+        await until(pilot, lambda: "copied: edge-02" in shown(app))
+        assert app.clipboard == "edge-02"
+
+
+@pytest.mark.slow
 async def test_keys_typed_into_the_filter_are_text(state: FederationState) -> None:
     async with console(Recorded(state), state.seq) as (app, pilot):
         await pilot.press("slash", *"q2sp")
