@@ -42,7 +42,16 @@ PAINT_S = 0.1
 """Shortest time between two paints."""
 TICK_S = 1.0
 """How often ages and staleness are brought up to date when nothing arrives."""
-KEYS = {"slash": "/", "colon": ":", "question_mark": "?", "escape": "esc", "pagedown": "pgdn", "pageup": "pgup"}
+KEYS = {
+    "slash": "/",
+    "colon": ":",
+    "question_mark": "?",
+    "escape": "esc",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "pagedown": "pgdn",
+    "pageup": "pgup",
+}
 
 
 class Console(App[None]):
@@ -64,6 +73,8 @@ class Console(App[None]):
         Binding("colon", "jump", "Jump", key_display=":"),
         Binding("e", "export", "Export"),
         Binding("p", "pause", "Pause"),
+        Binding("left_square_bracket", "step(-1)", "One round back in the recording", show=False),
+        Binding("right_square_bracket", "step(1)", "One round on in the recording", show=False),
         Binding("escape", "back", "Back"),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("q", "quit", "Quit"),
@@ -217,6 +228,11 @@ class Console(App[None]):
         self._live.pause()
         self.paint()
 
+    def action_step(self, by: int) -> None:
+        """Go through a recording, a round at a time."""
+        self._live.step(by)
+        self.paint()
+
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """What the palette offers: everything that a key of edgefl's does here now, and the themes."""
         offered: dict[str, SystemCommand] = {}
@@ -239,6 +255,8 @@ class Console(App[None]):
         """Hide what cannot be done now."""
         if action == "back":
             return bool(self.stage.trail)
+        if action == "step":
+            return not self.frame.is_live
         return action not in {"run", "stop"} or action in self._could
 
     def _abilities(self, frame: Frame) -> frozenset[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from enum import Enum
 from edgefl.console.feed import Feed, News
 from edgefl.errors import EdgeflError
 from edgefl.events.chain import JournalBroken
-from edgefl.events.schema import Event
+from edgefl.events.schema import Event, RoundFinished, RoundSkipped, RunFinished
 from edgefl.monitor.state import FederationState
 from edgefl.monitor.status import Status
 
@@ -42,6 +43,7 @@ class Frame:
     """All that views draw from: the state and how true it is.
 
     now: the coordinator's clock, or a recording's own time. silence_s: since the feed was last heard.
+    step: where in a recording this is, and how many steps it has; None at its end and on a live feed.
     """
 
     state: FederationState
@@ -51,6 +53,7 @@ class Frame:
     problem: str = ""
     is_paused: bool = False
     is_live: bool = True
+    step: tuple[int, int] | None = None
 
     @property
     def is_stale(self) -> bool:
@@ -79,6 +82,7 @@ class Live:
         self._clock = clock
         self._state = FederationState()
         self._frozen: Frame | None = None
+        self._steps: list[FederationState] = []
         self._link = Link.CONNECTING
         self._heard = clock()
         self._problem = ""
@@ -98,6 +102,24 @@ class Live:
         """Freeze the picture, or let it catch up."""
         self._frozen = None if self._frozen else self._frame(is_paused=True)
         self._told()
+
+    def step(self, by: int) -> None:
+        """Go this many steps through a recording, from wherever the picture stands; past its last step it goes on.
+
+        A step is the end of a round or of a run. States share what did not change, so that keeping each of them costs little.
+        """
+        steps = self._steps
+        at = self._frozen.step[0] if self._frozen and self._frozen.step else bisect_right(steps, self._seen(), key=_seq)
+        to = max(1, at + by)
+        if to > len(steps) or (to == len(steps) and self._state is steps[-1]):
+            self._frozen = None
+        else:
+            state = steps[to - 1]
+            self._frozen = Frame(state, self._link, state.at or self._wall(), 0.0, "", True, False, (to, len(steps)))
+        self._told()
+
+    def _seen(self) -> int:
+        return (self._frozen.state if self._frozen else self._state).seq
 
     def _frame(self, *, is_paused: bool = False) -> Frame:
         is_live = self._feed.is_live
@@ -145,7 +167,13 @@ class Live:
             if self._hash and news.seq == self._state.seq + 1 and news.previous != self._hash:
                 raise JournalBroken(news.seq, "it does not follow from what was shown before", source="the event stream")
             self._state, self._hash = self._state.apply(news), news.hash
+            if not self._feed.is_live and isinstance(news.body, RoundFinished | RoundSkipped | RunFinished):
+                self._steps.append(self._state)
 
     def _set(self, link: Link) -> None:
         self._link = link
         self._told()
+
+
+def _seq(state: FederationState) -> int:
+    return state.seq

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.util import find_spec, module_from_spec
+from pathlib import Path
 
 import pytest
 from textual.app import ComposeResult
@@ -13,7 +14,7 @@ from textual.widgets import Input, Static
 from edgefl.console import views
 from edgefl.console.app import Console
 from edgefl.console.controls import Controls
-from edgefl.console.feed import Feed, News
+from edgefl.console.feed import Feed, News, ReplayFeed
 from edgefl.console.live import Frame, Link
 from edgefl.console.pages.device import DevicePage
 from edgefl.console.pages.round import RoundPage
@@ -260,6 +261,34 @@ async def test_p_freezes_the_picture_and_says_so(events: list[Event]) -> None:
         await pilot.press("p")
         assert app.frame.state.seq == len(events)
         assert "30/50" in shown(app)
+
+
+@pytest.mark.slow
+async def test_brackets_step_through_a_recording_round_by_round(recording: Path, state: FederationState) -> None:
+    async with console(ReplayFeed(recording), state.seq, size=(120, 40)) as (app, pilot):
+        await pilot.press("2", "left_square_bracket")
+        await until(pilot, lambda: "step 29 of 30" in shown(app))
+        assert names(app)[0] == "29"
+        assert app.frame.state.rounds[-1].state == "finished"
+        await pilot.press(*["left_square_bracket"] * 40)
+        assert "step 1 of 30" in shown(app), "there is nothing before the first"
+        assert names(app) == ["1"]
+        assert app.frame.now == app.frame.state.at, "its clock is the recording's"
+        await pilot.press(*["right_square_bracket"] * 2)
+        assert names(app)[0] == "3"
+        await pilot.press(*["right_square_bracket"] * 40)
+        assert app.frame.step is None
+        assert app.frame.state.seq == state.seq
+        await pilot.press("left_square_bracket", "p")
+        assert app.frame.state.seq == state.seq, "p lets the picture catch up"
+
+
+@pytest.mark.slow
+async def test_a_live_feed_has_no_steps(events: list[Event]) -> None:
+    async with console(Live(events), len(events)) as (app, pilot):
+        await pilot.press("left_square_bracket")
+        assert app.frame.state.seq == len(events)
+        assert not app.frame.is_paused
 
 
 @pytest.mark.slow

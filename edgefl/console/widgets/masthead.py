@@ -107,6 +107,8 @@ def _eta(frame: Frame, _: int) -> Ink:
 def _link(frame: Frame) -> Ink:
     silence = figures.age(frame.silence_s)
     match frame.link:
+        case _ if frame.step is not None:
+            return (*ink("▷ recording", Tone.ACCENT), *ink(f"  step {frame.step[0]} of {frame.step[1]}", Tone.WARN))
         case _ if frame.is_paused:
             return ink("‖ paused", Tone.WARN)
         case _ if not frame.is_live:
