@@ -221,7 +221,7 @@ class Console(App[None]):
                 f"nothing was exported: {error}\nnext: start the console where it may write", severity="error", markup=False
             )
         else:
-            self.notify(f"{path} is written", markup=False)
+            self.notify(f"{path.name} is written\nin {path.parent}", markup=False)
 
     def action_pause(self) -> None:
         """Freeze the picture, or let it catch up with what arrived meanwhile."""

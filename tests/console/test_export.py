@@ -62,9 +62,9 @@ async def test_e_writes_every_row_that_the_filter_leaves_with_all_its_columns(
     monkeypatch.chdir(tmp_path)
     async with console(Recorded(state), state.seq) as (app, pilot):
         await pilot.press("e", "j")
-        await until(pilot, lambda: "is written" in shown(app))
+        await until(pilot, lambda: ".json is written" in shown(app))
         await pilot.press("slash", *"edge-03", "enter", "e", "c")
-        await until(pilot, lambda: bool(list(tmp_path.glob("*.csv"))))
+        await until(pilot, lambda: ".csv is written" in shown(app))
     rows = json.loads(text_of(tmp_path, "fleet-*.json"))
     assert [row["device"] for row in rows] == list(DEVICES)
     assert {row["state"] for row in rows} == {"waiting", "offline", "suspect"}
@@ -80,7 +80,7 @@ async def test_every_view_exports(view: str, state: FederationState, tmp_path: P
     async with console(Recorded(state), state.seq) as (app, pilot):
         for ending, key in (("csv", "c"), ("json", "j"), ("svg", "s")):
             await pilot.press(view, "e", key)
-            await until(pilot, lambda ending=ending: bool(list(tmp_path.glob(f"*.{ending}"))))
+            await until(pilot, lambda ending=ending: f".{ending} is written" in shown(app))
         assert app.is_running
     assert json.loads(text_of(tmp_path, "*.json"))
     assert text_of(tmp_path, "*.svg").startswith("<svg")
