@@ -47,11 +47,13 @@ def test_the_forecast_falls_by_one_at_each_end(state: FederationState) -> None:
     assert [x for x, _ in points] == sorted(x for x, _ in points)
 
 
-def test_a_run_that_is_over_has_no_round_to_refuse(state: FederationState) -> None:
+def test_without_a_run_the_forecast_counts_the_rounds_of_the_next(state: FederationState) -> None:
     over = after(state, RunFinished(status="completed", accuracy=0.9, loss=0.3))
-    assert {row.ends for row in budgets(over)} == {None}
-    assert forecast(budgets(over), over).points == ()
-    assert "no forecast" in words(over)
+    rows = budgets(over)
+    assert next(row.ends for row in rows if row.name == "edge-03") == 4 + 1
+    assert all(row.lasts for row in rows)
+    assert forecast(rows, over).points[:3] == ((0.0, 10.0), (4.0, 10.0), (5.0, 9.0))
+    assert "no run is on; all 10 budgets last 4 rounds" in words(over)
 
 
 def test_a_refusal_stands_above_every_forecast(state: FederationState) -> None:

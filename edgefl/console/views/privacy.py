@@ -28,7 +28,10 @@ COORDINATOR = "coordinator"
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """One ledger. ends: the round of the current run that it will refuse, by its own forecast; None while that is unknown."""
+    """One ledger. ends: the round that it will refuse, by its own forecast; None while that is unknown.
+
+    last: the last round of the run that is going on; 0 where none is, and `ends` counts the next run's rounds.
+    """
 
     name: str
     epsilon: Epsilon
@@ -37,7 +40,7 @@ class Budget:
 
     @property
     def lasts(self) -> bool:
-        """Whether it covers the rest of the current run."""
+        """Whether it covers the rest of the run that is going on."""
         return self.ends is None or self.ends > self.last
 
 
@@ -74,17 +77,21 @@ class Privacy(GridView):
 
 def budgets(state: FederationState) -> list[Budget]:
     """The ledgers that have reported: the coordinator's own where it protects whole devices, then the devices'."""
-    run = state.run
-    done, last = summary.done(state), summary.last_round(state)
-    is_running = run is not None and run.status == "running"
+    done, last = _position(state)
 
     def budget(name: str, epsilon: Epsilon) -> Budget:
         left = epsilon.rounds_left
-        return Budget(name, epsilon, done + left + 1 if is_running and left is not None else None, last)
+        return Budget(name, epsilon, None if left is None else done + left + 1, last)
 
     own = [budget(COORDINATOR, state.models)] if state.models else []
     told = [row for row in summary.members(state) if row.epsilon.delta is not None or row.epsilon.refused]
     return [*own, *(budget(row.name, row.epsilon) for row in told)]
+
+
+def _position(state: FederationState) -> tuple[int, int]:
+    """The rounds done and the last one of the run that is going on; (0, 0) where none is."""
+    run = state.run
+    return (summary.done(state), summary.last_round(state)) if run is not None and run.status == "running" else (0, 0)
 
 
 def forecast(rows: Sequence[Budget], state: FederationState) -> Series:
@@ -92,7 +99,7 @@ def forecast(rows: Sequence[Budget], state: FederationState) -> Series:
     ends = sorted(row.ends for row in rows if row.ends is not None)
     if not ends:
         return Series()
-    corners = {summary.done(state): len(ends)}
+    corners = {_position(state)[0]: len(ends)}
     left = len(ends)
     for end, going in Counter(ends).items():
         corners |= {end - 1: left, end: left - going}
@@ -106,13 +113,17 @@ def _outlook(rows: Sequence[Budget], state: FederationState) -> list[Ink]:
     known = [row for row in rows if row.ends is not None]
     if not known:
         return [*refused, ink("no forecast: it comes with a run's first round", Tone.MUTED)]
+    _, last = _position(state)
+    if not last:
+        least = min(row.ends or 0 for row in known) - 1
+        return [*refused, ink(f"no run is on; all {len(known)} budgets last {least} rounds", Tone.PLAIN if least else Tone.WARN)]
     short = [row for row in known if not row.lasts]
     if not short:
-        return [*refused, ink(f"✓ all {len(known)} budgets last until round {summary.last_round(state)}", Tone.GOOD)]
+        return [*refused, ink(f"✓ all {len(known)} budgets last until round {last}", Tone.GOOD)]
     first = min(short, key=lambda row: row.ends or 0)
     return [
         *refused,
-        ink(f"! {len(short)} of {len(known)} budgets end before round {summary.last_round(state)}", Tone.WARN),
+        ink(f"! {len(short)} of {len(known)} budgets end before round {last}", Tone.WARN),
         ink(f"{first.name} is first, in round {first.ends}"),
         ink("next: a larger epsilon_limit, or fewer rounds", Tone.MUTED),
     ]
