@@ -40,7 +40,7 @@ def lead(text: str, state: FederationState, views: Sequence[type[View]]) -> Dest
     names = [view.NAME.lower() for view in views]
     if wanted.lower() in names:
         return Destination(view=names.index(wanted.lower()))
-    kind, _, name = wanted.partition(" ") if " " in wanted else ("", "", wanted)
+    kind, _, name = wanted.rpartition(" ")
     if kind in ("", "device") and any(row.name == name for row in summary.members(state)):
         return Destination(page=DevicePage(name))
     if kind in ("", "round") and any(str(row.number) == name for row in state.rounds):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -108,18 +108,14 @@ class Live:
 
         A step is the end of a round or of a run. States share what did not change, so that keeping each of them costs little.
         """
-        steps = self._steps
-        at = self._frozen.step[0] if self._frozen and self._frozen.step else bisect_right(steps, self._seen(), key=_seq)
-        to = max(1, at + by)
+        steps, seen = self._steps, self.frame().state.seq
+        to = bisect_right(steps, seen, key=_seq) + by if by > 0 else max(1, bisect_left(steps, seen, key=_seq) + 1 + by)
         if to > len(steps) or (to == len(steps) and self._state is steps[-1]):
             self._frozen = None
         else:
             state = steps[to - 1]
             self._frozen = Frame(state, self._link, state.at or self._wall(), 0.0, "", True, False, (to, len(steps)))
         self._told()
-
-    def _seen(self) -> int:
-        return (self._frozen.state if self._frozen else self._state).seq
 
     def _frame(self, *, is_paused: bool = False) -> Frame:
         is_live = self._feed.is_live

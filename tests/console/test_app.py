@@ -28,6 +28,8 @@ from edgefl.events.schema import Event, RunFinished
 from edgefl.monitor.state import FederationState
 from edgefl.monitor.status import Status
 
+from .conftest import write_recording
+
 Driven = Pilot[None]
 
 
@@ -281,6 +283,18 @@ async def test_brackets_step_through_a_recording_round_by_round(recording: Path,
         assert app.frame.state.seq == state.seq
         await pilot.press("left_square_bracket", "p")
         assert app.frame.state.seq == state.seq, "p lets the picture catch up"
+
+
+@pytest.mark.slow
+async def test_back_from_the_middle_of_a_round_is_the_end_of_the_one_before(events: list[Event], tmp_path: Path) -> None:
+    cut = events[:-5]
+    async with console(ReplayFeed(write_recording(cut, tmp_path / "cut.ndjson")), len(cut), size=(120, 40)) as (app, pilot):
+        await pilot.press("2", "left_square_bracket")
+        await until(pilot, lambda: "step 29 of 29" in shown(app))
+        assert names(app)[0] == "29"
+        await pilot.press("right_square_bracket")
+        assert app.frame.step is None
+        assert names(app)[0] == "30"
 
 
 @pytest.mark.slow

@@ -145,7 +145,10 @@ _PEERS: Column[Finding] = Column(
     raw=lambda row: row.flag.peers,
 )
 FLAGS: tuple[Column[Finding], ...] = (
-    Column("flag", "⚑ FLAG", 8, lambda row, _: ink(row.device.name, Tone.STRONG), lambda row: row.device.name, 0, False, 0, True),
+    Column(
+        "flag", "⚑ FLAG", 8, lambda row, _: ink(row.device.name, Tone.STRONG), lambda row: row.device.name,
+        right=False, whole=True,
+    ),
     Column("round", "ROUND", 5, lambda row, _: ink(str(row.flag.round)), lambda row: row.flag.round, descending=True),
     Column("rule", "RULE", 6, lambda row, _: ink(row.flag.rule), lambda row: row.flag.rule, 4, right=False),
     Column(
@@ -155,7 +158,10 @@ FLAGS: tuple[Column[Finding], ...] = (
     Column("limit", "LIMIT", 5, lambda row, _: ink(figures.number(row.flag.threshold)), lambda row: row.flag.threshold),
     _PEERS,
     Column("now", "NOW", 13, lambda row, _: state_ink(row.device.state), lambda row: row.device.state, 2, right=False),
-    Column("why", "WHY", 8, lambda row, _: ink(row.flag.reason, Tone.MUTED), lambda row: row.flag.reason, 3, False, 60),
+    Column(
+        "why", "WHY", 8, lambda row, _: ink(row.flag.reason, Tone.MUTED), lambda row: row.flag.reason, 3,
+        right=False, most=60,
+    ),
 )  # fmt: skip
 CERTIFICATES: tuple[Column[Held], ...] = (
     Column(

@@ -181,7 +181,10 @@ def run(places: Places, *, coordinator: str, port: int) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The service's entry point; its status is 0 only where it was asked to end, for a SuperNode is never done."""
+    """The service's entry point; its status is 0 only where a signal ended it, for a SuperNode is never done.
+
+    Flower sends itself one when the coordinator refuses its key; the witness has said why by then, and systemd starts it anew.
+    """
     parser = argparse.ArgumentParser(prog="edgefl-supernode", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--config", type=Path, default=Places().config, help="where host.json, the identity and the secret lie")
     parser.add_argument("--state", type=Path, default=Places().state)

@@ -61,6 +61,17 @@ def test_a_host_without_its_secret_ends_with_the_reason(tmp_path: Path, capsys: 
     assert "superexec.secret is missing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("code", "status"), [(0, 0), (None, 0), (3, 3), ("why", 1)])
+def test_when_flower_ends_it_main_returns_so_that_the_process_can_end_at_once(
+    code: int | str | None, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object, **__: object) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(superexec, "run", ended)
+    assert superexec.main(["--role", "device"]) == status
+
+
 FORBIDDEN = """
 import ctypes
 PR_SET_MDWE, REFUSE_EXEC_GAIN = 65, 1
