@@ -111,21 +111,31 @@ RELIED_ON = {
         Symbol(
             "flwr.supercore.superexec.run_superexec:run_superexec",
             "the warm executor goes in through its `get_executor`",
-            ("executor = get_executor(", "executor.reconcile()", "executor.get_eligible_capacity(", "_get_task_poll_interval()"),
+            (
+                "runtime_api_address: str",
+                "insecure: bool",
+                "root_certificates_path: str | None = None",
+                "superexec_auth_secret: bytes | None = None",
+                "executor = get_executor(",
+                "executor.reconcile()",
+                "executor.get_eligible_capacity(",
+                "_get_task_poll_interval()",
+            ),
         ),
         Symbol("flwr.supercore.superexec.executor.types:Executor", "the warm executor has this shape"),
         Symbol("flwr.supercore.superexec.executor.types:LaunchResult.accepted", "what a launch returns"),
         Symbol("flwr.supercore.constant:TaskType.CLIENT_APP", "the only task of a device"),
         Symbol("flwr.supercore.constant:TaskType.SERVER_APP", "the only task of a coordinator"),
         _RETRY,
-        Symbol("flwr.supercore.cli:flower_superexec", "the launcher calls it"),
+        Symbol("flwr.supercore.auth:load_superexec_auth_secret", "how the SuperExec proves itself", ("secret_file",)),
+        Symbol("flwr.supercore.utils:disable_process_dumping", "no other process may read the SuperExec's memory", ("strict",)),
     ),
     "clientapp": (
-        Symbol("flwr.supernode.cli.flwr_clientapp:flwr_clientapp", "a warm ClientApp starts here"),
         Symbol(
             "flwr.supernode.runtime.run_clientapp:run_clientapp",
-            "the check of the app goes in through its `install_from_fab`",
+            "a warm ClientApp starts here; the check of the app goes in through its `install_from_fab`",
             (
+                "runtime_api_address: str,\n    token: str,\n    insecure: bool,\n    certificates: bytes | None",
                 "message, context, run, fab = pull_task_input(client)",
                 "install_from_fab(fab.content, skip_prompt=True)",
                 "fab.hash_str",
@@ -139,12 +149,17 @@ RELIED_ON = {
         Symbol("flwr.supercore.fab:Fab", "the app as it is delivered", ("hash_str: str", "content: bytes")),
     ),
     "serverapp": (
-        Symbol("flwr.superlink.cli.flwr_serverapp:flwr_serverapp", "a warm ServerApp starts here"),
         Symbol(
             "flwr.superlink.runtime.run_serverapp:run_serverapp",
-            "the check of the app goes in through its `install_from_fab` and `fab_from_proto`",
-            ("fab = fab_from_proto(res.fab)", "install_from_fab(fab.content, skip_prompt=True)", "fab.hash_str"),
+            "a warm ServerApp starts here; the check of the app goes in through its `install_from_fab` and `fab_from_proto`",
+            (
+                "runtime_api_address: str,\n    log_queue: Queue[str | None],\n    token: str,\n    insecure: bool,\n",
+                "fab = fab_from_proto(res.fab)",
+                "install_from_fab(fab.content, skip_prompt=True)",
+                "fab.hash_str",
+            ),
         ),
+        Symbol("flwr.supercore.logger:mirror_output_to_queue", "what a ServerApp prints reaches the SuperLink", ("log_queue",)),
         Symbol("flwr.supercore.fab:Fab", "the app as it is delivered", ("hash_str: str", "content: bytes")),
         Symbol(
             "flwr.superlink.grid:HttpGrid.pull_messages",

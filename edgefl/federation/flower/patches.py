@@ -12,7 +12,9 @@ import functools
 import hashlib
 import importlib
 import os
+import queue
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -157,7 +159,7 @@ def run_supernode(arguments: list[str]) -> None:
     """Run `flower-supernode ARGUMENTS` in this process."""
     from flwr.supernode.cli import flower_supernode
 
-    _as_program("flower-supernode", arguments)
+    sys.argv = ["flower-supernode", *arguments]
     flower_supernode()
 
 
@@ -168,18 +170,25 @@ def superexec_executor(executor: Any) -> None:
     """Make the SuperExec launch its tasks with this executor."""
     from flwr.supercore.superexec import run_superexec
 
-    def get_executor(*_: object, **__: object) -> Any:
-        return executor
-
-    run_superexec.get_executor = get_executor
+    run_superexec.get_executor = lambda *_, **__: executor
 
 
-def run_superexec(arguments: list[str]) -> None:
-    """Run `flower-superexec ARGUMENTS` in this process."""
-    from flwr.supercore.cli import flower_superexec
+def run_superexec(runtime: str, secret: Path, authority: Path | None) -> None:
+    """Run Flower's SuperExec, for the Runtime API at host:port, until it is asked to end; with no authority, without TLS.
 
-    _as_program("flower-superexec", arguments)
-    flower_superexec()
+    `flower-superexec` does the same, but imports all of Flower's commands: a second of CPU and 34 MB on each device.
+    """
+    from flwr.supercore.auth import load_superexec_auth_secret
+    from flwr.supercore.superexec.run_superexec import run_superexec
+    from flwr.supercore.utils import disable_process_dumping
+
+    disable_process_dumping(strict=False)
+    run_superexec(
+        runtime_api_address=runtime,
+        insecure=authority is None,
+        root_certificates_path=str(authority) if authority else None,
+        superexec_auth_secret=load_superexec_auth_secret(str(secret)),
+    )
 
 
 def task_type(role: str) -> Any:
@@ -196,24 +205,34 @@ def accepted() -> Any:
     return LaunchResult.accepted()
 
 
+def import_superexec() -> None:
+    """Import the SuperExec: what it has of Flower by then, its zygote does not import again."""
+    importlib.import_module("flwr.supercore.superexec.run_superexec")
+
+
 def import_app(role: str) -> None:
     """Import what a task of this role needs of Flower, so that forks have it."""
-    if role == "device":
-        importlib.import_module("flwr.supernode.cli.flwr_clientapp")
-        importlib.import_module("flwr.clientapp")
-    else:
-        importlib.import_module("flwr.superlink.cli.flwr_serverapp")
-        importlib.import_module("flwr.serverapp")
+    _runtime(role)
+    importlib.import_module("flwr.clientapp" if role == "device" else "flwr.serverapp")
 
 
-def run_app(role: str, arguments: list[str]) -> None:
-    """Run one task in this process, as `flwr-clientapp` or `flwr-serverapp` would."""
+def _runtime(role: str) -> Any:
+    """The module that runs tasks of this role."""
+    where = "flwr.supernode.runtime.run_clientapp" if role == "device" else "flwr.superlink.runtime.run_serverapp"
+    return importlib.import_module(where)
+
+
+def run_app(role: str, runtime: str, token: str, authority: Path | None) -> None:
+    """Run one task in this process, as `flwr-clientapp` or `flwr-serverapp` would; for the addresses, see `run_superexec`."""
+    certificates = authority.read_bytes() if authority else None
     if role == "device":
-        from flwr.supernode.cli.flwr_clientapp import flwr_clientapp as main
-    else:
-        from flwr.superlink.cli.flwr_serverapp import flwr_serverapp as main
-    _as_program("flwr-clientapp" if role == "device" else "flwr-serverapp", arguments)
-    main()
+        _runtime(role).run_clientapp(runtime, token, authority is None, certificates)
+        return
+    from flwr.supercore.logger import mirror_output_to_queue
+
+    said: queue.Queue[str | None] = queue.Queue()
+    mirror_output_to_queue(said)
+    _runtime(role).run_serverapp(runtime, said, token, authority is None, certificates)
 
 
 def execute_only(
@@ -225,9 +244,7 @@ def execute_only(
     expected)` makes the exception that becomes the error reply; nothing of the app is unpacked before. `installed` gets the
     directory that it was unpacked to.
     """
-    runtime: Any = importlib.import_module(
-        "flwr.supernode.runtime.run_clientapp" if role == "device" else "flwr.superlink.runtime.run_serverapp"
-    )
+    runtime = _runtime(role)
     install, from_proto = runtime.install_from_fab, runtime.fab_from_proto
 
     def fab_from_proto(message: Any) -> Any:
@@ -339,7 +356,7 @@ def run_superlink(arguments: list[str]) -> None:
     """Run `flower-superlink ARGUMENTS` in this process."""
     from flwr.superlink.cli import flower_superlink
 
-    _as_program("flower-superlink", arguments)
+    sys.argv = ["flower-superlink", *arguments]
     flower_superlink()
 
 
@@ -381,10 +398,3 @@ def refusal(body: str) -> str:
     if error is None:
         return body.strip()[:200] or "no reason given"
     return f"{error.message} (code {error.code})" + (f": {error.public_details}" if error.public_details else "")
-
-
-def _as_program(name: str, arguments: list[str]) -> None:
-    """Make this process look like the program to Flower's argument parser and to its exit handling."""
-    import sys
-
-    sys.argv = [name, *arguments]

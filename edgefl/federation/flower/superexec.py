@@ -133,15 +133,14 @@ def run(role: str, places: Places, *, runtime: str, concurrency: int) -> None:
         patches.execute_only(role, lambda: HostConfig.load(places.host).fab_sha256, AppRefused, note_app)
 
     limit_s = int(host.run.deadline_s) + GRACE_S if role == "device" else 0
+    patches.import_superexec()
     warmth = Warmth(role, modules(role, host, os.environ.get(PRELOAD_VARIABLE, "")), guard, limit_s)
     executor = WarmExecutor(warmth, concurrency=concurrency)
     patches.superexec_executor(executor)
     patches.retry_delay(RETRY_S)
     notify(READY=1, STATUS=f"warm: {', '.join(warmth.preload)}")
     keep_watchdog(executor.is_alive)
-    arguments = ["--runtime-api-address", runtime, "--superexec-auth-secret-file", str(places.secret)]
-    arguments += ["--insecure"] if role == "device" else ["--root-certificates", str(places.authority)]
-    patches.run_superexec(arguments)
+    patches.run_superexec(runtime, places.secret, None if role == "device" else places.authority)
 
 
 def main(argv: list[str] | None = None) -> int:

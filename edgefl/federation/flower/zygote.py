@@ -21,6 +21,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NoReturn
 
 from edgefl.federation.flower import patches
@@ -90,13 +91,9 @@ class WarmExecutor:
         """Fork a process for the task; its token travels over a socket, not in an argument list."""
         if spec.task_type != self._task_type:
             raise ZygoteDied(f"a task of type {spec.task_type} came to a host that executes {self._task_type} alone")
-        arguments = ["--runtime-api-address", spec.runtime_api_address, "--token", spec.token]
-        if spec.insecure:
-            arguments.append("--insecure")
-        elif spec.root_certificates_path:
-            arguments += ["--root-certificates", spec.root_certificates_path]
+        task = {"runtime": spec.runtime_api_address, "token": spec.token, "authority": spec.root_certificates_path}
         try:
-            self._channel.send(json.dumps({"arguments": arguments, "launched": time.monotonic()}).encode())
+            self._channel.send(json.dumps({**task, "launched": time.monotonic()}).encode())
         except OSError as error:
             raise ZygoteDied("the zygote does not take tasks any more") from error
         started = self._receive()
@@ -205,7 +202,8 @@ def _task(warmth: Warmth, request: dict[str, Any]) -> NoReturn:
     os.environ[LAUNCHED_VARIABLE] = repr(request["launched"])
     status = 0
     try:
-        patches.run_app(warmth.role, request["arguments"])
+        authority = Path(request["authority"]) if request["authority"] else None
+        patches.run_app(warmth.role, request["runtime"], request["token"], authority)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:  # noqa: BLE001  # the last frame of a process: it must say why it ends

@@ -92,3 +92,18 @@ def test_a_unit_that_forbids_generated_code_still_trains_convolutions() -> None:
     if result.returncode == 77:
         pytest.skip("this kernel does not know PR_SET_MDWE (Linux 6.3)")
     assert result.stdout == "trained False\n", result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["device", "server"])
+def test_a_superexec_does_not_carry_flowers_commands(role: str) -> None:
+    """They cost a small host a second of CPU and 34 MB in each of two processes."""
+    program = f"""
+import sys
+from edgefl.federation.flower import patches
+patches.import_superexec()
+patches.import_app({role!r})
+print(*{"flwr.supercore.cli", "flwr.supernode.cli", "flwr.superlink.cli"} & sys.modules.keys())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "\n"

@@ -20,8 +20,7 @@ import json, os, signal, sys, time
 from dataclasses import dataclass
 from edgefl.federation.flower import patches, zygote
 
-def task(role, arguments):
-    doing = arguments[arguments.index("--token") + 1]
+def task(role, runtime, doing, authority):
     if doing == "sleep":
         time.sleep(60)
     if doing == "fail":
@@ -36,7 +35,6 @@ class Spec:
     token: str
     task_type: object = patches.task_type("device")
     runtime_api_address: str = "127.0.0.1:1"
-    insecure: bool = True
     root_certificates_path: str | None = None
 
 OUT = os.dup(1)
