@@ -119,8 +119,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     assert line in shipped
     (directory / "site.yaml").write_text(shipped.replace(line, f"{line}preloaded: false, "))
     mounts = Path("/proc/self/mountinfo").read_text()
+    command = ("demo", str(directory), "--json")
     try:
-        said = edgefl("demo", str(directory), "--json", timeout_s=1800)
+        with in_background(*command) as going:
+            cut = interrupted(going, "infrastructure", lambda event: event["subject"])
+        assert cut == 130, "it was cut short while its hosts were made"
+        said = edgefl(*command, timeout_s=1800)
         assert said.returncode == 0, said.stdout[-4000:] + said.stderr[-4000:]
     except BaseException:
         edgefl("down", "--site", str(directory), "--yes")

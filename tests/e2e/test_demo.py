@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
+from tests.operations.test_summary import SHAPE, check
 
 from .conftest import BARE, Demo, last_object
 
@@ -17,6 +21,11 @@ UNITS = {
     "coordinator": ["edgefl-superlink", "edgefl-superexec", "edgefl-monitor", "edgefl-gate"],
     "edge-01": ["edgefl-supernode", "edgefl-superexec"],
 }
+
+
+def test_the_result_that_lies_on_disk_has_exactly_the_promised_shape(demo: Demo) -> None:
+    check(demo.result, SHAPE)
+    assert len(demo.result["devices"]) == 8
 
 
 def test_the_attacked_run_reaches_nearly_the_accuracy_of_the_clean_one(demo: Demo) -> None:
@@ -88,6 +97,39 @@ def test_status_names_the_flag_and_exits_degraded(demo: Demo) -> None:
     status = demo.edgefl("status", "--json")
     assert status.returncode == 70, status.stdout[-2000:] + status.stderr
     assert "edge-07" in status.stdout
+
+
+def test_the_logs_of_every_host_come_merged_and_the_coordinators_by_default(demo: Demo) -> None:
+    told = demo.edgefl("logs", "--all", "--json")
+    assert told.returncode == 0, told.stdout[-2000:] + told.stderr
+    lines = [json.loads(line) for line in told.stdout.splitlines()]
+    units = {(line["host"], line["unit"]) for line in lines}
+    assert units >= {(host, unit) for host in UNITS for unit in UNITS[host]}
+    assert [line["at"] for line in lines] == sorted(line["at"] for line in lines)
+
+    own = demo.edgefl("logs", "--lines", "5", "--json")
+    assert own.returncode == 0, own.stdout[-2000:] + own.stderr
+    assert [json.loads(line)["host"] for line in own.stdout.splitlines()] == ["coordinator"] * 5
+
+
+def test_the_doctor_finds_a_fleet_that_stands_healthy(demo: Demo) -> None:
+    examined = demo.edgefl("doctor", "--json")
+    assert examined.returncode == 0, examined.stdout[-3000:] + examined.stderr
+    said = last_object(examined)
+    assert said["healthy"] is True
+    assert {finding["host"] for finding in said["findings"]} == {"coordinator", *(f"edge-{n:02}" for n in range(1, 9))}
+    assert {finding["verdict"] for finding in said["findings"]} == {"good"}
+
+
+def test_the_playbook_alone_finds_nothing_to_change(demo: Demo) -> None:
+    """As CI would run it: no command of edgefl's, the inventory that it rendered, the repository's own ansible.cfg."""
+    root = Path(__file__).parents[2]
+    inventory = demo.directory / ".edgefl" / "ansible" / "inventory.json"
+    command = [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, "playbooks/site.yml"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    recap = dict(re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", done.stdout, re.MULTILINE))
+    assert recap == dict.fromkeys(["coordinator", *(f"edge-{n:02}" for n in range(1, 9))], "0")
 
 
 @pytest.mark.parametrize("host", list(UNITS))

@@ -10,6 +10,7 @@ from typing import Self
 
 import pytest
 
+from edgefl.errors import ExitCode
 from edgefl.site import load
 
 from .conftest import Demo, edgefl, in_background, interrupted, last_object, until
@@ -144,15 +145,17 @@ def test_too_few_devices_are_said_before_a_run_begins(demo: Demo) -> None:
 
 
 def test_a_coordinator_that_dies_in_the_middle_of_up_is_named_and_the_next_up_goes_on(demo: Demo) -> None:
+    demo.on("coordinator", "systemctl", "stop", "edgefl-monitor")  # so that there is something to do when it dies
     with in_background("up", "--site", str(demo.directory), "--json") as going:
         assert going.stdout
         for line in going.stdout:
             if json.loads(line).get("stage") == "configuration":
                 break
         demo.lab.kill("coordinator")
-        rest = going.stdout.read()
-        assert going.wait(timeout=300) not in (0, 1)
-        assert "coordinator" in rest
+        last = json.loads(going.stdout.read().splitlines()[-1])
+        assert going.wait(timeout=300) == last["exit_code"]
+    assert last["exit_code"] in (ExitCode.UNREACHABLE, ExitCode.ANSIBLE_FAILED), last
+    assert "coordinator" in last["what"]
     healed = demo.edgefl("up", "--json")
     assert healed.returncode == 0, healed.stdout[-3000:]
 
@@ -187,6 +190,7 @@ def test_a_device_refuses_the_round_that_its_own_budget_does_not_cover(demo: Dem
 def test_services_that_are_killed_or_hang_come_back_by_themselves_and_the_next_run_completes(demo: Demo) -> None:
     killed = [("coordinator", f"edgefl-{name}") for name in ("superlink", "gate", "superexec", "monitor")]
     killed += [("edge-05", "edgefl-supernode"), ("edge-06", "edgefl-superexec")]
+    ended = ("edge-03", "edgefl-supernode")  # in good order and with 0, which is how Flower gives up without a word
     stopped = ("edge-04", "edgefl-superexec")
     devices = len(load(demo.directory).devices)
     drop_in = "/run/systemd/system/edgefl-superexec.service.d"
@@ -199,10 +203,11 @@ def test_services_that_are_killed_or_hang_come_back_by_themselves_and_the_next_r
 
     on_edge_04(f"mkdir -p {drop_in} && cat > {drop_in}/watchdog.conf && {anew}", limit)
     try:
-        before = {place: Unit.of(demo, *place) for place in (*killed, stopped)}
+        before = {place: Unit.of(demo, *place) for place in (*killed, ended, stopped)}
         assert {unit.state for unit in before.values()} == {"active"}
         for host, name in killed:
             assert demo.on(host, "systemctl", "kill", "--signal=KILL", name).returncode == 0
+        assert demo.on(ended[0], "kill", "-TERM", before[ended].pid).returncode == 0
         assert demo.on("edge-04", "kill", "-STOP", before[stopped].pid).returncode == 0
         for (host, name), unit in before.items():
             until(partial(came_back, demo, host, name, unit), f"{name} of {host} to come back and stay", 300)
@@ -212,7 +217,24 @@ def test_services_that_are_killed_or_hang_come_back_by_themselves_and_the_next_r
     trained = demo.edgefl("run", "--rounds", "1", "--json")
     assert trained.returncode == 0, trained.stdout[-3000:]
     finished = [line["detail"] for line in map(json.loads, trained.stdout.splitlines()) if line.get("subject") == "round 1"]
-    assert {"edge-04", "edge-05", "edge-06"} <= set(finished[-1]["participants"])
+    assert {"edge-03", "edge-04", "edge-05", "edge-06"} <= set(finished[-1]["participants"])
+
+
+def test_a_run_that_is_stopped_ends_as_such_for_whoever_follows_it(demo: Demo) -> None:
+    with in_background("run", "--site", str(demo.directory), "--json", "--rounds", "9") as going:
+        assert going.stdout
+        for line in going.stdout:
+            if json.loads(line).get("subject") == "round 1":
+                break
+        stopped = demo.edgefl("stop", "--why", "wrong data on edge-03", "--json")
+        assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+        last = json.loads(going.stdout.read().splitlines()[-1])
+        assert going.wait(timeout=120) == 0
+    assert last["status"] == "stopped", last
+    now = last_object(demo.edgefl("status", "--json"))
+    assert (now["run_status"], now["round"] < 9) == ("stopped", True), now
+    again = demo.edgefl("stop", "--json")
+    assert (again.returncode, last_object(again)["run"]) == (0, ""), "no run is going"
 
 
 def test_ctrl_c_stops_following_a_run_and_not_the_run(demo: Demo) -> None:

@@ -1,4 +1,4 @@
-"""The whole site.yml on lab hosts: one coordinator, one device that has nothing yet but Debian."""
+"""The whole site.yml on lab hosts: a coordinator that has nothing yet but Debian, and a device on the lab's layer."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     lab = Lab(site.state / "lab", site.infrastructure.network)
     try:
         lab.use_layer(preload(image(), site.state / "bundle"))
-        specs = [HostSpec("coordinator", "10.77.0.10", "coordinator"), HostSpec("edge-01", "10.77.0.11")]
+        specs = [HostSpec("coordinator", "10.77.0.10", "coordinator", preloaded=False), HostSpec("edge-01", "10.77.0.11")]
         states = [lab.create(spec) for spec in specs]
         hosts = [
             Host(state.spec.name, role, state.spec.address, 22, "root", str(lab.key), state.host_key, str(lab.root))
@@ -99,6 +99,13 @@ def test_every_unit_is_active_and_exposes_at_most_three_of_ten(fleet: Fleet) -> 
             exposure = re.search(r"exposure level for \S+ ([\d.]+)", said)
             assert exposure is not None, said
             assert float(exposure[1]) <= 3.0
+
+
+def test_a_bare_coordinator_got_the_bundles_packages_and_none_runs_by_itself(fleet: Fleet) -> None:
+    assert fleet.on("coordinator", "dpkg-query -W -f '${db:Status-Status}' haproxy") == "installed"
+    assert (fleet.lab.root / "hosts" / "coordinator" / "upper" / "usr" / "sbin" / "haproxy").is_file(), "not the image's"
+    assert fleet.on("coordinator", "systemctl is-enabled haproxy").strip() == "masked"
+    assert fleet.on("coordinator", "systemctl is-active haproxy").strip() == "inactive"
 
 
 def test_private_keys_belong_to_their_service_alone_and_never_came_to_the_operator(fleet: Fleet) -> None:
