@@ -97,3 +97,27 @@ def verify(records: Iterable[Record], start: Head | None = None, *, source: str 
     for record in records:
         head = extend(head, record, source=source)
     return head
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """How far a chain has been checked: it holds from the event `first` to `head`; the last event is `last`."""
+
+    first: int
+    head: Head
+    last: int
+
+
+def recognise(head: Head, seen: Mapping[int, str], *, source: str = "the journal") -> None:
+    """Raises JournalBroken when the event at the head is not the one that a witness saw there (`seen`: hashes by seq).
+
+    A journal that was written anew as a whole holds in itself; only who has seen the old one can tell.
+    """
+    if seen.get(head.seq, head.hash) != head.hash:
+        raise JournalBroken(head.seq, "it is another event than was shown before", source=source)
+
+
+def recognise_end(head: Head, seen: Mapping[int, str], *, source: str = "the journal") -> None:
+    """Raises JournalBroken when a witness has seen events after the head: the journal has lost its tail."""
+    if (last := max(seen, default=0)) > head.seq:
+        raise JournalBroken(head.seq + 1, f"it ends here, and event {last} was shown before", source=source)

@@ -25,6 +25,7 @@ from edgefl.monitor.errors import Refused, Unavailable
 from edgefl.monitor.evolve import evolve
 from edgefl.monitor.logs import Level, Wanted, journald, require_journald
 from edgefl.monitor.models import LAST, Library
+from edgefl.monitor.past import MOST_KINDS, MOST_PAST
 from edgefl.monitor.presence import Presence
 from edgefl.monitor.runs import Runs, planned
 from edgefl.monitor.status import Status
@@ -115,6 +116,16 @@ def _reading(app: FastAPI, monitor: Monitor) -> None:
         await monitor.tail.catch_up()
         monitor.streams.check(after)
         return StreamingResponse(monitor.streams.lines(after, follow=follow), media_type=NDJSON)
+
+    @app.get("/v1/past")
+    async def past(
+        kind: Annotated[list[str], Query(min_length=1, max_length=MOST_KINDS)],
+        before: Annotated[int, Query(ge=0)] = 0,
+        most: Annotated[int, Query(ge=1, le=MOST_PAST)] = 200,
+    ) -> dict[str, Any]:
+        """Events of these kinds, the newest first; `before` in the answer asks for the next page, and is 0 on the last."""
+        found = await asyncio.to_thread(monitor.tail.journal.newest, kind, before=before, size=most)
+        return {"events": found, "before": found[-1]["seq"] if len(found) == most else 0}
 
     @app.get("/v1/recording")
     async def recorded(run: str = "") -> StreamingResponse:

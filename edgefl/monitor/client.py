@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from edgefl import layout
-from edgefl.events.chain import JournalBroken
+from edgefl.events.chain import JournalBroken, Walked
 from edgefl.events.schema import Body, Event
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.monitor.errors import MonitorUnreachable, Refused
 from edgefl.monitor.identity import Identity, why_refused
 from edgefl.monitor.line import HEARTBEAT_S, read_line
 from edgefl.monitor.logs import Level, LogLine
+from edgefl.monitor.past import Past
 from edgefl.monitor.status import Status
+from edgefl.monitor.walk import Walk
 
 if TYPE_CHECKING:
     from socket import socket
@@ -177,6 +179,27 @@ class MonitorClient:
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 — spreads reconnections, hides nothing
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
+    async def past(self, kinds: Sequence[str], *, before: int = 0, most: int = 200) -> Past:
+        """A page of past events of these kinds, the newest first; `before` is where the last page said to go on."""
+        answer = await self._request("GET", "/v1/past", params={"kind": list(kinds), "before": before, "most": most})
+        try:
+            return Past.from_json(answer.content)
+        except (ValueError, KeyError, TypeError) as error:
+            raise MonitorUnreachable(_NO_MONITOR, hint="edgefl up") from error
+
+    async def walk(self, seen: Mapping[int, str] | None = None) -> AsyncGenerator[Walked, None]:
+        """Read the whole journal and check every event's hash, saying now and then how far it holds; the last says where it ends.
+
+        seen: hashes, by seq, of events that were shown before: they must be the same. Raises JournalBroken at the first event
+        that does not verify.
+        """
+        walk = Walk(seen or {})
+        async with self._streamed("/v1/events", {"after": 0, "follow": False}, silence_s=_SILENCE_S) as lines:
+            async for line in lines:
+                if walk.hear(line):
+                    yield await asyncio.to_thread(walk.check)
+        yield await asyncio.to_thread(walk.end)
+
     async def record(self, path: Path, run: str = "") -> Header:
         """Write a run (or the whole journal) to a file that `edgefl.events.replay` reads, and verify it.
 
@@ -257,6 +280,7 @@ def _accepted(answer: httpx.Response) -> httpx.Response:
     raise MonitorUnreachable(why, hint="edgefl doctor coordinator")
 
 
+_NO_MONITOR = "what answers is no monitor of this version"
 _GATE_SAYS = {
     403: "the gate does not let this operator's certificate in",
     503: "the gate stands, but the monitor behind it does not answer",
@@ -267,4 +291,4 @@ def _understood(line: str) -> dict[str, object] | None:
     try:
         return read_line(line)
     except ValueError as error:
-        raise MonitorUnreachable(f"what answers is no monitor of this version: {line[:60]!r}", hint="edgefl up") from error
+        raise MonitorUnreachable(f"{_NO_MONITOR}: {line[:60]!r}", hint="edgefl up") from error

@@ -16,7 +16,7 @@ import pytest
 
 from edgefl.errors import ExitCode
 from edgefl.events.journal import Journal, JournalBroken, JournalUnusable
-from edgefl.events.schema import DeviceDropped, DeviceState, UpdateScored
+from edgefl.events.schema import DeviceDropped, DeviceState, OperatorAction, UpdateScored
 
 
 def dropped(device: str = "edge-01") -> DeviceDropped:
@@ -276,3 +276,47 @@ def test_a_long_journal_is_read_in_pages_while_it_grows(journal):
     began = time.monotonic()
     assert journal.page(1200) != []
     assert time.monotonic() - began < 1
+
+
+def test_the_newest_of_some_kinds_come_a_page_at_a_time(journal):
+    for number in range(6):
+        journal.append(dropped(f"edge-{number:02d}"))
+        journal.append(DeviceState(device=f"edge-{number:02d}", state="online"))
+    journal.append(OperatorAction(who="alice", action="look"))
+    asked = ["operator_action", "device_dropped", "operator_action"]
+    first = journal.newest(asked, size=4)
+    assert [record["seq"] for record in first] == [13, 11, 9, 7]
+    assert [record["seq"] for record in journal.newest(asked, before=7, size=4)] == [5, 3, 1]
+    assert journal.newest(asked, before=1) == []
+    assert journal.newest(["nothing"]) == []
+    assert journal.newest([]) == []
+    assert first[0] == next(journal.records(12))
+
+
+def test_a_page_of_the_newest_costs_the_same_however_long_the_journal_is(journal):
+    def steps() -> int:
+        taken = 0
+
+        def step() -> None:
+            nonlocal taken
+            taken += 1
+
+        journal._connection.set_progress_handler(step, 10)
+        assert len(journal.newest(["operator_action", "run_started"], before=3)) == 2
+        journal._connection.set_progress_handler(None, 0)
+        return taken
+
+    journal.append_all([OperatorAction(who="alice", action="look")] * 2)
+    short = steps()
+    journal.append_all([dropped()] * 2000)
+    journal.append_all([OperatorAction(who="alice", action="look")] * 2000)
+    assert steps() <= short + 1
+
+
+def test_a_journal_that_was_begun_without_the_index_by_kind_gets_it_when_it_is_opened(journal):
+    journal.append(dropped())
+    journal._connection.execute("DROP INDEX events_by_type")
+    with Journal(journal.path) as again:
+        indexes = {name for (name,) in again._connection.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")}
+        assert "events_by_type" in indexes
+        assert again.verify() == journal.head()

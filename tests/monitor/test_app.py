@@ -337,6 +337,26 @@ async def test_tampering_shows_in_the_status_and_the_service_goes_on(monitor, jo
     assert "fl_journal_verified 0.0" in (await api.get("/metrics")).text
 
 
+async def test_the_past_comes_by_kind_a_page_at_a_time_the_newest_first(api, journal):
+    for number in range(3):
+        journal.append(OperatorAction(who="alice", action=f"look {number}"))
+        journal.append(DeviceState(device="edge-01", state="online"))
+    asked = {"kind": ["operator_action", "run_started"], "most": 2}
+    first = (await api.get("/v1/past", params=asked)).json()
+    assert [record["body"]["action"] for record in first["events"]] == ["look 2", "look 1"]
+    assert first["before"] == 3
+    second = (await api.get("/v1/past", params=asked | {"before": first["before"]})).json()
+    assert [record["body"]["action"] for record in second["events"]] == ["look 0"]
+    assert second["before"] == 0
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"kind": "run_started", "most": 501}, {"kind": "run_started", "before": -1}, {"kind": ["x"] * 51}]
+)
+async def test_a_page_of_the_past_is_bounded(api, asked):
+    assert (await api.get("/v1/past", params=asked)).status_code == 400
+
+
 async def test_logs_that_cannot_be_read_say_why(api, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     answer = await api.get("/v1/logs")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from edgefl.errors import ExitCode, NotProvisioned
+from edgefl.events.chain import JournalBroken
 from edgefl.events.schema import CertificateIssued, DeviceDropped, DeviceFacts, OperatorAction
 from edgefl.monitor.client import MonitorClient
 from edgefl.monitor.errors import MonitorUnreachable, Refused
@@ -137,6 +138,26 @@ async def test_events_are_followed_as_they_are_written(monitor, journal):
 async def test_events_without_following_end_at_the_journals_end(monitor, journal):
     first, *others = journal.append_all([dropped()] * 3)
     assert [event async for event in monitor.events(after=first.seq, follow=False)] == others
+
+
+async def test_the_past_is_read_back_page_by_page(monitor, journal):
+    last = journal.append_all([OperatorAction(who="alice", action="look"), dropped(), OperatorAction(who="bob", action="look")])[
+        -1
+    ]
+    first = await monitor.past(["operator_action"], most=1)
+    assert [(event.seq, event.body.who) for event in first.events] == [(last.seq, "bob")]
+    second = await monitor.past(["operator_action"], before=first.before, most=1)
+    assert [event.body.who for event in second.events] == ["alice"]
+
+
+async def test_the_whole_chain_is_walked_on_the_operators_machine(monitor, journal):
+    shown = journal.append_all([dropped()] * 700)[350]
+    walked = [each async for each in monitor.walk({shown.seq: shown.hash})]
+    assert len(walked) > 1
+    assert (walked[-1].head, walked[-1].last) == (journal.head(), journal.head().seq)
+    with pytest.raises(JournalBroken, match="another event") as broken:
+        _ = [each async for each in monitor.walk({shown.seq: "f" * 64})]
+    assert broken.value.seq == shown.seq
 
 
 @pytest.mark.slow
