@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import logging
 import shlex
 import socket
 import threading
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 10.0
 _POOL = ThreadPoolExecutor(max_workers=128, thread_name_prefix="ssh")
 """Threads for paramiko, which blocks; asyncio's own pool has too few for a fleet."""
+_LOG, _NOWHERE = logging.getLogger("paramiko"), logging.NullHandler()
+"""What paramiko logs is raised too; without a handler it would print tracebacks over whatever is on the screen."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -106,6 +109,7 @@ def connect(host: Host) -> paramiko.SSHClient:
     """An authenticated connection for the caller to close. Raises DeviceUnreachable, AuthenticationRefused or HostKeyMismatch."""
     import paramiko
 
+    _LOG.addHandler(_NOWHERE)
     if host.ssh_key and not Path(host.ssh_key).is_file():
         raise AuthenticationRefused(host, "that file does not exist")
     client = paramiko.SSHClient()
@@ -160,7 +164,7 @@ class Conversation:
 @asynccontextmanager
 async def converse(host: Host, argv: Sequence[str], *, timeout_s: float = 30.0) -> AsyncIterator[Conversation]:
     """Start a program as root on the host and speak with it; leaving ends it. `timeout_s` is how long it may stay silent."""
-    client = await _in_thread(connect, host)
+    client = await _connected(host)
     try:
 
         def start() -> Conversation:
@@ -264,6 +268,44 @@ def _converse(channel: paramiko.Channel, sent: bytes) -> Completed:
     for thread in threads:
         thread.join()
     return Completed(channel.recv_exit_status(), bytes(output), bytes(errors))
+
+
+async def _connected(host: Host) -> paramiko.SSHClient:
+    """As `connect`, in a thread that nobody has to wait for: a host that does not answer must not hold up a process's end."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Future[paramiko.SSHClient] = loop.create_future()
+    opened: list[paramiko.SSHClient] = []
+    left = threading.Event()
+
+    def settle(error: Exception | None) -> None:
+        if arrived.done():
+            return
+        if error is None:
+            arrived.set_result(opened[0])
+        else:
+            arrived.set_exception(error)
+
+    def work() -> None:
+        failed = None
+        try:
+            opened.append(connect(host))
+        except Exception as error:  # noqa: BLE001 — raised where it is waited for
+            failed = error
+        if left.is_set():
+            for client in opened:
+                client.close()
+            return
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(settle, failed)
+
+    threading.Thread(target=work, name=f"ssh {host.name}", daemon=True).start()
+    try:
+        return await arrived
+    except asyncio.CancelledError:
+        left.set()
+        for client in opened:
+            client.close()
+        raise
 
 
 async def _in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

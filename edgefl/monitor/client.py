@@ -223,7 +223,11 @@ class MonitorClient:
         params = {"follow": follow, "level": level, "lines": lines, **({"since": since.isoformat()} if since else {})}
         async with self._streamed("/v1/logs", params, silence_s=None if follow else _TIMEOUT_S) as found:
             async for line in found:
-                yield LogLine.from_json(line)
+                try:
+                    said = LogLine.from_json(line)
+                except (ValueError, KeyError, TypeError) as error:
+                    raise MonitorUnreachable(f"{_NO_MONITOR}: {line[:60]!r}", hint="edgefl up") from error
+                yield said
 
     async def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         with self._translated():

@@ -49,6 +49,15 @@ class LogLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Hearing:
+    """Whether a host's log can be read: `problem` says why not, and is empty once its lines come again."""
+
+    host: str
+    problem: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """Which lines: the newest `lines` since a time, as important as `level` at least, and new ones with `follow`."""
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
 
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.infra.inventory import Host
 from edgefl.monitor.client import MonitorClient
-from edgefl.monitor.logs import LogLine, Wanted, parse
+from edgefl.monitor.logs import Hearing, LogLine, Wanted, parse
 from edgefl.operations.state import inventory_of
 from edgefl.operations.watch import watching
 from edgefl.site.model import Site
@@ -20,6 +22,11 @@ _QUEUED = 1000
 """Lines that wait to be shown before the hosts have to."""
 _SILENT_S = 24 * 3600.0
 """A followed host may have nothing to say for a day."""
+_MISSED = 5000
+"""Lines that a host may have written while it could not be read."""
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 60.0
+T = TypeVar("T")
 
 
 class NoSuchHost(EdgeflError):
@@ -49,6 +56,53 @@ def _hosts(site: Site, names: Sequence[str], *, everywhere: bool) -> list[Host]:
     if unknown := [name for name in names if name not in known]:
         raise NoSuchHost(f"the site has no host {unknown[0]!r}", hint=f"one of {', '.join(known)}")
     return [known[name] for name in dict.fromkeys(names)] or [inventory.coordinator]
+
+
+class SiteLogs:
+    """The logs of a site's hosts for whoever goes on looking: a host that cannot be read is said, and asked again."""
+
+    def __init__(self, site: Site, monitor: MonitorClient) -> None:
+        self._site = site
+        self._monitor = monitor
+
+    async def hosts(self) -> list[str]:
+        """Every host by name, the coordinator first. Raises NotProvisioned."""
+        return [host.name for host in await asyncio.to_thread(_hosts, self._site, [], everywhere=True)]
+
+    async def follow(self, names: Sequence[str], *, lines: int = 200) -> AsyncGenerator[LogLine | Hearing, None]:
+        """The last `lines` of each named host and all that is written from now; never ends. Raises NoSuchHost, NotProvisioned."""
+        hosts = await asyncio.to_thread(_hosts, self._site, names, everywhere=False)
+        wanted = Wanted(follow=True, lines=lines)
+        sources = [_kept(partial(_of, host, self._monitor), host.name, wanted) for host in hosts]
+        async with aclosing(_followed(sources)) as told:
+            async for each in told:
+                yield each
+
+
+async def _kept(
+    read: Callable[[Wanted], AsyncGenerator[LogLine, None]], host: str, wanted: Wanted
+) -> AsyncGenerator[LogLine | Hearing, None]:
+    """A host's lines across lost connections, each once."""
+    pause_s, is_heard, at_newest = _FIRST_PAUSE_S, True, set[LogLine]()
+    while True:
+        lost = Hearing(host, "its log ended")
+        try:
+            async with aclosing(read(wanted)) as lines:
+                async for line in lines:
+                    if not is_heard:
+                        is_heard, pause_s = True, _FIRST_PAUSE_S
+                        yield Hearing(host)
+                    if line in at_newest:
+                        continue  # journalctl's --since has the last one again
+                    at_newest = {line} if line.at != wanted.since else {*at_newest, line}
+                    wanted = replace(wanted, since=line.at, lines=_MISSED)
+                    yield line
+        except EdgeflError as error:
+            lost = Hearing(host, error.what, error.hint)
+        is_heard = False
+        yield lost
+        await asyncio.sleep(pause_s)
+        pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
 
 async def _of(host: Host, monitor: MonitorClient, wanted: Wanted) -> AsyncGenerator[LogLine, None]:
@@ -86,11 +140,11 @@ async def _gathered(sources: list[AsyncGenerator[LogLine, None]]) -> AsyncGenera
         yield line
 
 
-async def _followed(sources: list[AsyncGenerator[LogLine, None]]) -> AsyncGenerator[LogLine, None]:
-    """Each line as it comes, until every source has ended or one fails."""
-    queue: asyncio.Queue[LogLine] = asyncio.Queue(_QUEUED)
+async def _followed(sources: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
+    """Each as it comes, until every source has ended or one fails."""
+    queue: asyncio.Queue[T] = asyncio.Queue(_QUEUED)
 
-    async def feed(source: AsyncGenerator[LogLine, None]) -> None:
+    async def feed(source: AsyncGenerator[T, None]) -> None:
         async with aclosing(source):
             async for line in source:
                 await queue.put(line)

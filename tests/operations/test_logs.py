@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from edgefl.errors import NotProvisioned
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.monitor.errors import Unavailable
-from edgefl.monitor.logs import LogLine, Wanted
+from edgefl.monitor.logs import Hearing, LogLine, Wanted
 from edgefl.operations import logs
 from edgefl.operations.state import inventory_file
 from edgefl.site import Site, load
@@ -107,3 +109,47 @@ async def test_a_host_that_is_none_of_the_sites_is_named_before_anything_is_open
     with pytest.raises(logs.NoSuchHost, match="'edge-09'") as refused:
         _ = [one async for one in logs.read(provisioned(site), ["edge-09"], Wanted())]
     assert "edge-01" in refused.value.hint
+
+
+class Flaky:
+    """A host's log over connections that break: what each of them gives, and what was asked for."""
+
+    def __init__(self, *connections: list[LogLine]) -> None:
+        self.asked: list[Wanted] = []
+        self._connections = list(connections)
+
+    async def read(self, wanted: Wanted) -> AsyncGenerator[LogLine, None]:
+        self.asked.append(wanted)
+        if not self._connections:
+            await asyncio.Event().wait()
+        for one in self._connections.pop(0):
+            yield one
+        raise Unavailable("the line is cut", hint="edgefl doctor edge-01")
+
+
+async def told(of: AsyncGenerator[LogLine | Hearing, None], count: int) -> list[LogLine | Hearing]:
+    async with asyncio.timeout(10), aclosing(of):
+        return [await anext(of) for _ in range(count)]
+
+
+async def test_a_host_that_is_lost_is_said_and_read_on_from_its_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_FIRST_PAUSE_S", 0.01)
+    twin = replace(line(2, "a"), message="in the same moment")
+    host = Flaky([line(1, "a"), line(2, "a")], [], [line(2, "a"), twin, line(3, "a")])
+    lost = Hearing("a", "the line is cut", "edgefl doctor edge-01")
+    said = await told(logs._kept(host.read, "a", Wanted(follow=True)), 8)
+    assert said == [line(1, "a"), line(2, "a"), lost, lost, Hearing("a"), twin, line(3, "a"), lost]
+    assert [wanted.since for wanted in host.asked] == [None, line(2, "a").at, line(2, "a").at]
+
+
+async def test_one_host_that_cannot_be_read_does_not_end_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_FIRST_PAUSE_S", 0.01)
+    broken = Flaky(*[[]] * 50)
+    ended = asyncio.Event()
+    sources = [logs._kept(broken.read, "b", Wanted()), logs._kept(lambda _: endless(ended), "a", Wanted())]
+    said = await told(logs._followed(sources), 4)
+    assert line(1, "a") in said
+    assert [each for each in said if isinstance(each, Hearing)][:2] == [
+        Hearing("b", "the line is cut", "edgefl doctor edge-01")
+    ] * 2
+    assert ended.is_set(), "and whoever leaves ends them all"
