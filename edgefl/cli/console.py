@@ -21,7 +21,8 @@ examples:
   edgefl console --replay run-4.ndjson    a recorded run, offline
   edgefl console --replay run-4.ndjson --speed 20
 
-keys: 1 2 views · enter evidence · esc back · / filter · s S sort · p pause · r run · x stop · ctrl+p palette · ? help · q quit
+keys: 1 2 views · enter evidence · esc back · / filter · s S sort · space mark · l logs · V verify the chain
+      p pause · r run · x stop · ctrl+p palette · ? help · q quit
 NO_COLOR is honoured; a light terminal is recognised by COLORFGBG, or say --theme edgefl-light
 
 exit codes: 0 closed · 2 no terminal, or no such recording or theme · 14 not provisioned · 33 the authority's key does not open
@@ -54,22 +55,26 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
 
 async def _replay(args: argparse.Namespace) -> ExitCode:
     from edgefl.console.app import Console
+    from edgefl.console.archive import Recording
     from edgefl.console.feed import ReplayFeed
     from edgefl.events.replay import header_of
 
     header_of(args.replay)  # a file that is no recording is refused before the screen changes
-    return await _show(Console(ReplayFeed(args.replay, speed=args.speed), theme=_theme(args.theme)))
+    feed, archive = ReplayFeed(args.replay, speed=args.speed), Recording(args.replay)
+    return await _show(Console(feed, archive=archive, theme=_theme(args.theme)))
 
 
 async def _watch(args: argparse.Namespace) -> ExitCode:
     from edgefl.console.app import Console
     from edgefl.console.feed import MonitorFeed
+    from edgefl.operations.logs import SiteLogs
     from edgefl.operations.watch import watching
     from edgefl.site import load
 
-    theme = _theme(args.theme)
-    async with watching(load(args.site)) as monitor:
-        return await _show(Console(MonitorFeed(monitor), controls=None if args.readonly else monitor, theme=theme))
+    theme, site = _theme(args.theme), load(args.site)
+    async with watching(site) as monitor:
+        controls, logs = None if args.readonly else monitor, SiteLogs(site, monitor)
+        return await _show(Console(MonitorFeed(monitor), controls=controls, logs=logs, archive=monitor, theme=theme))
 
 
 async def _show(console: Console) -> ExitCode:

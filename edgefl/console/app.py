@@ -21,18 +21,22 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer
 
+from edgefl.console.archive import Archive
 from edgefl.console.controls import Controls
 from edgefl.console.export import as_csv, as_json, write
 from edgefl.console.feed import Feed
 from edgefl.console.jump import Nowhere, lead, places
+from edgefl.console.lines import LogSource
 from edgefl.console.live import Frame, Live
 from edgefl.console.screens.confirm import Confirm
 from edgefl.console.screens.export import Export
 from edgefl.console.screens.help import Help, told, told_of
 from edgefl.console.screens.jump import Jump
+from edgefl.console.sources import Sources
 from edgefl.console.theme import DARK, LIGHT, preferred
 from edgefl.console.view import GridView, View
 from edgefl.console.views import VIEWS
+from edgefl.console.views.logs import Logs
 from edgefl.console.widgets.masthead import Masthead
 from edgefl.console.widgets.stage import Stage
 from edgefl.console.widgets.tabbar import TabBar
@@ -57,7 +61,7 @@ KEYS = {
 class Console(App[None]):
     """The operator's console on one feed.
 
-    controls: what it may do; None makes it read-only.
+    controls: what it may do; None makes it read-only. logs, archive: what it may read beside the feed; None where there is none.
     """
 
     TITLE = "edgefl"
@@ -85,6 +89,8 @@ class Console(App[None]):
         feed: Feed,
         *,
         controls: Controls | None = None,
+        logs: LogSource | None = None,
+        archive: Archive | None = None,
         theme: str = "",
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = monotonic,
@@ -95,6 +101,7 @@ class Console(App[None]):
         self._masthead = Masthead()
         self._tabs = TabBar([view.NAME for view in VIEWS])
         self.stage = Stage(VIEWS)
+        self.stage.give(Sources(logs, archive, self._told))
         self._painted = 0.0
         self._due: Timer | None = None
         self._could: frozenset[str] = frozenset()
@@ -171,6 +178,11 @@ class Console(App[None]):
         await self.stage.open(message.page, self.frame)
         self._moved()
 
+    async def on_view_logs(self, message: View.Logs) -> None:
+        """The logs of some hosts were asked for."""
+        self.query_one(Logs).read(message.hosts)
+        await self.action_view(VIEWS.index(Logs))
+
     async def on_tab_bar_chosen(self, message: TabBar.Chosen) -> None:
         """A tab was clicked."""
         await self.action_view(message.index)
@@ -200,7 +212,8 @@ class Console(App[None]):
     def action_export(self) -> None:
         """Ask for a format, then write what is on the screen."""
         top = self.stage.top
-        self.push_screen(Export(top.title, has_rows=isinstance(top, GridView) and bool(top.grid.rows)), self._exported)
+        rows, marked = (top.grid.rows, top.grid.marked) if isinstance(top, GridView) else ((), ())
+        self.push_screen(Export(top.title, has_rows=bool(rows or marked), marked=len(marked)), self._exported)
 
     def _exported(self, ending: str | None) -> None:
         if ending:
@@ -210,7 +223,7 @@ class Console(App[None]):
     async def _export(self, ending: str) -> None:
         top = self.stage.top
         if isinstance(top, GridView) and ending != "svg":
-            text = (as_csv if ending == "csv" else as_json)(top.grid.columns, top.grid.rows)
+            text = (as_csv if ending == "csv" else as_json)(top.grid.columns, top.grid.marked or top.grid.rows)
         else:
             text = self.export_screenshot()
         name = re.sub(r"[^A-Za-z0-9.-]+", "-", top.title).lower()

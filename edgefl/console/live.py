@@ -10,10 +10,11 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
+from edgefl.console.diary import Diary
 from edgefl.console.feed import Feed, News
 from edgefl.errors import EdgeflError
 from edgefl.events.chain import JournalBroken
@@ -44,6 +45,7 @@ class Frame:
 
     now: the coordinator's clock, or a recording's own time. silence_s: since the feed was last heard.
     step: where in a recording this is, and how many steps it has; None at its end and on a live feed.
+    diary: what was heard for the audit so far, events after this frame's included.
     """
 
     state: FederationState
@@ -54,6 +56,7 @@ class Frame:
     is_paused: bool = False
     is_live: bool = True
     step: tuple[int, int] | None = None
+    diary: Diary = field(default_factory=Diary)
 
     @property
     def is_stale(self) -> bool:
@@ -83,6 +86,7 @@ class Live:
         self._state = FederationState()
         self._frozen: Frame | None = None
         self._steps: list[FederationState] = []
+        self._diary = Diary()
         self._link = Link.CONNECTING
         self._heard = clock()
         self._problem = ""
@@ -114,14 +118,14 @@ class Live:
             self._frozen = None
         else:
             state = steps[to - 1]
-            self._frozen = Frame(state, self._link, state.at or self._wall(), 0.0, "", True, False, (to, len(steps)))
+            self._frozen = Frame(state, self._link, state.at or self._wall(), 0.0, "", True, False, (to, len(steps)), self._diary)
         self._told()
 
     def _frame(self, *, is_paused: bool = False) -> Frame:
         is_live = self._feed.is_live
         now = self._wall() + self._skew if is_live else self._state.at or self._wall()
         silence_s = max(0.0, self._clock() - self._heard)
-        return Frame(self._state, self._link, now, silence_s, self._problem, is_paused, is_live)
+        return Frame(self._state, self._link, now, silence_s, self._problem, is_paused, is_live, diary=self._diary)
 
     async def follow(self) -> None:
         """Take in events for as long as the feed has any, reconnecting with backoff when it is lost."""
@@ -158,10 +162,13 @@ class Live:
     def _learn(self, news: News) -> None:
         if isinstance(news, Status):
             self._state, self._hash = news.state, ""
+            self._diary.begin(news.state.seq)
             self._skew = news.now - self._wall()
         elif isinstance(news, Event):
             if self._hash and news.seq == self._state.seq + 1 and news.previous != self._hash:
                 raise JournalBroken(news.seq, "it does not follow from what was shown before", source="the event stream")
+            if news.seq > self._state.seq:
+                self._diary.note(news)
             self._state, self._hash = self._state.apply(news), news.hash
             if not self._feed.is_live and isinstance(news.body, RoundFinished | RoundSkipped | RunFinished):
                 self._steps.append(self._state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -13,8 +13,12 @@ from textual.widget import Widget
 
 from edgefl.console.live import Frame
 from edgefl.console.query import Query
+from edgefl.console.sources import Sources
 from edgefl.console.widgets.filterline import FilterLine
 from edgefl.console.widgets.grid import Grid
+
+LOGS = Binding("l", "logs", "Logs")
+"""For views whose rows are about devices."""
 
 
 class View(Vertical, can_focus=False):
@@ -35,10 +39,20 @@ class View(Vertical, can_focus=False):
             super().__init__()
             self.page = page
 
+    class Logs(Message):
+        """Asks for the logs of these hosts."""
+
+        def __init__(self, hosts: Sequence[str]) -> None:
+            super().__init__()
+            self.hosts = tuple(hosts)
+
     @property
     def title(self) -> str:
         """What the tab bar calls it."""
         return self.NAME
+
+    def take(self, sources: Sources) -> None:
+        """Remember what may be read beside frames, before the first of them; most views need nothing."""
 
     def show(self, frame: Frame) -> None:
         """Bring what is on the screen up to this frame."""
@@ -56,7 +70,8 @@ class GridView(View):
         Binding("slash", "filter", "Filter"),
         Binding("s", "sort", "Sort"),
         Binding("S", "reverse", "Reverse", show=False),
-        Binding("y", "copy", "Copy the row's name", show=False),
+        Binding("y", "copy", "Copy what the row is known by", show=False),
+        Binding("escape", "unmark", "Unmark every row", show=False),
     ]
 
     def __init__(self, grid: Grid[Any]) -> None:
@@ -80,17 +95,54 @@ class GridView(View):
         """Reverse the order."""
         self.grid.reverse()
 
+    @property
+    def chosen(self) -> list[Any]:
+        """The rows that an action is for: those that are marked, else the one under the cursor."""
+        selected = self.grid.selected
+        return self.grid.marked or ([selected] if selected is not None else [])
+
+    def copied(self, row: Any) -> str:
+        """What `y` copies of a row."""
+        return self.grid.key_of(row)
+
+    def device_of(self, row: Any) -> str:
+        """The device that a row is about; empty when it is about none."""
+        return self.grid.key_of(row)
+
     def action_copy(self) -> None:
-        """Give the terminal's clipboard what the row is known by."""
-        row = self.grid.selected
-        if row is not None:
-            self.app.copy_to_clipboard(self.grid.key_of(row))
-            self.notify(f"copied: {self.grid.key_of(row)}", markup=False)
+        """Give the terminal's clipboard what the chosen rows are known by, one a line."""
+        texts = [self.copied(row) for row in self.chosen]
+        if texts:
+            self.app.copy_to_clipboard("\n".join(texts))
+            self.notify(f"copied: {texts[0] if len(texts) == 1 else f'{len(texts)} rows'}", markup=False)
+
+    def action_logs(self) -> None:
+        """Read the logs of the chosen rows' devices."""
+        devices = dict.fromkeys(filter(None, map(self.device_of, self.chosen)))
+        if devices:
+            self.post_message(self.Logs(list(devices)))
+
+    def action_unmark(self) -> None:
+        """Mark no row."""
+        self.grid.unmark()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Where nothing is marked, esc goes back."""
+        return action != "unmark" or bool(self.grid.marked)
+
+    def on_grid_marked(self, message: Grid.Marked) -> None:
+        """Say how many rows are marked."""
+        if message.grid is self.grid:
+            self._tell()
+            self.refresh_bindings()
 
     def on_filter_line_changed(self, message: FilterLine.Changed) -> None:
         """The filter acts while it is typed."""
         self.grid.filter = Query(message.value)
-        self._filter_line.tell(len(self.grid.rows), self.grid.total)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._filter_line.tell(len(self.grid.rows), self.grid.total, len(self.grid.marked))
 
     def on_filter_line_left(self) -> None:
         """The keyboard goes back to the rows."""

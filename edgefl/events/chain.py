@@ -31,6 +31,7 @@ class JournalBroken(EdgeflError):
             hint="keep the file as evidence; everything before that seq still verifies",
         )
         self.seq = seq
+        self.why = why
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -202,6 +203,16 @@ def write_recording(events: list[Event], path: Path) -> Path:
     header = Header(run="", first=events[0].seq, last=events[-1].seq, previous=events[0].previous, head=events[-1].hash)
     path.write_text("\n".join([header.model_dump_json(), *(event.model_dump_json() for event in events)]) + "\n")
     return path
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Times of day are shown in the operator's zone: here, the same everywhere."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture(scope="session")

@@ -74,6 +74,20 @@ async def test_e_writes_every_row_that_the_filter_leaves_with_all_its_columns(
 
 
 @pytest.mark.slow
+async def test_where_rows_are_marked_e_writes_those_alone(
+    state: FederationState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with console(Recorded(state), state.seq, size=(160, 50)) as (app, pilot):
+        await pilot.press("down", "space", "down", "space", "slash", *"edge-03", "enter", "e")
+        await until(pilot, lambda: "the 2 marked rows as CSV" in shown(app))
+        await pilot.press("c")
+        await until(pilot, lambda: ".csv is written" in shown(app))
+    table = csv.DictReader(io.StringIO(text_of(tmp_path, "fleet-*.csv")))
+    assert [row["device"] for row in table] == ["edge-03", "edge-02"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("view", ["1", "2", "3", "4"])
 async def test_every_view_exports(view: str, state: FederationState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -138,3 +138,25 @@ async def test_the_filter_knows_how_many_rows_there_are_without_it() -> None:
     async with bench(rows(30)) as (app, _):
         app.grid.filter = Query("row-001")
         assert (len(app.grid.rows), app.grid.total) == (10, 30)
+
+
+async def test_a_filter_looks_only_at_rows_that_are_new_and_painting_only_at_those_in_sight() -> None:
+    many = rows(5000)
+    async with bench(many) as (app, pilot):
+        app.grid.filter = Query("row-0")
+        app.grid.show(many)
+        app.formatted.clear()
+        app.grid.show([*many[1:], Row("row-0new", 5000)])
+        await pilot.pause()
+        assert set(app.formatted) == {*(row.name for row in many[1:12]), "row-0new"}
+
+
+async def test_a_mark_on_a_row_that_goes_is_gone_too() -> None:
+    few = rows(4)
+    async with bench(few) as (app, pilot):
+        await pilot.press("space", "down", "space")
+        assert [row.name for row in app.grid.marked] == ["row-0000", "row-0001"]
+        app.grid.show(few[1:])
+        assert [row.name for row in app.grid.marked] == ["row-0001"]
+        app.grid.show(few)
+        assert [row.name for row in app.grid.marked] == ["row-0001"]

@@ -1,15 +1,36 @@
 """Pictures of the views as they were accepted; `pytest --snapshot-update` after looking at the new ones."""
 
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import cast
 
 import pytest
 from textual.pilot import Pilot
 
 from edgefl.console.app import Console
-from edgefl.console.feed import News
+from edgefl.console.archive import Recording
+from edgefl.console.feed import News, ReplayFeed
 from edgefl.console.live import Link
+from edgefl.console.views import VIEWS
+from edgefl.console.views.audit import Audit
+from edgefl.console.views.logs import Logs
+from edgefl.events.schema import (
+    AuditFinished,
+    CertificateRevoked,
+    DeviceJudged,
+    Event,
+    IsolationProven,
+    OperatorAction,
+    PrivacyRefused,
+    RunFinished,
+)
+from edgefl.monitor.logs import Hearing, Level
 from edgefl.monitor.state import FederationState
 from edgefl.monitor.status import Status
+
+from .conftest import DEVICES, Recorder, write_recording
+from .test_app import shown
+from .test_lines import Hosts, line
 
 Compare = Callable[..., bool]
 
@@ -49,6 +70,78 @@ def test_a_view_looks_as_accepted(
         await settled(pilot)
 
     assert snap_compare(Console(Recorded(state), theme=theme), terminal_size=size, run_before=act)
+
+
+LEVELS: tuple[Level, ...] = ("info", "info", "warning", "info", "err", "info", "notice")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["edgefl-dark", "edgefl-light"])
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
+def test_logs_look_as_accepted(size: tuple[int, int], theme: str, state: FederationState, snap_compare: Compare) -> None:
+    hosts = Hosts("coordinator", *DEVICES)
+    for second in range(60):
+        text = f"round {second // 10 + 1}: trained on {300 + second} records in {second % 7 + 1}.2 s, sent 1.1 MB"
+        hosts.said.put_nowait(line(second, hosts.names[second % 11], text, LEVELS[second % 7]))
+    hosts.said.put_nowait(Hearing("edge-09", "edge-09 (10.77.0.19) does not answer on SSH", "edgefl doctor edge-09"))
+
+    async def act(pilot: Pilot[None]) -> None:
+        await settled(pilot)
+        await pilot.press(str(VIEWS.index(Logs) + 1))
+        while "edge-09 (10" not in shown(cast("Console", pilot.app)):
+            await pilot.pause(0.02)
+        await pilot.press("up", "space", "up")
+        await settled(pilot)
+
+    assert snap_compare(Console(Recorded(state), logs=hosts, theme=theme), terminal_size=size, run_before=act)
+
+
+@pytest.fixture
+def audited(events: list[Event], tmp_path: Path) -> Path:
+    """The recorded run, and what was done about it."""
+    recorder = Recorder()
+    recorder.events, recorder.now = list(events), events[-1].at
+    for body in (
+        DeviceJudged(device="edge-07", before="trusted", conduct="suspect", reason="flagged in 2 of 10 rounds"),
+        DeviceJudged(device="edge-07", before="suspect", conduct="quarantined", reason="flagged in 4 of 10 rounds"),
+        PrivacyRefused(device="edge-03", spent=7.9, limit=8.0, cost=0.2, reason="the round costs 0.20, and 0.10 is left"),
+        OperatorAction(who="alice@desk", action="quarantine", subject="edge-07", why="turns signs since round 3"),
+        CertificateRevoked(subject="edge-07", serial="5eed0006", reason="quarantined by alice@desk"),
+        IsolationProven(device="edge-05", probes=14, open_forbidden=["edge-06:22"], closed_required=[], proof_sha256="ab"),
+        AuditFinished(who="bob@lab", audit="membership", passed=True, says="AUC 0.51 at epsilon 4", at=events[-1].at),
+    ):
+        recorder.say(body, after_s=40)
+    recorder.run("4")
+    recorder.say(RunFinished(status="stopped", reason="asked by alice@desk"), after_s=3)
+    return write_recording(recorder.events, tmp_path / "run.ndjson")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["edgefl-dark", "edgefl-light"])
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
+def test_the_audit_looks_as_accepted(size: tuple[int, int], theme: str, audited: Path, snap_compare: Compare) -> None:
+    async def act(pilot: Pilot[None]) -> None:
+        await settled(pilot)
+        await pilot.press(str(VIEWS.index(Audit) + 1), "V")
+        while "the chain holds" not in shown(cast("Console", pilot.app)):
+            await pilot.pause(0.02)
+        await settled(pilot)
+
+    console = Console(ReplayFeed(audited), archive=Recording(audited), theme=theme)
+    assert snap_compare(console, terminal_size=size, run_before=act)
+
+
+@pytest.mark.slow
+def test_an_event_whole_looks_as_accepted(audited: Path, snap_compare: Compare) -> None:
+    async def act(pilot: Pilot[None]) -> None:
+        await settled(pilot)
+        await pilot.press(str(VIEWS.index(Audit) + 1))
+        await settled(pilot)
+        await pilot.press("down", "down", "enter")
+        await settled(pilot)
+
+    console = Console(ReplayFeed(audited), archive=Recording(audited), theme="edgefl-dark")
+    assert snap_compare(console, terminal_size=(80, 24), run_before=act)
 
 
 @pytest.mark.slow

@@ -8,10 +8,14 @@ from collections.abc import Callable
 import pytest
 from textual.pilot import Pilot
 
+from edgefl.console import figures
 from edgefl.console.app import Console
+from edgefl.console.diary import KINDS
 from edgefl.console.feed import MonitorFeed
 from edgefl.console.live import Link
-from edgefl.events.schema import RoundFinished, RoundStarted, RunStarted, UpdateReceived
+from edgefl.console.views import VIEWS
+from edgefl.console.views.audit import Audit
+from edgefl.events.schema import OperatorAction, RoundFinished, RoundStarted, RunStarted, UpdateReceived
 from edgefl.monitor.client import MonitorClient
 from edgefl.monitor.state import FederationState
 
@@ -74,3 +78,24 @@ async def test_a_console_lives_through_the_death_of_the_monitor(state_dir, inven
             assert app.frame.state.seq == journal.head().seq
             before = app.frame.state
             assert before.rounds == FederationState.enrolled("clinic", DEVICES).apply_all(journal.events()).rounds
+
+
+@pytest.mark.slow
+async def test_the_audit_joins_the_journal_that_was_there_with_what_is_written_now(state_dir, inventory, gate, service, journal):
+    looks = [OperatorAction(who="alice@desk", action=f"look {number}") for number in range(250)]
+    journal.append_all(looks)
+    async with MonitorClient.open(state_dir, inventory) as monitor:
+        app = Console(MonitorFeed(monitor), archive=monitor, theme="edgefl-dark")
+        async with app.run_test(size=(120, 30)) as pilot:
+            await until(pilot, lambda: "● live" in text(app), 20)
+            await pilot.press(str(VIEWS.index(Audit) + 1))
+            await until(pilot, lambda: "look 249" in text(app), 20)
+            journal.append(OperatorAction(who="bob@lab", action="quarantine", subject="edge-02", why="odd updates"))
+            await until(pilot, lambda: "odd updates" in text(app), 5)
+            await pilot.press("end")
+            await until(pilot, lambda: "all that the journal has" in text(app), 20)
+            shown = [int(key) for key in map(app.query_one(Audit).grid.key_of, app.query_one(Audit).grid.rows)]
+            assert shown == [record["seq"] for record in journal.newest(KINDS, size=1000)]
+            await pilot.press("V")
+            head = journal.head()
+            await until(pilot, lambda: f"to {figures.count(head.seq)}, which has the hash {head.hash[:12]}" in text(app), 20)

@@ -8,11 +8,13 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from edgefl.errors import NotProvisioned
 from edgefl.infra.inventory import Host, Inventory
+from edgefl.monitor.client import MonitorClient
 from edgefl.monitor.errors import Unavailable
 from edgefl.monitor.logs import Hearing, LogLine, Wanted
 from edgefl.operations import logs
@@ -153,3 +155,21 @@ async def test_one_host_that_cannot_be_read_does_not_end_the_others(monkeypatch:
         Hearing("b", "the line is cut", "edgefl doctor edge-01")
     ] * 2
     assert ended.is_set(), "and whoever leaves ends them all"
+
+
+async def test_a_sites_logs_are_of_its_hosts_and_only_of_those(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_site = logs.SiteLogs(site, cast("MonitorClient", None))
+    with pytest.raises(NotProvisioned, match="clinic has no hosts yet"):
+        await of_site.hosts()
+    provisioned(site)
+    assert await of_site.hosts() == ["coordinator", "edge-01", "edge-02"]
+    with pytest.raises(logs.NoSuchHost):
+        await anext(of_site.follow(["edge-09"]))
+
+    async def of(host: Host, _: MonitorClient, wanted: Wanted) -> AsyncGenerator[LogLine, None]:
+        yield line(wanted.lines, host.name)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(logs, "_of", of)
+    said = await told(of_site.follow(["edge-02", "coordinator"], lines=7), 2)
+    assert {each.host for each in said} == {"edge-02", "coordinator"}

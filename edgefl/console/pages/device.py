@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
+from textual.binding import BindingType
 from textual.widget import Widget
 
 from edgefl.console import figures
 from edgefl.console.ink import EMPTY, Ink, Tone, ink, join
 from edgefl.console.live import Frame
 from edgefl.console.pages.updates import EVIDENCE, ROUND, Part
-from edgefl.console.view import GridView
+from edgefl.console.view import LOGS, GridView
 from edgefl.console.widgets.grid import Grid
 from edgefl.console.widgets.sheet import Sheet
 from edgefl.console.widgets.states import certificate_tone, epsilon_tone, state_ink
@@ -24,6 +26,7 @@ class DevicePage(GridView):
     """A device, live."""
 
     WHAT = "One device: facts, budget, certificate, isolation, flags with their evidence, and its part in each round."
+    BINDINGS: ClassVar[list[BindingType]] = [LOGS]
 
     def __init__(self, name: str) -> None:
         super().__init__(
@@ -50,6 +53,10 @@ class DevicePage(GridView):
         self._sheet.show([ink(" ") + line for line in (*facts(row, frame), *flags(row), EMPTY)])
         rounds = reversed(frame.state.rounds)
         self.grid.show([Part(done.number, done.updates[row.name]) for done in rounds if row.name in done.updates])
+
+    def action_logs(self) -> None:
+        """The logs of this device, whatever row has the cursor."""
+        self.post_message(self.Logs([self._name_of_device]))
 
     def on_grid_opened(self, message: Grid.Opened) -> None:
         """Enter: the round, with every device's update beside this one's."""

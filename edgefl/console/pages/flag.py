@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
+from textual.binding import BindingType
 from textual.widget import Widget
 
 from edgefl.console import figures
@@ -11,7 +13,7 @@ from edgefl.console.ink import EMPTY, Ink, Tone, ink
 from edgefl.console.live import Frame
 from edgefl.console.pages.device import DevicePage
 from edgefl.console.pages.updates import DEVICE, EVIDENCE, Part
-from edgefl.console.view import GridView
+from edgefl.console.view import LOGS, GridView
 from edgefl.console.widgets.grid import Grid
 from edgefl.console.widgets.sheet import Sheet
 from edgefl.console.widgets.states import state_ink
@@ -26,6 +28,7 @@ class FlagPage(GridView):
     WHAT = (
         "One flag: the update's score against the threshold and its peers, and every update of that round. Enter opens a device."
     )
+    BINDINGS: ClassVar[list[BindingType]] = [LOGS]
 
     def __init__(self, device: str, flag: Flag) -> None:
         super().__init__(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
+from textual.binding import BindingType
 from textual.widget import Widget
 
 from edgefl.console import figures
@@ -11,7 +13,7 @@ from edgefl.console.ink import EMPTY, Ink, Tone, ink, join
 from edgefl.console.live import Frame
 from edgefl.console.pages.device import DevicePage
 from edgefl.console.pages.updates import DEVICE, EVIDENCE, Part
-from edgefl.console.view import GridView
+from edgefl.console.view import LOGS, GridView
 from edgefl.console.widgets.grid import Grid
 from edgefl.console.widgets.sheet import Sheet
 from edgefl.monitor.round import STAGES, RoundRow, UpdateRow
@@ -23,6 +25,7 @@ class RoundPage(GridView):
     """A round of the current run, live."""
 
     WHAT = "One round: the time of each stage, and each device's update: score, weight, norm, cosine to the robust centre."
+    BINDINGS: ClassVar[list[BindingType]] = [LOGS]
 
     def __init__(self, number: int) -> None:
         super().__init__(

@@ -21,14 +21,15 @@ class Export(ModalScreen[str]):
         ("escape", "choose('')", "Close"),
     ]
 
-    def __init__(self, title: str, *, has_rows: bool) -> None:
+    def __init__(self, title: str, *, has_rows: bool, marked: int = 0) -> None:
         super().__init__()
         self._title = title
         self._has_rows = has_rows
+        self._rows = f"the {marked} marked rows" if marked > 1 else "the marked row" if marked else "the rows"
 
     def compose(self) -> ComposeResult:
         """The keys and what they write."""
-        rows = "c   the rows as CSV\nj   the rows as JSON\n" if self._has_rows else ""
+        rows = f"c   {self._rows} as CSV\nj   {self._rows} as JSON\n" if self._has_rows else ""
         with Vertical(id="box") as box:
             box.border_title = f"export {self._title}"
             box.border_subtitle = "into the current directory; esc closes"

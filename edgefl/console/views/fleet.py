@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
+
+from textual.binding import BindingType
 
 from edgefl.console import figures
 from edgefl.console.ink import Ink, Tone, ink
 from edgefl.console.live import Frame
 from edgefl.console.pages.device import DevicePage
-from edgefl.console.view import GridView
+from edgefl.console.view import LOGS, GridView
 from edgefl.console.widgets.columns import Column
 from edgefl.console.widgets.grid import Grid
 from edgefl.console.widgets.states import STATES, certificate_ink, epsilon_ink, state_ink
@@ -30,6 +33,7 @@ class Fleet(GridView):
 
     NAME = "Fleet"
     WHAT = "Every device: state, last update, privacy budget, trust, certificate, link and load. Enter opens the device."
+    BINDINGS: ClassVar[list[BindingType]] = [LOGS]
 
     def __init__(self) -> None:
         super().__init__(Grid[Line](COLUMNS, lambda line: line.device.name, empty="no devices yet: `edgefl up` brings them in"))

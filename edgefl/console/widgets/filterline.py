@@ -1,4 +1,4 @@
-"""The line that `/` opens: a filter, and how many rows it leaves."""
+"""The line that `/` opens: a filter, how many rows it leaves, and how many are marked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from textual.widgets import Input, Label
 
 
 class FilterLine(Horizontal):
-    """Hidden until it is opened; stays while it holds text, so that a filtered table never looks like the whole one."""
+    """Hidden until it is opened; stays while it holds text, so that a filtered table never looks like the whole one.
+
+    Where rows are marked, it says how many, with a filter or without.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "clear", "Clear the filter", show=False)]
 
@@ -27,20 +30,32 @@ class FilterLine(Horizontal):
     class Left(Message):
         """The operator is done typing."""
 
+    _told = (0, 0, 0)
+
     def compose(self) -> ComposeResult:
         """A sign, the text, the count."""
-        yield Label("/")
+        yield Label("/", id="sign")
         yield Input(placeholder="text   !text   state:offline", compact=True, select_on_focus=False)
         yield Label(id="count")
 
     def open(self) -> None:
         """Show the line and take the keyboard."""
         self.add_class("open")
+        self._count()
         self.query_one(Input).focus()
 
-    def tell(self, left: int, total: int) -> None:
-        """Say how many rows the filter leaves."""
-        self.query_one("#count", Label).update(f"{left} of {total}")
+    def tell(self, left: int, total: int, marked: int = 0) -> None:
+        """Say how many rows the filter leaves, and how many are marked."""
+        if self._told != (left, total, marked):
+            self._told = (left, total, marked)
+            self.set_class(bool(marked), "marked")
+            self._count()
+
+    def _count(self) -> None:
+        left, total, marked = self._told
+        count = f"{left} of {total}" if self.has_class("open") else ""
+        marks = f"● {marked} marked, esc unmarks" if marked else ""
+        self.query_one("#count", Label).update(" · ".join(filter(None, [count, marks])))
 
     @property
     def is_filtering(self) -> bool:
@@ -64,4 +79,5 @@ class FilterLine(Horizontal):
 
     def _leave(self) -> None:
         self.set_class(self.is_filtering, "open")
+        self._count()
         self.post_message(self.Left())

@@ -5,7 +5,7 @@ A thousand devices cost as much to draw as forty: rows are the caller's own valu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, ClassVar, Generic, TypeVar
@@ -26,7 +26,9 @@ from edgefl.console.widgets.inked import Inked
 
 T = TypeVar("T")
 EDGES = 3
-"""Cells that no column gets: the cursor's mark, a blank and the scrollbar."""
+"""Cells that no column gets: the sign at the edge, a blank and the scrollbar."""
+SIGNS = {(False, False): " ", (True, False): "▌", (False, True): "●", (True, True): "◉"}
+"""At the edge of a row: (under the cursor, marked)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ class Sorting:
 class Grid(Inked, ScrollView, Generic[T], can_focus=True, inherit_bindings=False):
     """Rows of `T` in columns, with a cursor, sorting and a filter.
 
-    The cursor stays on its row (by key) while rows move; columns that do not fit are left out, the least important first.
+    The cursor and the marks stay on their rows (by key) while rows move; columns that do not fit are left out, the least
+    important first. fields: what the filter sees of a row; its cells, when nothing is given.
     """
 
     # Textual takes default styles from the first base alone, and that is not ScrollView.
@@ -54,6 +57,7 @@ class Grid(Inked, ScrollView, Generic[T], can_focus=True, inherit_bindings=False
         Binding("home,g", "move(-1000000000)", "First", show=False),
         Binding("end,G", "move(1000000000)", "Last", show=False),
         Binding("enter", "open", "Evidence"),
+        Binding("space", "mark", "Mark the row, or unmark it", show=False),
     ]
 
     sorting = reactive(Sorting(), layout=False)
@@ -71,13 +75,29 @@ class Grid(Inked, ScrollView, Generic[T], can_focus=True, inherit_bindings=False
             """The grid the row is in."""
             return self.grid
 
-    def __init__(self, columns: Sequence[Column[T]], key: Callable[[T], str], *, empty: str = "") -> None:
+    @dataclass
+    class Marked(Message):
+        """Rows were marked or unmarked, or marked ones are gone."""
+
+        grid: Grid[Any]
+
+    def __init__(
+        self,
+        columns: Sequence[Column[T]],
+        key: Callable[[T], str],
+        *,
+        empty: str = "",
+        fields: Callable[[T], Mapping[str, str]] | None = None,
+    ) -> None:
         super().__init__()
         self._empty = empty
+        self._fields = fields or self._cells
         self._columns = tuple(columns)
         self._key = key
         self._given: Sequence[T] = ()
         self._rows: list[T] = []
+        self._judged: dict[str, tuple[T, bool]] = {}
+        self._marks: frozenset[str] = frozenset()
         self._cursor = 0
         self._cursor_key = ""
         self._hover = -1
@@ -106,6 +126,24 @@ class Grid(Inked, ScrollView, Generic[T], can_focus=True, inherit_bindings=False
         """The row under the cursor."""
         return self._rows[self._cursor] if self._rows else None
 
+    @property
+    def below(self) -> int:
+        """How many rows there are below the cursor, or below the screen where that was scrolled further."""
+        return len(self._rows) - 1 - max(self._cursor, self.scroll_offset.y + self.size.height - 2)
+
+    @property
+    def marked(self) -> list[T]:
+        """The marked rows: those in sight in their order, then those that the filter hides."""
+        if not self._marks:
+            return []
+        shown = {key: row for row in self._rows if (key := self.key_of(row)) in self._marks}
+        hidden = (row for row in self._given if (key := self.key_of(row)) in self._marks and key not in shown)
+        return [*shown.values(), *hidden]
+
+    def unmark(self) -> None:
+        """No row is marked any more."""
+        self._mark(frozenset())
+
     def key_of(self, row: T) -> str:
         """What a row is known by while it moves and changes."""
         return self._key(row)
@@ -115,6 +153,8 @@ class Grid(Inked, ScrollView, Generic[T], can_focus=True, inherit_bindings=False
         if len(rows) != len(self._given):
             self._place(rows)
         self._given = rows
+        if self._marks:
+            self._mark(self._marks & {self.key_of(row) for row in rows})
         self._arrange()
 
     def next_sorting(self) -> None:
@@ -141,13 +181,14 @@ class Grid(Inked, ScrollView, Generic[T], can_focus=True, inherit_bindings=False
 
     def watch_filter(self) -> None:
         """A new filter shows at once."""
+        self._judged = {}
         self._arrange()
 
     def _column(self, key: str) -> Column[T] | None:
         return next((column for column in self._columns if column.key == key), None)
 
     def _arrange(self) -> None:
-        rows = [row for row in self._given if self._accepts(row)] if self.filter else list(self._given)
+        rows = self._accepted() if self.filter else list(self._given)
         column = self._column(self.sorting.column)
         if column is not None:
             valued = [(column.order(row), row) for row in rows]
@@ -160,8 +201,27 @@ class Grid(Inked, ScrollView, Generic[T], can_focus=True, inherit_bindings=False
         self._measure()
         self._paint()
 
-    def _accepts(self, row: T) -> bool:
-        return self.filter.accepts({column.key: plain(column.draw(row, column.cells)) for column in self._columns})
+    def _accepted(self) -> list[T]:
+        """The rows that the filter leaves; one that is the same as before is not looked at again."""
+        before, self._judged = self._judged, {}
+        left = []
+        for row in self._given:
+            key = self.key_of(row)
+            known = before.get(key)
+            stays = known[1] if known is not None and known[0] is row else self.filter.accepts(self._fields(row))
+            self._judged[key] = (row, stays)
+            if stays:
+                left.append(row)
+        return left
+
+    def _cells(self, row: T) -> Mapping[str, str]:
+        return {column.key: plain(column.draw(row, column.cells)) for column in self._columns}
+
+    def _mark(self, keys: frozenset[str]) -> None:
+        if keys != self._marks:
+            self._marks = keys
+            self._paint()
+            self.post_message(self.Marked(self))
 
     def _follow_cursor(self) -> None:
         """Keep the cursor on its row; when the row is gone, on the one that took its place. Unmoved, it stays at the top."""
@@ -206,7 +266,7 @@ class Grid(Inked, ScrollView, Generic[T], can_focus=True, inherit_bindings=False
         if index >= len(self._rows):
             return (self._nothing() if index == 0 else EMPTY), False, False
         is_cursor = index == self._cursor
-        line: Ink = ink("▌" if is_cursor else " ", Tone.ACCENT)
+        line: Ink = ink(SIGNS[is_cursor, self.key_of(self._rows[index]) in self._marks], Tone.ACCENT)
         for placed in self._placed:
             cell = placed.column.draw(self._rows[index], placed.cells)
             line = (*line, *fit(cell, placed.cells, right=placed.column.right), *ink(" " * placed.gap))
@@ -261,6 +321,11 @@ class Grid(Inked, ScrollView, Generic[T], can_focus=True, inherit_bindings=False
         """Move the cursor by screens."""
         self._go(self._cursor + step * max(1, self.size.height - 2))
 
+    def action_mark(self) -> None:
+        """Mark the row under the cursor, or unmark it."""
+        if self._rows:
+            self._mark(self._marks ^ {self.key_of(self._rows[self._cursor])})
+
     def action_open(self) -> None:
         """Open what stands behind the row under the cursor."""
         if self._rows:
@@ -274,9 +339,9 @@ class Grid(Inked, ScrollView, Generic[T], can_focus=True, inherit_bindings=False
         visible = max(1, self.size.height - 1)
         top = self.scroll_offset.y
         if self._cursor < top:
-            self.scroll_to(y=self._cursor, animate=False)
+            self.scroll_to(y=self._cursor, animate=False, force=True)
         elif self._cursor >= top + visible:
-            self.scroll_to(y=self._cursor - visible + 1, animate=False)
+            self.scroll_to(y=self._cursor - visible + 1, animate=False, force=True)
         self._paint()
 
     def on_click(self, event: events.Click) -> None:

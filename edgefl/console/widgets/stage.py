@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from textual.containers import Container
 
 from edgefl.console.live import Frame
+from edgefl.console.sources import Sources
 from edgefl.console.view import View
 
 
@@ -37,6 +38,11 @@ class Stage(Container):
     def on_mount(self) -> None:
         """The first view is on the screen."""
         self._settle()
+
+    def give(self, sources: Sources) -> None:
+        """Tell the views what they may read beside frames."""
+        for view in self._views:
+            view.take(sources)
 
     async def choose(self, index: int, frame: Frame) -> None:
         """Change to a view; pages that lie over the present one are closed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from textual import events
 from textual.message import Message
 from textual.strip import Strip
@@ -13,7 +14,7 @@ from edgefl.console.widgets.inked import Inked
 
 
 class TabBar(Inked):
-    """` 1 Fleet  2 Rounds   ▸ edge-03`."""
+    """` 1 Fleet  2 Rounds   ▸ edge-03`; where there is no room for all of it, the other views are their keys alone."""
 
     class Chosen(Message):
         """A view was clicked."""
@@ -37,12 +38,14 @@ class TabBar(Inked):
             self.refresh()
 
     def _tabs(self) -> list[Ink]:
+        trail = sum(cell_len(name) + 3 for name in self._trail)
+        is_short = sum(cell_len(name) + 5 for name in self._names) + trail > self.size.width
         tabs = []
         for index, name in enumerate(self._names):
             if index == self._active:
                 tabs.append((*ink(f" {index + 1} ", Tone.ACCENT), *ink(f"{name} ", Tone.STRONG)))
             else:
-                tabs.append(ink(f" {index + 1} {name} ", Tone.MUTED))
+                tabs.append(ink(f" {index + 1} " if is_short else f" {index + 1} {name} ", Tone.MUTED))
         return tabs
 
     def render_line(self, y: int) -> Strip:

@@ -1,0 +1,74 @@
+"""What an audit's events say in a line each: who did what to what, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgefl.console.ink import Tone
+from edgefl.events.schema import (
+    AuditFinished,
+    CertificateIssued,
+    CertificateRevoked,
+    DeviceJudged,
+    Event,
+    IsolationProven,
+    OperatorAction,
+    PrivacyRefused,
+    RunFinished,
+    RunStarted,
+    StartChosen,
+)
+
+AUTHORITY, POLICY, PROBES, COORDINATOR = "authority", "policy", "probes", "coordinator"
+"""Who acts where no operator does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """An event as the audit lists it. tone: whether the action is one to worry about."""
+
+    event: Event
+    who: str
+    action: str
+    subject: str
+    why: str
+    tone: Tone = Tone.PLAIN
+
+
+def deed(event: Event) -> Deed:
+    """The event in a line; of a kind that no audit asks for, its name."""
+    match event.body:
+        case OperatorAction() as body:
+            return Deed(event, body.who, body.action, body.subject, body.why, Tone.STRONG)
+        case StartChosen() as body:
+            return Deed(event, body.who, "choose start", body.model or "the task's own model", body.why, Tone.STRONG)
+        case AuditFinished() as body:
+            sign, tone = ("✓", Tone.GOOD) if body.passed else ("✖", Tone.BAD)
+            return Deed(event, body.who, f"{sign} audit", body.audit, body.says, tone)
+        case DeviceJudged() as body:
+            tone = Tone.GOOD if body.conduct == "trusted" else Tone.WARN if body.conduct != "quarantined" else Tone.BAD
+            return Deed(event, POLICY, f"{body.before} → {body.conduct}", body.device, body.reason, tone)
+        case PrivacyRefused() as body:
+            return Deed(event, body.device, "✖ budget refused", f"round {event.round}", body.reason, Tone.BAD)
+        case CertificateIssued() as body:
+            until = f"{body.role}, until {body.not_after:%Y-%m-%d %H:%M} UTC"
+            return Deed(event, AUTHORITY, "certificate issued", body.subject, until)
+        case CertificateRevoked() as body:
+            return Deed(event, AUTHORITY, "certificate revoked", body.subject, body.reason, Tone.WARN)
+    return _of_run(event)
+
+
+def _of_run(event: Event) -> Deed:
+    match event.body:
+        case IsolationProven() as body:
+            wrong = [f"open: {name}" for name in body.open_forbidden] + [f"closed: {name}" for name in body.closed_required]
+            sign, tone = ("✖ isolation broken", Tone.BAD) if wrong else ("✓ isolation proven", Tone.GOOD)
+            return Deed(event, PROBES, sign, body.device, ", ".join(wrong) or f"{body.probes} probes", tone)
+        case RunStarted() as body:
+            what = f"{body.task}, {body.rounds} rounds of {len(body.devices)} devices, {body.rule}"
+            return Deed(event, COORDINATOR, "run started", f"run {event.run}", what)
+        case RunFinished() as body:
+            tone = {"completed": Tone.GOOD, "stopped": Tone.WARN, "failed": Tone.BAD}[body.status]
+            sign = {"completed": "✓ ", "failed": "✖ "}.get(body.status, "")
+            return Deed(event, COORDINATOR, f"{sign}run {body.status}", f"run {event.run}", body.reason, tone)
+    return Deed(event, "", event.body.type, "", "")
