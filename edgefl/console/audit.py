@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgefl.console.ink import Tone
@@ -33,6 +34,10 @@ class Deed:
     subject: str
     why: str
     tone: Tone = Tone.PLAIN
+
+    def fields(self) -> Mapping[str, str]:
+        """What a filter sees of it."""
+        return {"who": self.who, "action": self.action, "subject": self.subject, "why": self.why, "seq": str(self.event.seq)}
 
 
 def deed(event: Event) -> Deed:

@@ -43,7 +43,9 @@ class Audit(GridView):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("V", "verify", "Verify chain", tooltip="Verify the hash chain, or stop")]
 
     def __init__(self) -> None:
-        super().__init__(Grid[Deed](COLUMNS, lambda row: str(row.event.seq), empty="nothing was done or decided yet"))
+        super().__init__(
+            Grid[Deed](COLUMNS, lambda row: str(row.event.seq), empty="nothing was done or decided yet", fields=Deed.fields)
+        )
         self._sheet = Sheet()
         self._sources: Sources | None = None
         self._pager: Pager | None = None
