@@ -42,7 +42,9 @@ _SCHEMA = (
         BEGIN SELECT RAISE(ABORT, 'the journal has no gaps'); END""",
     f"PRAGMA user_version = {_FORMAT}",
 )
-_BY_TYPE = "CREATE INDEX IF NOT EXISTS events_by_type ON events (type, seq)"
+_TYPE = "CASE WHEN json_valid(body) THEN json_extract(body, '$.type') END"
+"""What an event is, from what its hash covers: the column `type` could be changed unseen."""
+_BY_TYPE = f"CREATE INDEX IF NOT EXISTS events_by_type ON events ({_TYPE}, seq)"
 """Changes nothing that a reader sees, so that it is no other format: journals that were begun without it get it when opened."""
 _LAST_SEQ = 2**63 - 1
 _COLUMNS = "seq, at, run, round, version, body, previous, hash"
@@ -140,7 +142,7 @@ class Journal:
         asked = list(dict.fromkeys(kinds))
         if not asked:
             return []
-        of_one = "SELECT seq FROM (SELECT seq FROM events WHERE type = ? AND seq < ? ORDER BY seq DESC LIMIT ?)"
+        of_one = f"SELECT seq FROM (SELECT seq FROM events WHERE {_TYPE} = ? AND seq < ? ORDER BY seq DESC LIMIT ?)"  # noqa: S608
         found = " UNION ALL ".join([of_one] * len(asked))
         sql = f"SELECT {_COLUMNS} FROM events WHERE seq IN ({found}) ORDER BY seq DESC LIMIT ?"  # noqa: S608 — constants
         values = [value for kind in asked for value in (kind, before or _LAST_SEQ, size)]

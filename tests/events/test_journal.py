@@ -313,6 +313,23 @@ def test_a_page_of_the_newest_costs_the_same_however_long_the_journal_is(journal
     assert steps() <= short + 1
 
 
+def test_an_event_cannot_be_hidden_from_its_kind_where_the_chain_would_not_show_it(journal):
+    journal.append(OperatorAction(who="mallory", action="release"))
+    with sqlite3.connect(journal.path) as intruder:
+        intruder.executescript("DROP TRIGGER events_keep; UPDATE events SET type = 'nothing' WHERE seq = 1")
+    assert journal.verify().seq == 1, "no hash covers that column"
+    assert [record["seq"] for record in journal.newest(["operator_action"])] == [1]
+
+
+def test_a_body_that_is_no_json_any_more_keeps_nobody_from_opening_the_journal(journal):
+    journal.append(OperatorAction(who="alice", action="look"))
+    journal.append(OperatorAction(who="alice", action="look"))
+    with sqlite3.connect(journal.path) as intruder:
+        intruder.executescript("DROP INDEX events_by_type; DROP TRIGGER events_keep; UPDATE events SET body = '{' WHERE seq = 1")
+    with Journal(journal.path) as again:
+        assert [record["seq"] for record in again.newest(["operator_action"])] == [2]
+
+
 def test_a_journal_that_was_begun_without_the_index_by_kind_gets_it_when_it_is_opened(journal):
     journal.append(dropped())
     journal._connection.execute("DROP INDEX events_by_type")

@@ -91,6 +91,7 @@ class Security(GridView):
         """Filter and sorting act on the table that has the keyboard."""
         if isinstance(event.widget, Grid):
             self.grid = event.widget
+            self._tell()
 
     def on_grid_opened(self, message: Grid.Opened) -> None:
         """Enter: the flag's evidence; of a certificate or a proof the device."""
