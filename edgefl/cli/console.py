@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefl.errors import EdgeflError, ExitCode
+from edgefl.errors import EdgeflError, ExitCode, NotProvisioned
 
 if TYPE_CHECKING:
     from edgefl.cli.output import Output
@@ -66,15 +66,27 @@ async def _replay(args: argparse.Namespace) -> ExitCode:
 
 async def _watch(args: argparse.Namespace) -> ExitCode:
     from edgefl.console.app import Console
-    from edgefl.console.feed import MonitorFeed
+    from edgefl.console.feed import MonitorFeed, SiteFeed
+    from edgefl.console.provisioning.works import Works
     from edgefl.operations.logs import SiteLogs
     from edgefl.operations.watch import watching
     from edgefl.site import load
+    from edgefl.site.loading import place
 
-    theme, site = _theme(args.theme), load(args.site)
-    async with watching(site) as monitor:
-        controls, logs = None if args.readonly else monitor, SiteLogs(site, monitor)
-        return await _show(Console(MonitorFeed(monitor), controls=controls, logs=logs, archive=monitor, theme=theme))
+    theme = _theme(args.theme)
+    works = None if args.readonly else Works(args.site)
+    if args.readonly or place(args.site).exists():
+        try:
+            site = load(args.site)
+            async with watching(site) as monitor:
+                controls, logs = None if args.readonly else monitor, SiteLogs(site, monitor)
+                console = Console(MonitorFeed(monitor), controls=controls, works=works, logs=logs, archive=monitor, theme=theme)
+                return await _show(console)
+        except NotProvisioned:
+            if args.readonly:
+                raise
+    feed = SiteFeed(args.site)
+    return await _show(Console(feed, controls=feed, works=works, opens="Provision", theme=theme))
 
 
 async def _show(console: Console) -> ExitCode:

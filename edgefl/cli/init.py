@@ -16,6 +16,7 @@ examples:
   edgefl init clinic                      a lab of 4 devices on this machine, in ./clinic
   edgefl init clinic --devices 10
   edgefl init clinic --module static      for devices that exist; fill in their addresses
+  edgefl init clinic --module own         for hosts that a Terraform module of yours makes; put it into ./terraform
 
 exit codes: 0 written · 1 a site.yaml is there already
 """
@@ -26,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("directory", type=Path, nargs="?", default=Path(), help="where to write it (default: here)")
     parser.add_argument("--name", help="the site's name (default: the directory's)")
-    parser.add_argument("--module", choices=["lab", "static"], default="lab", help="where hosts come from (default: lab)")
+    parser.add_argument("--module", choices=["lab", "static", "own"], default="lab", help="where hosts come from (default: lab)")
     parser.add_argument("--devices", type=_count, default=4, metavar="N", help="how many devices (default: 4)")
 
 
@@ -37,7 +38,7 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     written = scaffold.write(args.directory, module=args.module, devices=args.devices, name=args.name)
     site = load(args.directory)
     shown = "\n".join(f"[green]✔[/] {path}" for path in written)
-    step = "fill in the addresses, then: " if args.module == "static" else ""
+    step = {"static": "fill in the addresses, then: ", "own": "put your module into ./terraform, then: "}.get(args.module, "")
     there = "" if args.directory == Path() else f"cd {args.directory} && "
     out.result(
         {"site": site.name, "devices": len(site.devices), "files": [str(path) for path in written]},

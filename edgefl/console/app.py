@@ -27,7 +27,8 @@ from edgefl.console.export import as_csv, as_json, write
 from edgefl.console.feed import Feed
 from edgefl.console.jump import Nowhere, lead, places
 from edgefl.console.lines import LogSource
-from edgefl.console.live import Frame, Live
+from edgefl.console.live import Frame, Link, Live
+from edgefl.console.provisioning.works import Works
 from edgefl.console.screens.confirm import Confirm
 from edgefl.console.screens.export import Export
 from edgefl.console.screens.help import Help, told, told_of
@@ -37,6 +38,7 @@ from edgefl.console.theme import DARK, LIGHT, preferred
 from edgefl.console.view import GridView, View
 from edgefl.console.views import VIEWS
 from edgefl.console.views.logs import Logs
+from edgefl.console.views.provision import Provision
 from edgefl.console.widgets.masthead import Masthead
 from edgefl.console.widgets.stage import Stage
 from edgefl.console.widgets.tabbar import TabBar
@@ -61,7 +63,8 @@ KEYS = {
 class Console(App[None]):
     """The operator's console on one feed.
 
-    controls: what it may do; None makes it read-only. logs, archive: what it may read beside the feed; None where there is none.
+    controls: what it may do; None makes it read-only. works: the site that it may provision; None where it may not.
+    logs, archive: what it may read beside the feed; None where there is none. opens: the view that it begins with; empty means the first.
     """
 
     TITLE = "edgefl"
@@ -91,6 +94,8 @@ class Console(App[None]):
         controls: Controls | None = None,
         logs: LogSource | None = None,
         archive: Archive | None = None,
+        works: Works | None = None,
+        opens: str = "",
         theme: str = "",
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = monotonic,
@@ -98,9 +103,10 @@ class Console(App[None]):
         super().__init__()
         self._live = Live(feed, self._told, wall=wall, clock=clock)
         self._controls = controls
+        self._works = works
         self._masthead = Masthead()
         self._tabs = TabBar([view.NAME for view in VIEWS])
-        self.stage = Stage(VIEWS)
+        self.stage = Stage(VIEWS, opens)
         self.stage.give(Sources(logs, archive, self._told))
         self._painted = 0.0
         self._due: Timer | None = None
@@ -118,6 +124,9 @@ class Console(App[None]):
 
     def on_mount(self) -> None:
         """Start listening."""
+        for view in self.stage.views:
+            if isinstance(view, Provision):
+                view.take(self._works)
         self.set_interval(TICK_S, self.paint)
         self.paint()
         self._listen()
@@ -175,7 +184,7 @@ class Console(App[None]):
 
     async def on_view_open(self, message: View.Open) -> None:
         """A row was opened."""
-        await self.stage.open(message.page, self.frame)
+        await self.stage.open(message.page, self.frame, instead=message.instead)
         self._moved()
 
     async def on_view_logs(self, message: View.Logs) -> None:
@@ -262,6 +271,22 @@ class Console(App[None]):
         top = self.stage.top
         self.push_screen(Help(top.title, top.WHAT, told(self.screen.active_bindings, KEYS)))
 
+    async def action_quit(self) -> None:
+        """Leave; what was started here and is at work is ended first, after asking once."""
+        works = self._works
+        if works is None or not works.is_running:
+            self.exit()
+            return
+        what = (
+            "An operation that was started here is still at work. It is stopped as Ctrl-C would, and the same one goes on later."
+        )
+        self._ask(Confirm("Quit", what, "Stop it and quit"), self._leave, "ended")
+
+    async def _leave(self) -> None:
+        if self._works is not None:
+            await self._works.end()
+        self.exit()
+
     # Acting
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -274,7 +299,7 @@ class Console(App[None]):
 
     def _abilities(self, frame: Frame) -> frozenset[str]:
         """What can be done to the federation as the frame shows it; nothing without controls."""
-        if self._controls is None or frame.is_paused:
+        if self._controls is None or frame.is_paused or frame.link is Link.ABSENT:
             return frozenset()
         run = frame.state.run
         return frozenset({"stop" if run is not None and run.status == "running" else "run"})

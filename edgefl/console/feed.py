@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from edgefl.errors import NotProvisioned
 from edgefl.events.schema import Event
 from edgefl.monitor.status import Status
 
 if TYPE_CHECKING:
     from edgefl.monitor.client import MonitorClient
+    from edgefl.site.model import Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,55 @@ class MonitorFeed:
             yield status
         async for event in self._monitor.stream(after):
             yield Heartbeat() if event is None else event
+
+
+class SiteFeed:
+    """The monitor of a site that may not be there yet: a feed, and controls, from when `up` has made them.
+
+    Until then `news` raises NotProvisioned (or what is wrong with site.yaml), and is asked again.
+    """
+
+    is_live = True
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._monitor: MonitorClient | None = None
+
+    async def news(self, after: int) -> AsyncGenerator[News, None]:
+        """One connection's news, as MonitorFeed."""
+        from edgefl.operations.watch import watching
+
+        async with watching(await asyncio.to_thread(self._site)) as monitor:
+            self._monitor = monitor
+            try:
+                async for news in MonitorFeed(monitor).news(after):
+                    yield news
+            finally:
+                self._monitor = None
+
+    async def start_run(self) -> str:
+        """Start the run that the site describes; its id."""
+        return await self._there().start_run()
+
+    async def stop_run(self, run: str) -> bool:
+        """Stop a run; False when it was over already."""
+        return await self._there().stop_run(run)
+
+    def _there(self) -> MonitorClient:
+        if self._monitor is None:
+            raise NotProvisioned("the monitor does not answer yet", hint="provision the site, or wait until it stands")
+        return self._monitor
+
+    def _site(self) -> Site:
+        """The site, when the operator has an identity: while `up` makes it, nobody else may."""
+        from edgefl.site.loading import load, place
+
+        if not place(self._directory).exists():
+            raise NotProvisioned(f"there is no site in {self._directory} yet", hint="edgefl init")
+        site = load(self._directory)
+        if not (site.state / "operator" / "operator.crt").exists():
+            raise NotProvisioned(f"{site.name} is not provisioned yet", hint="edgefl up")
+        return site
 
 
 class ReplayFeed:

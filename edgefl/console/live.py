@@ -16,7 +16,7 @@ from enum import Enum
 
 from edgefl.console.diary import Diary
 from edgefl.console.feed import Feed, News
-from edgefl.errors import EdgeflError
+from edgefl.errors import EdgeflError, NotProvisioned
 from edgefl.events.chain import JournalBroken
 from edgefl.events.schema import Event, RoundFinished, RoundSkipped, RunFinished
 from edgefl.monitor.state import FederationState
@@ -26,6 +26,8 @@ STALE_AFTER_S = 10.0
 """Without a word for this long, what is on the screen may no longer be true. The monitor says something every few seconds."""
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 10.0
+ABSENT_RETRY_S = 2.0
+"""How often a monitor that does not exist yet is looked for: that costs nothing, and somebody is waiting."""
 SLICE_S = 0.01
 """How long a burst of events may hold the UI's loop before it gets its turn."""
 
@@ -34,6 +36,8 @@ class Link(Enum):
     """How the console stands to its feed."""
 
     CONNECTING = "connecting"
+    ABSENT = "absent"
+    """There is no monitor yet, and nothing is lost."""
     LIVE = "live"
     LOST = "lost"
     OVER = "over"
@@ -61,7 +65,7 @@ class Frame:
     @property
     def is_stale(self) -> bool:
         """Whether the world may have moved on."""
-        return self.link is not Link.OVER and (self.link is not Link.LIVE or self.silence_s > STALE_AFTER_S)
+        return self.link not in (Link.OVER, Link.ABSENT) and (self.link is not Link.LIVE or self.silence_s > STALE_AFTER_S)
 
     def age_s(self, at: datetime | None) -> float | None:
         """How long ago something happened, in seconds; None when it never did."""
@@ -132,10 +136,12 @@ class Live:
         retry_s = FIRST_RETRY_S
         while True:
             before = self._state.seq
+            is_absent = False
             try:
                 await self._take()
             except EdgeflError as error:
-                self._problem = error.what
+                self._problem = "" if isinstance(error, NotProvisioned) else error.what
+                is_absent = isinstance(error, NotProvisioned) or self._link is Link.ABSENT
             else:
                 self._problem = "the monitor ended the stream" if self._feed.is_live else ""
             if not self._feed.is_live:
@@ -143,6 +149,10 @@ class Live:
                 return
             if self._link is Link.LIVE or self._state.seq > before:
                 retry_s = FIRST_RETRY_S
+            if is_absent:
+                self._set(Link.ABSENT)
+                await asyncio.sleep(ABSENT_RETRY_S)
+                continue
             self._set(Link.LOST)
             await asyncio.sleep(retry_s)
             retry_s = min(LONGEST_RETRY_S, retry_s * 2)

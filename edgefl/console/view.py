@@ -33,11 +33,12 @@ class View(Vertical, can_focus=False):
     """One sentence for the help."""
 
     class Open(Message):
-        """Asks for a page to be opened over this view."""
+        """Asks for a page to be opened over this view, or instead of it where it is a page itself."""
 
-        def __init__(self, page: View) -> None:
+        def __init__(self, page: View, *, instead: bool = False) -> None:
             super().__init__()
             self.page = page
+            self.instead = instead
 
     class Logs(Message):
         """Asks for the logs of these hosts."""

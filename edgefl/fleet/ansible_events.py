@@ -24,6 +24,10 @@ _FIXES = (
     (r"clock is", "synchronise the clock of {host} (systemd-timesyncd, chrony), then edgefl up"),
 )
 
+_TOLD = ("item", "msg", "rc", "cmd", "stdout", "stderr", "module_stdout", "module_stderr", "exception", "censored")
+_LONGEST = 4000
+"""The end of a long text says what went wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class HostFailure:
@@ -94,7 +98,8 @@ class Account:
         self.failures.append(failure)
         if failure.reason == "unfit":
             return Warned(STAGE, host, f"left out: {why}", hint=failure.hint)
-        return Failed(STAGE, failure.host, failure.task, why=why, hint=failure.hint)
+        detail = {"role": data.get("role", ""), "action": action, "result": _telling(data.get("res", {}))}
+        return Failed(STAGE, failure.host, failure.task, why=why, hint=failure.hint, detail=detail)
 
     def _hosts(self, data: Mapping[str, Any]) -> Iterator[Progress]:
         broken = {failure.host for failure in self.failures}
@@ -126,6 +131,14 @@ def _task(data: Mapping[str, Any]) -> str:
 def _why(result: Mapping[str, Any]) -> str:
     said = str(result.get("stderr") or "").strip() if result.get("cmd") else ""
     return said or str(result.get("msg") or result.get("exception") or "it gave no reason").removeprefix("Task failed: ").strip()
+
+
+def _telling(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a module's result says about its failure, without the arguments that it was given; of a loop, what failed in it."""
+    told = {key: value[-_LONGEST:] if isinstance(value, str) else value for key in _TOLD if (value := result.get(key))}
+    if broken := [_telling(each) for each in result.get("results", ()) if isinstance(each, dict) and each.get("failed")]:
+        told["results"] = broken
+    return told
 
 
 def _is_plumbing(data: Mapping[str, Any]) -> bool:

@@ -26,9 +26,21 @@ def load(path: Path, *, with_files: bool = False) -> Site:
     Relative paths are resolved against its directory. `with_files` also demands that the files it names exist, which
     deploying needs and inspecting or taking down does not. Raises SiteInvalid with every mistake and its line.
     """
-    path = path / FILE if path.is_dir() or not path.suffix else path
-    source = Source.read(path)
-    root = path.parent.absolute()
+    return _checked(Source.read(place(path)), with_files=with_files)
+
+
+def loads(text: str, path: Path, *, with_files: bool = False) -> Site:
+    """The site that this text would describe if it stood in the file at `path`; nothing is read but what it names. As `load`."""
+    return _checked(Source.parse(text, place(path)), with_files=with_files)
+
+
+def place(path: Path) -> Path:
+    """The site.yaml of a directory; a file is itself."""
+    return path / FILE if path.is_dir() or not path.suffix else path
+
+
+def _checked(source: Source, *, with_files: bool) -> Site:
+    root = source.path.parent.absolute()
     if not isinstance(source.values, dict):
         what = "the file is empty" if source.values is None else "the file must be a section (`key: value` lines)"
         raise SiteInvalid([Finding(source.where(()), what, "edgefl init writes one to start from")])

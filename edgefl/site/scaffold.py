@@ -17,7 +17,7 @@ from edgefl.site import schema
 from edgefl.site.loading import FILE
 from edgefl.site.model import Coordinator, Device, Limits, Site
 
-Module = Literal["lab", "static"]
+Module = Literal["lab", "static", "own"]
 _WIDTH = 110
 _HEAD = """\
 # yaml-language-server: $schema=.edgefl/site.schema.json
@@ -56,7 +56,7 @@ def write(directory: Path, *, module: Module = "lab", devices: int = 4, name: st
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         (state / "site.schema.json").write_text(schema.text())
-        path.write_text(text(name or _name(directory), module=module, devices=devices), encoding="utf-8")
+        path.write_text(text(name or site_name(directory), module=module, devices=devices), encoding="utf-8")
         ignored = ignore.read_text() if ignore.exists() else ""
         if ".edgefl/" not in ignored.splitlines():
             ignore.write_text(f"{ignored.rstrip()}\n.edgefl/\n".lstrip())
@@ -76,13 +76,15 @@ def text(name: str, *, module: Module = "lab", devices: int = 4) -> str:
             lines += ["coordinator:", *_settings(Coordinator, _address(module, 10))]
         elif section == "devices":
             lines += ["devices:", *_devices(module, devices)]
-        elif section == "isolation" and module == "static":
+        elif section == "isolation" and module != "lab":
             lines += ["isolation:", *_settings(_model(field), {"operator_addresses": ["192.0.2.1"]})]
         else:
             defaults = _defaults(_model(field))
             chosen = {key: defaults[key] for key in _CHOSEN.get(section, ())}
             if section == "infrastructure":
                 chosen["module"] = module
+                if module == "own":
+                    chosen["source"] = "./terraform"
             lines += [f"{section}:", *_settings(_model(field), chosen)]
         lines.append("")
     return "\n".join(lines)
@@ -143,7 +145,7 @@ def _value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _name(directory: Path) -> str:
+def site_name(directory: Path) -> str:
     """The directory's name as a site's name, where that is possible."""
     name = re.sub(r"[^a-z0-9]+", "-", directory.resolve().name.lower()).strip("-0123456789")
     return name[:32].rstrip("-") or "site"

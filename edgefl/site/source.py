@@ -41,6 +41,11 @@ class Source:
             raise SiteInvalid([Finding(Where(path, 1), f"there is no {path.name} in {path.parent}", hint)]) from None
         except (OSError, UnicodeDecodeError) as error:
             raise SiteInvalid([Finding(Where(path, 1), f"it cannot be read: {error}")]) from error
+        return cls.parse(text, path)
+
+    @classmethod
+    def parse(cls, text: str, path: Path) -> Source:
+        """The text as YAML 1.2, told as the file at `path`; SiteInvalid when it is no YAML."""
         lines = tuple(_BREAK.split(text))
         try:
             return cls(path, lines, YAML(typ="rt").load(text))

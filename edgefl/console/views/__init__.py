@@ -7,7 +7,8 @@ from edgefl.console.views.audit import Audit
 from edgefl.console.views.fleet import Fleet
 from edgefl.console.views.logs import Logs
 from edgefl.console.views.privacy import Privacy
+from edgefl.console.views.provision import Provision
 from edgefl.console.views.rounds import Rounds
 from edgefl.console.views.security import Security
 
-VIEWS: tuple[type[View], ...] = (Fleet, Rounds, Privacy, Security, Logs, Audit)
+VIEWS: tuple[type[View], ...] = (Fleet, Rounds, Privacy, Security, Provision, Logs, Audit)

@@ -148,6 +148,12 @@ class Grid(Inked, ScrollView, Generic[T], can_focus=True, inherit_bindings=False
         """What a row is known by while it moves and changes."""
         return self._key(row)
 
+    def select(self, key: str) -> None:
+        """Put the cursor on the row that is known by `key`, if there is one, and bring it into sight."""
+        place = next((place for place, row in enumerate(self._rows) if self._key(row) == key), None)
+        if place is not None:
+            self._go(place)
+
     def show(self, rows: Sequence[T]) -> None:
         """Take these rows; only lines whose text changed are painted again."""
         if len(rows) != len(self._given):

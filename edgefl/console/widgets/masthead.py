@@ -113,6 +113,8 @@ def _link(frame: Frame) -> Ink:
             return ink("‖ paused", Tone.WARN)
         case _ if not frame.is_live:
             return ink("✖ recording broken", Tone.BAD) if frame.problem else ink("▷ recording", Tone.ACCENT)
+        case Link.ABSENT:
+            return ink("○ not provisioned", Tone.WARN)
         case Link.CONNECTING:
             return ink("◌ connecting", Tone.WARN)
         case _ if frame.is_stale:

@@ -14,11 +14,16 @@ from edgefl.console.view import View
 class Stage(Container):
     """Only the view or page on top is displayed and given frames."""
 
-    def __init__(self, views: Sequence[type[View]]) -> None:
+    def __init__(self, views: Sequence[type[View]], opens: str = "") -> None:
         self._views = [view() for view in views]
-        self._active = 0
+        self._active = next((place for place, view in enumerate(views) if opens == view.NAME), 0)
         self._pages: list[View] = []
         super().__init__(*self._views)
+
+    @property
+    def views(self) -> Sequence[View]:
+        """Every view, also those that are not on the screen."""
+        return self._views
 
     @property
     def active(self) -> int:
@@ -53,8 +58,10 @@ class Stage(Container):
         self._active = index
         self._settle(frame)
 
-    async def open(self, page: View, frame: Frame) -> None:
-        """Lay a page over what is on the screen."""
+    async def open(self, page: View, frame: Frame, *, instead: bool = False) -> None:
+        """Lay a page over what is on the screen, or in the place of the page on top."""
+        if instead and self._pages:
+            await self._pages.pop().remove()
         self._pages.append(page)
         await self.mount(page)
         self._settle(frame)
