@@ -17,15 +17,17 @@ SITE = True
 _EPILOG = """\
 examples:
   edgefl console                          the site here
+  edgefl console --site clinic            where there is no site yet: write one, plan it, apply it, without leaving
   edgefl console --readonly               watch only: no key changes anything
   edgefl console --replay run-4.ndjson    a recorded run, offline
   edgefl console --replay run-4.ndjson --speed 20
 
-keys: 1 2 views · enter evidence · esc back · / filter · s S sort · space mark · l logs · V verify the chain
-      p pause · r run · x stop · ctrl+p palette · ? help · q quit
+keys: 1-7 views · enter evidence · esc back · / filter · s S sort · space mark · l logs · V verify the chain
+      p pause · r run · x stop · P plan · A apply · C cancel · E edit site.yaml · ctrl+p palette · ? help · q quit
 NO_COLOR is honoured; a light terminal is recognised by COLORFGBG, or say --theme edgefl-light
 
-exit codes: 0 closed · 2 no terminal, or no such recording or theme · 14 not provisioned · 33 the authority's key does not open
+exit codes: 0 closed · 2 no terminal, or no such recording or theme · 14 not provisioned, and --readonly
+            33 the authority's key does not open
 """
 
 
@@ -71,6 +73,7 @@ async def _watch(args: argparse.Namespace) -> ExitCode:
     from edgefl.operations.logs import SiteLogs
     from edgefl.operations.watch import watching
     from edgefl.site import load
+    from edgefl.site.invalid import SiteInvalid
     from edgefl.site.loading import place
 
     theme = _theme(args.theme)
@@ -82,7 +85,7 @@ async def _watch(args: argparse.Namespace) -> ExitCode:
                 controls, logs = None if args.readonly else monitor, SiteLogs(site, monitor)
                 console = Console(MonitorFeed(monitor), controls=controls, works=works, logs=logs, archive=monitor, theme=theme)
                 return await _show(console)
-        except NotProvisioned:
+        except (NotProvisioned, SiteInvalid):
             if args.readonly:
                 raise
     feed = SiteFeed(args.site)

@@ -126,7 +126,7 @@ class Console(App[None]):
         """Start listening."""
         for view in self.stage.views:
             if isinstance(view, Provision):
-                view.take(self._works)
+                view.offer(self._works)
         self.set_interval(TICK_S, self.paint)
         self.paint()
         self._listen()

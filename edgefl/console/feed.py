@@ -85,13 +85,14 @@ class SiteFeed:
 
     async def start_run(self) -> str:
         """Start the run that the site describes; its id."""
-        return await self._there().start_run()
+        return await self.there().start_run()
 
     async def stop_run(self, run: str) -> bool:
         """Stop a run; False when it was over already."""
-        return await self._there().stop_run(run)
+        return await self.there().stop_run(run)
 
-    def _there(self) -> MonitorClient:
+    def there(self) -> MonitorClient:
+        """The monitor that the feed hears now. Raises NotProvisioned while there is none."""
         if self._monitor is None:
             raise NotProvisioned("the monitor does not answer yet", hint="provision the site, or wait until it stands")
         return self._monitor

@@ -21,6 +21,7 @@ from edgefl.events.chain import JournalBroken
 from edgefl.events.schema import Event, RoundFinished, RoundSkipped, RunFinished
 from edgefl.monitor.state import FederationState
 from edgefl.monitor.status import Status
+from edgefl.site.invalid import SiteInvalid
 
 STALE_AFTER_S = 10.0
 """Without a word for this long, what is on the screen may no longer be true. The monitor says something every few seconds."""
@@ -141,7 +142,7 @@ class Live:
                 await self._take()
             except EdgeflError as error:
                 self._problem = "" if isinstance(error, NotProvisioned) else error.what
-                is_absent = isinstance(error, NotProvisioned) or self._link is Link.ABSENT
+                is_absent = isinstance(error, NotProvisioned | SiteInvalid) or self._link is Link.ABSENT
             else:
                 self._problem = "the monitor ended the stream" if self._feed.is_live else ""
             if not self._feed.is_live:

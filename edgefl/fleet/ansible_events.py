@@ -25,6 +25,7 @@ _FIXES = (
 )
 
 _TOLD = ("item", "msg", "rc", "cmd", "stdout", "stderr", "module_stdout", "module_stderr", "exception", "censored")
+_NO_TRACEBACK = "(traceback unavailable)"
 _LONGEST = 4000
 """The end of a long text says what went wrong."""
 
@@ -135,7 +136,8 @@ def _why(result: Mapping[str, Any]) -> str:
 
 def _telling(result: Mapping[str, Any]) -> dict[str, Any]:
     """What a module's result says about its failure, without the arguments that it was given; of a loop, what failed in it."""
-    told = {key: value[-_LONGEST:] if isinstance(value, str) else value for key in _TOLD if (value := result.get(key))}
+    said = {key: value for key in _TOLD if (value := result.get(key)) and value != _NO_TRACEBACK}
+    told = {key: value[-_LONGEST:] if isinstance(value, str) else value for key, value in said.items()}
     if broken := [_telling(each) for each in result.get("results", ()) if isinstance(each, dict) and each.get("failed")]:
         told["results"] = broken
     return told

@@ -67,7 +67,7 @@ def save(directory: Path, text: str, over: str | None) -> None:
     path = place(directory)
     try:
         if _read(path) not in (over, text):
-            raise SiteMoved(f"{path} was changed by somebody else since it was opened", hint="save again to overwrite it")
+            raise SiteMoved(f"{path.name} was changed by somebody else since it was opened", hint="save again to overwrite it")
         _replace(path, text)
         _draft(directory).unlink(missing_ok=True)
     except OSError as error:

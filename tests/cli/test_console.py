@@ -96,7 +96,7 @@ def test_a_recording_is_shown_on_a_terminal_until_q(recording: Path) -> None:
     [
         (["--replay", "no.ndjson"], 2, "is not a recording"),
         (["--theme", "sepia", "--replay", "run.ndjson"], 2, "edgefl-light"),
-        ([], 10, "edgefl init"),
+        (["--readonly"], 10, "edgefl init"),
     ],
 )
 def test_what_cannot_be_shown_is_said_on_the_plain_terminal(argv: list[str], code: int, says: str, recording: Path) -> None:
@@ -105,6 +105,36 @@ def test_what_cannot_be_shown_is_said_on_the_plain_terminal(argv: list[str], cod
         assert terminal.ended() == code
         assert says in " ".join(terminal.said.split())
         assert "\x1b[?1049h" not in terminal.said, "the screen was never taken"
+    finally:
+        terminal.close()
+
+
+@pytest.mark.slow
+def test_an_empty_directory_begins_with_a_first_site(tmp_path: Path) -> None:
+    terminal = Terminal(cwd=tmp_path)
+    try:
+        terminal.until("Where do its hosts come from?")
+        terminal.type("\t\t\t\r")
+        terminal.until("valid")
+        assert (tmp_path / "site.yaml").exists()
+        terminal.said = ""
+        terminal.type("\x1b")
+        terminal.until("P plans")
+        terminal.type("q")
+        assert terminal.ended() == 0
+        assert "Traceback" not in terminal.said
+    finally:
+        terminal.close()
+
+
+@pytest.mark.slow
+def test_a_site_that_is_wrong_opens_where_it_can_be_corrected(tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text("name: clinic\ndevcies: []\n")
+    terminal = Terminal(cwd=tmp_path)
+    try:
+        terminal.until("P plans")
+        terminal.type("E")
+        terminal.until("did you mean devices?")
     finally:
         terminal.close()
 

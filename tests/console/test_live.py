@@ -10,6 +10,7 @@ import pytest
 from edgefl.console import live as live_module
 from edgefl.console.feed import Feed, Heartbeat, News, ReplayFeed
 from edgefl.console.live import Link, Live
+from edgefl.errors import EdgeflError, NotProvisioned
 from edgefl.events.schema import Event
 from edgefl.monitor.errors import MonitorUnreachable
 from edgefl.monitor.state import FederationState
@@ -181,3 +182,47 @@ async def test_a_recording_played_faster_than_it_happened_comes_to_the_same_end(
     watch = Watch(ReplayFeed(recording, speed=1e5))
     await watch.until(lambda: watch.live.frame().link is Link.OVER)
     assert watch.live.frame().state == FederationState().apply_all(events)
+
+
+class Awaited:
+    """A site whose monitor comes to be while the console waits: not provisioned, then silent, then there."""
+
+    is_live = True
+
+    def __init__(self, events: list[Event], *before: EdgeflError) -> None:
+        self._events = events
+        self._before = list(before)
+
+    async def news(self, after: int) -> AsyncGenerator[News, None]:
+        if self._before:
+            raise self._before.pop(0)
+        for event in self._events[after:]:
+            yield event
+        await asyncio.Event().wait()
+
+
+async def test_a_monitor_that_is_not_there_yet_is_waited_for_and_nothing_is_called_lost(
+    events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_module, "ABSENT_RETRY_S", 0.001)
+    silent = MonitorUnreachable("the monitor on hub does not answer: connection refused")
+    watch = Watch(Awaited(events, NotProvisioned("clinic is not provisioned yet"), silent))
+    problems: list[str] = []
+
+    def is_whole() -> bool:
+        frame = watch.live.frame()
+        problems.append(frame.problem)
+        assert frame.link in (Link.ABSENT, Link.LIVE) or not problems[1:]
+        assert frame.link is not Link.ABSENT or not frame.is_stale
+        return frame.state.seq == len(events)
+
+    await watch.until(is_whole)
+    assert silent.what in problems
+    assert Link.LOST not in watch.links
+    assert watch.live.frame().problem == ""
+
+
+async def test_a_monitor_that_was_there_is_lost_when_it_is_gone(events: list[Event]) -> None:
+    watch = Watch(Flaky(events, each=100))
+    await watch.until(lambda: watch.live.frame().link is Link.LOST)
+    assert Link.ABSENT not in watch.links

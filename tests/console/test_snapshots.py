@@ -11,9 +11,14 @@ from edgefl.console.app import Console
 from edgefl.console.archive import Recording
 from edgefl.console.feed import News, ReplayFeed
 from edgefl.console.live import Link
+from edgefl.console.pages.first import FirstRun
+from edgefl.console.provisioning.tree import Tree
+from edgefl.console.provisioning.works import Works
 from edgefl.console.views import VIEWS
 from edgefl.console.views.audit import Audit
 from edgefl.console.views.logs import Logs
+from edgefl.console.widgets.yaml import YamlArea
+from edgefl.errors import EdgeflError
 from edgefl.events.schema import (
     AuditFinished,
     CertificateRevoked,
@@ -28,7 +33,9 @@ from edgefl.monitor.logs import Hearing, Level
 from edgefl.monitor.state import FederationState
 from edgefl.monitor.status import Status
 
-from .conftest import DEVICES, Recorder, write_recording
+from .conftest import BEGAN, DEVICES, Recorder, write_recording
+from .provisioning.conftest import stream_of
+from .sites import ADOPTED
 from .test_app import shown
 from .test_lines import Hosts, line
 
@@ -142,6 +149,57 @@ def test_an_event_whole_looks_as_accepted(audited: Path, snap_compare: Compare) 
 
     console = Console(ReplayFeed(audited), archive=Recording(audited), theme="edgefl-dark")
     assert snap_compare(console, terminal_size=(80, 24), run_before=act)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["edgefl-dark", "edgefl-light"])
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
+@pytest.mark.parametrize("operation", ["plan", "apply"])
+def test_an_operation_looks_as_accepted(
+    operation: str, size: tuple[int, int], theme: str, snap_compare: Compare, tmp_path: Path
+) -> None:
+    (tmp_path / "site.yaml").write_text(ADOPTED)
+    works = Works(tmp_path)
+    if operation == "plan":
+        works._tree = Tree("plan", "clinic", 0.0).tell_all(stream_of("plan-first"), 1.0).finish(3.0)
+    else:
+        error = EdgeflError("edge-02: The service is ready: no space left", hint="edgefl doctor edge-02")
+        tree = Tree("up", "clinic", 0.0)
+        for second, event in enumerate(stream_of("converge"), 1):
+            tree = tree.tell(event, 3.0 * second)
+        works._tree = tree.finish(75.0, error)
+
+    app = Console(Recorded(FederationState(at=BEGAN)), works=works, opens="Provision", theme=theme)
+    assert snap_compare(app, terminal_size=size, run_before=settled)
+
+
+@pytest.mark.slow
+def test_a_first_run_looks_as_accepted(state: FederationState, snap_compare: Compare) -> None:
+    app = Console(Recorded(state), works=Works(Path("/srv/clinic")), opens="Provision", theme="edgefl-dark")
+
+    async def act(pilot: Pilot[None]) -> None:
+        await settled(pilot)
+        while not isinstance(app.stage.top, FirstRun):
+            await pilot.pause(0.02)
+        await settled(pilot)
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=act)
+
+
+@pytest.mark.slow
+def test_the_editor_looks_as_accepted(state: FederationState, snap_compare: Compare, tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text(ADOPTED.replace("isolation:", "# who may come in\nisolatoin:"))
+    app = Console(Recorded(state), works=Works(tmp_path), opens="Provision", theme="edgefl-dark")
+
+    async def act(pilot: Pilot[None]) -> None:
+        await settled(pilot)
+        await pilot.press("E")
+        while not (app.query(YamlArea) and app.query_one(YamlArea)._problems):
+            await pilot.pause(0.02)
+        app.query_one(YamlArea).cursor_blink = False
+        await settled(pilot)
+
+    assert snap_compare(app, terminal_size=(100, 30), run_before=act)
 
 
 @pytest.mark.slow

@@ -77,3 +77,30 @@ def test_the_end_says_for_each_host_whether_anything_changed() -> None:
 
 def test_an_unknown_failure_sends_the_operator_to_the_doctor() -> None:
     assert likely_fix("something new", "edge-07") == "edgefl doctor edge-07"
+
+
+def test_a_failure_carries_the_modules_result_but_not_the_arguments_that_it_was_given() -> None:
+    result = {
+        "msg": "non-zero return code",
+        "rc": 3,
+        "cmd": ["sh", "-c", "false"],
+        "stderr": "x" * 9000 + "the end",
+        "stdout": "",
+        "exception": "(traceback unavailable)",
+        "invocation": {"module_args": {"content": "hunter2"}},
+    }
+    (failed,) = told(Account(), event("runner_on_failed", res=result, task_action="ansible.builtin.command"))
+
+    assert failed.detail["action"] == "ansible.builtin.command"
+    said = failed.detail["result"]
+    assert list(said) == ["msg", "rc", "cmd", "stderr"]
+    assert said["stderr"].endswith("the end")
+    assert len(said["stderr"]) == 4000
+    assert "hunter2" not in str(failed)
+
+
+def test_of_a_loop_only_what_failed_is_carried() -> None:
+    results = [{"item": "a", "failed": False, "msg": "fine"}, {"item": "b", "failed": True, "msg": "broken"}]
+    (failed,) = told(Account(), event("runner_on_failed", res={"msg": "One or more items failed", "results": results}))
+
+    assert failed.detail["result"]["results"] == [{"item": "b", "msg": "broken"}]

@@ -10,10 +10,21 @@ import pytest
 from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
-from edgefl.site import Site, load, scaffold, schema
+from edgefl.site import Site, SiteInvalid, load, scaffold, schema
 from edgefl.site.scaffold import Module, SiteExists
 
 DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_a_site_of_ones_own_module_loads_and_waits_for_the_module(tmp_path: Path) -> None:
+    scaffold.write(tmp_path, module="own", devices=2)
+    site = load(tmp_path)
+    assert (site.infrastructure.module, site.infrastructure.source) == ("own", tmp_path / "terraform")
+    with pytest.raises(SiteInvalid, match="a mistake"):
+        load(tmp_path, with_files=True)
+    (tmp_path / "terraform").mkdir()
+    (tmp_path / "terraform" / "main.tf").touch()
+    load(tmp_path, with_files=True)
 
 
 @pytest.mark.parametrize("module", ["lab", "static"])
@@ -25,7 +36,7 @@ def test_a_new_site_loads_as_it_is(tmp_path: Path, module: Module) -> None:
     assert len(site.devices) == 5
 
 
-@pytest.mark.parametrize("module", ["lab", "static"])
+@pytest.mark.parametrize("module", ["lab", "static", "own"])
 def test_every_commented_default_is_the_default(tmp_path: Path, module: Module) -> None:
     text = scaffold.text("clinic", module=module)
     uncommented = re.sub(r"^(\s*)#(?=[a-z_]+:)", r"\1", text, flags=re.MULTILINE)

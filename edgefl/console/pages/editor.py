@@ -67,7 +67,6 @@ class Editor(View):
 
     def on_mount(self) -> None:
         """Read it."""
-        self._area.read_only = True
         self._read()
 
     def take_focus(self) -> None:
@@ -175,7 +174,8 @@ class Editor(View):
         state = ink("✓ saved", Tone.GOOD) if is_saved else ink("● not saved, kept as a draft; ctrl+s saves", Tone.WARN)
         count = f"{problems} problem{'' if problems == 1 else 's'}: tab, then Enter goes to its line"
         wrong = ink(count, Tone.BAD) if problems else ink("valid", Tone.GOOD)
-        self._state.show([(*ink(" "), *(self._word or state), *ink("   "), *wrong)])
+        words = [(*ink(" "), *self._word)] if self._word else []
+        self._state.show([*words, (*ink(" "), *state, *ink("   "), *wrong)])
 
 
 COLUMNS: tuple[Column[Finding], ...] = (

@@ -30,6 +30,8 @@ MOST_DEVICES = 200
 class Choice(RadioButton):
     """A choice that is told by its sign, not by its colour alone."""
 
+    BUTTON_INNER = "○"
+
     def watch_value(self) -> None:
         """Full when it is chosen."""
         self.BUTTON_INNER = "●" if self.value else "○"  # Textual has one sign for both

@@ -1,4 +1,4 @@
-"""The tree as lines: what of it is open, in the order of the screen. Pure: what is drawn is decided here."""
+"""The tree as lines: what of it is open, in the order of the screen. What is drawn is decided here, without a screen."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from edgefl.console.provisioning.tree import Leaf, Mark, Play, Stage, Tally, Tas
 
 Node = Stage | Play | Task | Tally | Leaf
 _SIGNS = {"create": "+", "update": "~", "delete": "-", "replace": "±"}
+_ACTIVE = frozenset({Mark.RUNNING, Mark.FAILED, Mark.STOPPED})
 _FEW = 12
 """So many hosts are shown with their bars without being asked for."""
 
@@ -37,90 +38,93 @@ class Line:
     failed: int = 0
 
 
-def lines(tree: Tree, said: Mapping[str, bool], now: float) -> list[Line]:
-    """Every line that is not beneath a closed one.
+class Outline:
+    """Lines of one operation's trees, one after the other; those of a task that did not change are not made anew."""
 
-    said: what the operator opened and closed, by key; for the rest, what is at work or has failed stands open, and in a plan
-    what would change.
-    """
-    return [line for stage in tree.stages for line in _stage(tree, stage, said, now)]
+    def __init__(self) -> None:
+        self._tasks: dict[str, tuple[Task, int, bool, list[Line]]] = {}
 
+    def lines(self, tree: Tree, said: Mapping[str, bool], now: float) -> list[Line]:
+        """Every line that is not beneath a closed one.
 
-def _stage(tree: Tree, stage: Stage, said: Mapping[str, bool], now: float) -> Iterator[Line]:
-    plan = tree.operation == "plan"
-    beneath = bool(stage.leaves or stage.plays)
-    # Files that are fetched, one line each, are nothing to look at once they are there.
-    active = stage.mark in (Mark.RUNNING, Mark.FAILED, Mark.STOPPED) or (plan and stage.changed > 0) or stage.failed > 0
-    is_open = said.get(stage.name, active) if beneath else None
-    share = min(1.0, stage.done / stage.total) if stage.total and not stage.plays else None
-    yield Line(
-        stage.name,
-        0,
-        stage.name,
-        stage.what,
-        stage.mark,
-        stage,
-        _elapsed(stage.began, stage.seconds, stage.mark, now),
-        is_open,
-        share=share,
-        changed=stage.changed,
-        failed=stage.failed,
-    )
-    if not is_open:
-        return
-    for key, leaf in stage.leaves.items():
-        yield _leaf(f"{stage.name}/{key}", 1, leaf, now)
-    for place, play in enumerate(stage.plays):
-        yield from _play(stage, place, play, said, now, only_changes=plan)
-    if stage.tallies:  # last, where the eye is that follows the newest task
-        yield from _tallies(stage, said)
+        said: what the operator opened and closed, by key; for the rest, what is at work or has failed stands open, and in a plan
+        what would change.
+        """
+        look = _Look(tree.operation == "plan", said, now, self._tasks)
+        return [line for stage in tree.stages for line in look.stage(stage)]
 
 
-def _tallies(stage: Stage, said: Mapping[str, bool]) -> Iterator[Line]:
-    """A bar per host: how many tasks it has been through, beside the host that has been through most."""
-    key = f"{stage.name}/hosts"
-    worst = max((_mark(tally, stage.mark) for tally in stage.tallies.values()), default=Mark.DONE)
-    is_open = said.get(key, len(stage.tallies) <= _FEW)
-    yield Line(key, 1, "hosts", f"{len(stage.tallies)} take part", worst, None, is_open=is_open)
-    if not is_open:
-        return
-    most = max((tally.done for tally in stage.tallies.values()), default=0) or 1
-    for name, tally in sorted(stage.tallies.items()):
-        whole = max(1, tally.done)
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One look at a tree."""
+
+    is_plan: bool
+    said: Mapping[str, bool]
+    now: float
+    tasks: dict[str, tuple[Task, int, bool, list[Line]]]
+
+    def stage(self, stage: Stage) -> Iterator[Line]:
+        beneath = bool(stage.leaves or stage.plays)
+        is_active = stage.mark in _ACTIVE or stage.failed > 0 or (self.is_plan and stage.changed > 0)
+        is_open = self.said.get(stage.name, is_active) if beneath else None
         yield Line(
-            f"{key}/{name}",
-            2,
-            name,
-            tally.outcome or f"{tally.done} tasks",
-            _mark(tally, stage.mark),
-            tally,
-            tally.seconds,
-            share=tally.done / most,
-            changes=tally.changed / whole,
-            failures=tally.failed / whole,
-            changed=tally.changed,
-            failed=tally.failed,
+            stage.name,
+            0,
+            stage.name,
+            stage.what,
+            stage.mark,
+            stage,
+            self._elapsed(stage),
+            is_open,
+            share=stage.done / stage.total if stage.total and not stage.plays and stage.mark is Mark.RUNNING else None,
+            changed=stage.changed,
+            failed=stage.failed,
         )
+        if not is_open:
+            return
+        for key, leaf in stage.leaves.items():
+            yield _of_leaf(f"{stage.name}/{key}", leaf, self._elapsed(leaf))
+        for place, play in enumerate(stage.plays):
+            yield from self._play(f"{stage.name}/{place}", play, len(stage.tallies))
+        if stage.tallies:  # last, where the eye is that follows the newest task
+            yield from self._tallies(stage)
+
+    def _play(self, key: str, play: Play, hosts: int) -> Iterator[Line]:
+        is_active = play.mark in _ACTIVE or (self.is_plan and play.changed > 0)
+        is_open = self.said.get(key, is_active) if play.tasks else None
+        what = f"{len(play.tasks)} tasks" if play.tasks else ""
+        seconds = self._elapsed(play)
+        yield Line(key, 1, play.name, what, play.mark, play, seconds, is_open, changed=play.changed, failed=play.failed)
+        if is_open:
+            for (role, name), task in play.tasks.items():
+                if not self.is_plan or task.mark is not Mark.DONE:
+                    yield from self._task(f"{key}/{role}/{name}", task, hosts)
+
+    def _task(self, key: str, task: Task, hosts: int) -> list[Line]:
+        is_open = self.said.get(key, task.mark is Mark.FAILED)
+        known = self.tasks.get(key)
+        if known is None or known[0] is not task or known[1:3] != (hosts, is_open):
+            known = self.tasks[key] = (task, hosts, is_open, list(_of_task(key, task, hosts, is_open=is_open)))
+        return known[3]
+
+    def _tallies(self, stage: Stage) -> Iterator[Line]:
+        """A bar per host: how many tasks it has been through, beside the host that has been through most."""
+        key = f"{stage.name}/hosts"
+        is_open = self.said.get(key, len(stage.tallies) <= _FEW)
+        worst = max(_standing(tally, stage.mark) for tally in stage.tallies.values())
+        yield Line(key, 1, "hosts", f"{len(stage.tallies)} take part", worst, None, is_open=is_open)
+        if is_open:
+            most = max(1, *(tally.done for tally in stage.tallies.values()))
+            for name, tally in sorted(stage.tallies.items()):
+                yield _of_tally(f"{key}/{name}", tally, _standing(tally, stage.mark), most)
+
+    def _elapsed(self, node: Stage | Play | Leaf) -> float | None:
+        return self.now - node.began if node.seconds is None and node.mark is Mark.RUNNING else node.seconds
 
 
-def _play(stage: Stage, place: int, play: Play, said: Mapping[str, bool], now: float, *, only_changes: bool) -> Iterator[Line]:
-    key = f"{stage.name}/{place}"
-    active = play.mark in (Mark.RUNNING, Mark.FAILED, Mark.STOPPED) or (only_changes and play.changed > 0)
-    is_open = said.get(key, active) if play.tasks else None
-    seconds = _elapsed(play.began, play.seconds, play.mark, now)
-    what = f"{len(play.tasks)} tasks" if play.tasks else ""
-    yield Line(key, 1, play.name, what, play.mark, play, seconds, is_open, changed=play.changed, failed=play.failed)
-    if not is_open:
-        return
-    for (role, name), task in play.tasks.items():
-        if task.mark is not Mark.DONE or not only_changes:
-            yield from _task(f"{key}/{role}/{name}", task, len(stage.tallies), said, now)
-
-
-def _task(key: str, task: Task, of: int, said: Mapping[str, bool], now: float) -> Iterator[Line]:
-    is_open = said.get(key, task.mark is Mark.FAILED)
-    hosts = len(task.hosts)
-    share = hosts / of if of else 1.0
+def _of_task(key: str, task: Task, hosts: int, *, is_open: bool) -> Iterator[Line]:
+    """A task, and where it is open each host's part; its bar shows how many hosts are through while some are not."""
+    done = len(task.hosts)
     yield Line(
         key,
         2,
@@ -130,31 +134,31 @@ def _task(key: str, task: Task, of: int, said: Mapping[str, bool], now: float) -
         task,
         task.seconds,
         is_open,
-        share=share if share < 1 else None,
-        changes=task.changed / hosts,
-        failures=task.failed / hosts,
+        share=done / hosts if done < hosts else None,
+        changes=task.changed / done,
+        failures=task.failed / done,
         changed=task.changed,
         failed=task.failed,
     )
     if is_open:
         for leaf in task.hosts.values():
-            yield _leaf(f"{key}/{leaf.subject}", 3, leaf, now, within=True)
+            what = leaf.why or ("changed" if leaf.mark is Mark.CHANGED else "as the site says")
+            name, failed = leaf.subject or "every host", leaf.mark is Mark.FAILED
+            changed = leaf.mark is Mark.CHANGED
+            yield Line(
+                f"{key}/{leaf.subject}", 3, name, what, leaf.mark, leaf, leaf.seconds, changed=int(changed), failed=int(failed)
+            )
 
 
-def _leaf(key: str, depth: int, leaf: Leaf, now: float, *, within: bool = False) -> Line:
-    what = leaf.why or ("" if within else leaf.what)
-    if within and not what:
-        what = "changed" if leaf.mark is Mark.CHANGED else "as the site says"
-    elif leaf.why and not within:
-        what = f"{leaf.what}: {leaf.why}"
+def _of_leaf(key: str, leaf: Leaf, seconds: float | None) -> Line:
     return Line(
         key,
-        depth,
-        leaf.subject or "every host" if within else leaf.subject,
-        what,
+        1,
+        leaf.subject,
+        f"{leaf.what}: {leaf.why}" if leaf.why else leaf.what,
         leaf.mark,
         leaf,
-        _elapsed(leaf.began, leaf.seconds, leaf.mark, now),
+        seconds,
         sign=_SIGNS.get(str(leaf.detail.get("action", "")), ""),
         share=min(1.0, leaf.steps / leaf.total) if leaf.total and leaf.mark is Mark.RUNNING else None,
         changed=int(leaf.mark is Mark.CHANGED),
@@ -162,13 +166,27 @@ def _leaf(key: str, depth: int, leaf: Leaf, now: float, *, within: bool = False)
     )
 
 
-def _mark(tally: Tally, stage: Mark) -> Mark:
+def _of_tally(key: str, tally: Tally, mark: Mark, most: int) -> Line:
+    done = max(1, tally.done)
+    return Line(
+        key,
+        2,
+        tally.host,
+        tally.outcome or f"{tally.done} tasks",
+        mark,
+        tally,
+        tally.seconds,
+        share=tally.done / most,
+        changes=tally.changed / done,
+        failures=tally.failed / done,
+        changed=tally.changed,
+        failed=tally.failed,
+    )
+
+
+def _standing(tally: Tally, stage: Mark) -> Mark:
     if tally.failed:
         return Mark.FAILED
     if stage is Mark.RUNNING and not tally.outcome:
         return Mark.RUNNING
     return Mark.CHANGED if tally.changed else Mark.DONE
-
-
-def _elapsed(began: float, seconds: float | None, mark: Mark, now: float) -> float | None:
-    return seconds if seconds is not None or mark is not Mark.RUNNING else now - began

@@ -19,7 +19,7 @@ from edgefl.console.pages.first import FirstRun
 from edgefl.console.pages.host import HostPage
 from edgefl.console.pages.outcome import OutcomePage
 from edgefl.console.provisioning import changes
-from edgefl.console.provisioning.lines import Line, lines
+from edgefl.console.provisioning.lines import Line, Outline
 from edgefl.console.provisioning.looks import bar_ink, headline, name_ink
 from edgefl.console.provisioning.tree import Mark, Tally, Tree
 from edgefl.console.provisioning.works import Works
@@ -52,6 +52,7 @@ class Provision(GridView):
     def __init__(self) -> None:
         self._works: Works | None = None
         self._headline = Sheet()
+        self._outline = Outline()
         self._said: dict[str, bool] = {}
         self._drawn: Tree | None = None
         self._at = ""
@@ -66,8 +67,8 @@ class Provision(GridView):
         """Follow the operation more closely than the frames come."""
         self.set_interval(_PAINT_S, self._paint_news)
 
-    def take(self, works: Works | None) -> None:
-        """What may be done from here; None where nothing may. A directory without a site begins with one."""
+    def offer(self, works: Works | None) -> None:
+        """Give the keys something to act on; None where nothing may. A directory without a site begins with one."""
         self._works = works
         if works is not None and self.display:
             self._begin_site(works)
@@ -86,6 +87,8 @@ class Provision(GridView):
             self._paint()
 
     def _paint(self) -> None:
+        if not self.is_attached:
+            return  # the console is closing
         works = self._works
         tree = self._drawn = works.tree if works is not None else None
         if works is None:
@@ -95,7 +98,7 @@ class Provision(GridView):
         else:
             now = monotonic()
             self._headline.show([EMPTY, *(ink(" ") + line for line in headline(tree, now, is_stopping=works.is_stopping)), EMPTY])
-            self._follow(lines(tree, self._said, now))
+            self._follow(self._outline.lines(tree, self._said, now))
         if self._could != (can := self._can()):
             self._could = can
             self.refresh_bindings()
@@ -123,7 +126,7 @@ class Provision(GridView):
             return self._works is not None
         if action in ("plan", "apply"):
             return start
-        return cancel if action == "cancel" else True
+        return cancel if action == "cancel" else super().check_action(action, parameters)
 
     # Looking
 
@@ -207,7 +210,7 @@ class Provision(GridView):
 
     def _begin(self, operation: str, *, then_ask: bool = False) -> None:
         if self._works is not None and not self._works.is_running:
-            self._said, self._at = {}, ""
+            self._outline, self._said, self._at = Outline(), {}, ""
             self._run(self._works, operation, then_ask=then_ask)
 
     @work(group="operation")
@@ -235,6 +238,10 @@ def _count(value: int, tone: Tone) -> Ink:
     return ink(str(value), tone) if value else ink("·", Tone.MUTED)
 
 
+def _seconds(line: Line) -> Ink:
+    return ink(figures.seconds(line.seconds), Tone.MUTED) if line.seconds is not None else EMPTY
+
+
 COLUMNS: tuple[Column[Line], ...] = (
     Column("name", "WHAT", 36, name_ink, lambda line: line.name, right=False, most=400),
     Column("bar", "DONE", 8, bar_ink, lambda line: line.share, 3, right=False, most=16, descending=True),
@@ -243,7 +250,6 @@ COLUMNS: tuple[Column[Line], ...] = (
     ),
     Column("failed", "FAILED", 6, lambda line, _: _count(line.failed, Tone.BAD), lambda line: line.failed, 2, descending=True),
     Column(
-        "seconds", "TIME", 5, lambda line, _: ink(figures.seconds(line.seconds), Tone.MUTED), lambda line: line.seconds,
-        descending=True,
+        "seconds", "TIME", 5, lambda line, _: _seconds(line), lambda line: line.seconds, descending=True,
     ),
 )  # fmt: skip

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import ClassVar
 
 from rich.style import Style
-from textual.binding import Binding, BindingType
+from textual import events
 from textual.widgets import TextArea
 from textual.widgets.text_area import TextAreaTheme
 
@@ -20,12 +19,10 @@ _LOOKS = TextAreaTheme(
 
 
 class YamlArea(TextArea):
-    """site.yaml as it is typed. Tab leaves it; Enter keeps the indentation."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "line", "A new line as far in as this one", show=False)]
+    """site.yaml as it is typed, once it is read. Tab leaves it; Enter keeps the indentation."""
 
     def __init__(self) -> None:
-        super().__init__(show_line_numbers=True, soft_wrap=False, tab_behavior="focus", compact=True)
+        super().__init__(read_only=True, show_line_numbers=True, soft_wrap=False, tab_behavior="focus", compact=True)
         self._problems: frozenset[int] = frozenset()
 
     def on_mount(self) -> None:
@@ -40,8 +37,12 @@ class YamlArea(TextArea):
             self._build_highlight_map()
             self.refresh()
 
-    def action_line(self) -> None:
-        """Begin a line under the present one's first character."""
+    def on_key(self, event: events.Key) -> None:
+        """Enter begins a line under the present one's first character."""
+        if event.key != "enter" or self.read_only:
+            return
+        event.stop()
+        event.prevent_default()
         row, column = self.cursor_location
         before = self.document.get_line(row)[:column]
         self.insert("\n" + before[: len(before) - len(before.lstrip(" "))])
