@@ -20,7 +20,7 @@ from edgefl.operations import draft
 from edgefl.site.scaffold import Module, site_name
 
 _MODULES = {
-    "lab": "a lab on this machine: real Debian hosts in namespaces (needs root)",
+    "lab": "real Debian hosts on this machine, in namespaces (needs root)",
     "static": "hosts that exist: you write their addresses",
     "own": "a Terraform module of yours makes them",
 }
