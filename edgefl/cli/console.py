@@ -89,7 +89,7 @@ async def _watch(args: argparse.Namespace) -> ExitCode:
             if args.readonly:
                 raise
     feed = SiteFeed(args.site)
-    return await _show(Console(feed, controls=feed, works=works, opens="Provision", theme=theme))
+    return await _show(Console(feed, controls=feed, works=works, logs=feed, archive=feed, opens="Provision", theme=theme))
 
 
 async def _show(console: Console) -> ExitCode:

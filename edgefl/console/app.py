@@ -64,7 +64,8 @@ class Console(App[None]):
     """The operator's console on one feed.
 
     controls: what it may do; None makes it read-only. works: the site that it may provision; None where it may not.
-    logs, archive: what it may read beside the feed; None where there is none. opens: the view that it begins with; empty means the first.
+    logs, archive: what it may read beside the feed; None where there is none. opens: the view that it begins with; empty means
+    the first.
     """
 
     TITLE = "edgefl"

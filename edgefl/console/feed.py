@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from edgefl.errors import NotProvisioned
 from edgefl.events.schema import Event
 from edgefl.monitor.status import Status
 
 if TYPE_CHECKING:
+    from edgefl.events.chain import Walked
     from edgefl.monitor.client import MonitorClient
+    from edgefl.monitor.logs import Hearing, LogLine
+    from edgefl.monitor.past import Past
+    from edgefl.operations.logs import SiteLogs
     from edgefl.site.model import Site
+
+Source = TypeVar("Source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +67,9 @@ class MonitorFeed:
 
 
 class SiteFeed:
-    """The monitor of a site that may not be there yet: a feed, and controls, from when `up` has made them.
+    """The monitor of a site that may not be there yet: a feed, controls, logs and an archive, from when `up` has made them.
 
-    Until then `news` raises NotProvisioned (or what is wrong with site.yaml), and is asked again.
+    Until then each method raises NotProvisioned (or what is wrong with site.yaml), and may be asked again.
     """
 
     is_live = True
@@ -70,18 +77,21 @@ class SiteFeed:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._monitor: MonitorClient | None = None
+        self._logs: SiteLogs | None = None
 
     async def news(self, after: int) -> AsyncGenerator[News, None]:
         """One connection's news, as MonitorFeed."""
+        from edgefl.operations.logs import SiteLogs
         from edgefl.operations.watch import watching
 
-        async with watching(await asyncio.to_thread(self._site)) as monitor:
-            self._monitor = monitor
+        site = await asyncio.to_thread(self._site)
+        async with watching(site) as monitor:
+            self._monitor, self._logs = monitor, SiteLogs(site, monitor)
             try:
                 async for news in MonitorFeed(monitor).news(after):
                     yield news
             finally:
-                self._monitor = None
+                self._monitor = self._logs = None
 
     async def start_run(self) -> str:
         """Start the run that the site describes; its id."""
@@ -91,11 +101,29 @@ class SiteFeed:
         """Stop a run; False when it was over already."""
         return await self.there().stop_run(run)
 
+    async def hosts(self) -> Sequence[str]:
+        """Every host by name, the coordinator first."""
+        return await _there(self._logs).hosts()
+
+    async def follow(self, names: Sequence[str]) -> AsyncGenerator[LogLine | Hearing, None]:
+        """These hosts' lines, as SiteLogs."""
+        async with aclosing(_there(self._logs).follow(names)) as told:
+            async for each in told:
+                yield each
+
+    async def past(self, kinds: Sequence[str], *, before: int = 0, most: int = 200) -> Past:
+        """A page of past events, as MonitorClient."""
+        return await self.there().past(kinds, before=before, most=most)
+
+    async def walk(self, seen: Mapping[int, str] | None = None) -> AsyncGenerator[Walked, None]:
+        """Check the whole journal, as MonitorClient."""
+        async with aclosing(self.there().walk(seen)) as walked:
+            async for each in walked:
+                yield each
+
     def there(self) -> MonitorClient:
         """The monitor that the feed hears now. Raises NotProvisioned while there is none."""
-        if self._monitor is None:
-            raise NotProvisioned("the monitor does not answer yet", hint="provision the site, or wait until it stands")
-        return self._monitor
+        return _there(self._monitor)
 
     def _site(self) -> Site:
         """The site, when the operator has an identity: while `up` makes it, nobody else may."""
@@ -107,6 +135,12 @@ class SiteFeed:
         if not (site.state / "operator" / "operator.crt").exists():
             raise NotProvisioned(f"{site.name} is not provisioned yet", hint="edgefl up")
         return site
+
+
+def _there(source: Source | None) -> Source:
+    if source is None:
+        raise NotProvisioned("the monitor does not answer yet", hint="provision the site, or wait until it stands")
+    return source
 
 
 class ReplayFeed:

@@ -11,13 +11,16 @@ from textual.pilot import Pilot
 from edgefl.console import figures
 from edgefl.console.app import Console
 from edgefl.console.diary import KINDS
-from edgefl.console.feed import MonitorFeed
+from edgefl.console.feed import MonitorFeed, SiteFeed
 from edgefl.console.live import Link
 from edgefl.console.views import VIEWS
 from edgefl.console.views.audit import Audit
+from edgefl.errors import NotProvisioned
 from edgefl.events.schema import OperatorAction, RoundFinished, RoundStarted, RunStarted, UpdateReceived
 from edgefl.monitor.client import MonitorClient
 from edgefl.monitor.state import FederationState
+from edgefl.pki.operator import ensure_operator
+from edgefl.site import load
 
 DEVICES = ["edge-01", "edge-02", "edge-03"]
 BEGUN = RunStarted(site="clinic", site_hash="ab", task="t", rounds=20, devices=DEVICES, quorum=2, rule="guard")
@@ -99,3 +102,19 @@ async def test_the_audit_joins_the_journal_that_was_there_with_what_is_written_n
             await pilot.press("V")
             head = journal.head()
             await until(pilot, lambda: f"to {figures.count(head.seq)}, which has the hash {head.hash[:12]}" in text(app), 20)
+
+
+@pytest.mark.slow
+async def test_a_console_that_waits_goes_live_by_itself_and_acts_once_the_operator_has_an_identity(site, service, journal):
+    journal.append(BEGUN, run="9")
+    feed = SiteFeed(site)
+    app = Console(feed, controls=feed, theme="edgefl-dark", opens="Provision")
+    async with app.run_test(size=(120, 30)) as pilot:
+        await until(pilot, lambda: "○ not provisioned" in text(app), 20)
+        with pytest.raises(NotProvisioned):
+            await feed.start_run()
+        assert "x Stop" not in text(app)
+        await asyncio.to_thread(ensure_operator, load(site))  # as `up` does
+        await until(pilot, lambda: "● live" in text(app) and "run 9" in text(app) and "x Stop" in text(app), 20)
+        assert app.stage.top.NAME == "Provision", "whoever provisions stays where they are"
+        assert app.frame.problem == ""
