@@ -108,7 +108,7 @@ async def test_the_audit_joins_the_journal_that_was_there_with_what_is_written_n
 async def test_a_console_that_waits_goes_live_by_itself_and_acts_once_the_operator_has_an_identity(site, service, journal):
     journal.append(BEGUN, run="9")
     feed = SiteFeed(site)
-    app = Console(feed, controls=feed, theme="edgefl-dark", opens="Provision")
+    app = Console(feed, controls=feed, logs=feed, archive=feed, theme="edgefl-dark", opens="Provision")
     async with app.run_test(size=(120, 30)) as pilot:
         await until(pilot, lambda: "○ not provisioned" in text(app), 20)
         with pytest.raises(NotProvisioned):
@@ -118,3 +118,6 @@ async def test_a_console_that_waits_goes_live_by_itself_and_acts_once_the_operat
         await until(pilot, lambda: "● live" in text(app) and "run 9" in text(app) and "x Stop" in text(app), 20)
         assert app.stage.top.NAME == "Provision", "whoever provisions stays where they are"
         assert app.frame.problem == ""
+        await pilot.press(str(VIEWS.index(Audit) + 1))
+        grid = app.query_one(Audit).grid
+        await until(pilot, lambda: [grid.key_of(row) for row in grid.rows] == ["1"], 20)  # the archive is there, too
