@@ -1,8 +1,9 @@
-"""`edgefl console`: watch and steer a federation from a terminal."""
+"""`edgefl console`: watch and steer a federation from a terminal, or from a browser on this machine."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,12 +22,14 @@ examples:
   edgefl console --readonly               watch only: no key changes anything
   edgefl console --replay run-4.ndjson    a recorded run, offline
   edgefl console --replay run-4.ndjson --speed 20
+  edgefl console --web                    in a browser on this machine
 
 keys: 1-7 views · enter evidence · esc back · / filter · s S sort · space mark · l logs · V verify the chain
       p pause · r run · x stop · P plan · A apply · C cancel · E edit site.yaml · ctrl+p palette · ? help · q quit
 NO_COLOR is honoured; a light terminal is recognised by COLORFGBG, or say --theme edgefl-light
 
-exit codes: 0 closed · 2 no terminal, or no such recording or theme · 14 not provisioned, and --readonly
+exit codes: 0 closed · 1 the port is taken · 2 no terminal, or no such recording, theme or extra
+            14 not provisioned, and --readonly or --web
             33 the authority's key does not open
 """
 
@@ -44,11 +47,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--theme", default="", metavar="NAME", help="edgefl-dark, edgefl-light, or any that ctrl+p offers")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="show a recorded run instead of the site's monitor")
     parser.add_argument("--speed", type=float, default=0.0, metavar="X", help="replay at X times its own pace (default: its end)")
+    parser.add_argument("--web", action="store_true", help="serve it to browsers on this machine, at a secret address")
+    parser.add_argument("--port", type=_port, default=8420, metavar="N", help="port of --web, 0 for a free one (default: 8420)")
 
 
 async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     """Show the console until the operator leaves it."""
-    if out.as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if args.web:
+        return await _serve(args, out)
+    if out.as_json or not (os.environ.get("TEXTUAL_DRIVER") or (sys.stdin.isatty() and sys.stdout.isatty())):
         raise NoTerminal("the console needs a terminal", hint="edgefl status --json")
     if args.replay is not None:
         return await _replay(args)
@@ -62,8 +69,8 @@ async def _replay(args: argparse.Namespace) -> ExitCode:
     from edgefl.events.replay import header_of
 
     header_of(args.replay)  # a file that is no recording is refused before the screen changes
-    feed, archive = ReplayFeed(args.replay, speed=args.speed), Recording(args.replay)
-    return await _show(Console(feed, archive=archive, theme=_theme(args.theme)))
+    feed, archive = ReplayFeed(args.replay), Recording(args.replay)
+    return await _show(Console(feed, archive=archive, speed=args.speed, theme=_theme(args.theme)))
 
 
 async def _watch(args: argparse.Namespace) -> ExitCode:
@@ -90,6 +97,38 @@ async def _watch(args: argparse.Namespace) -> ExitCode:
                 raise
     feed = SiteFeed(args.site)
     return await _show(Console(feed, controls=feed, works=works, logs=feed, archive=feed, opens="Provision", theme=theme))
+
+
+async def _serve(args: argparse.Namespace, out: Output) -> ExitCode:
+    from edgefl.console.web import serve
+    from edgefl.events.replay import header_of
+    from edgefl.operations.watch import watching
+    from edgefl.site import load
+
+    _theme(args.theme)
+    if args.replay is not None:
+        header_of(args.replay)
+    else:
+        async with watching(load(args.site)):
+            pass  # what hinders a console is said here, before a browser is sent for one
+    await serve(behind(args), port=args.port, told=lambda url: out.result({"url": url}, f"{url}\nCtrl-C ends it"))
+    return ExitCode.OK
+
+
+def behind(args: argparse.Namespace) -> list[str]:
+    """The command of the console behind each tab: this one, on a page instead of a terminal."""
+    command = [sys.executable, "-m", "edgefl", "console", "--site", str(args.site.absolute())]
+    if args.replay is not None:
+        command += ["--replay", str(args.replay.absolute()), "--speed", str(args.speed)]
+    if args.theme:
+        command += ["--theme", args.theme]
+    return [*command, "--readonly"] if args.readonly else command
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port")
+    return int(text)
 
 
 async def _show(console: Console) -> ExitCode:

@@ -23,7 +23,7 @@ from textual.widgets import Footer
 
 from edgefl.console.archive import Archive
 from edgefl.console.controls import Controls
-from edgefl.console.export import as_csv, as_json, write
+from edgefl.console.export import NoPicture, as_csv, as_json, as_png, write
 from edgefl.console.feed import Feed
 from edgefl.console.jump import Nowhere, lead, places
 from edgefl.console.lines import LogSource
@@ -34,6 +34,7 @@ from edgefl.console.screens.export import Export
 from edgefl.console.screens.help import Help, told, told_of
 from edgefl.console.screens.jump import Jump
 from edgefl.console.sources import Sources
+from edgefl.console.tape import NoSuchMoment
 from edgefl.console.theme import DARK, LIGHT, preferred
 from edgefl.console.view import GridView, View
 from edgefl.console.views import VIEWS
@@ -55,6 +56,8 @@ KEYS = {
     "escape": "esc",
     "left_square_bracket": "[",
     "right_square_bracket": "]",
+    "plus": "+",
+    "minus": "-",
     "pagedown": "pgdn",
     "pageup": "pgup",
 }
@@ -65,7 +68,7 @@ class Console(App[None]):
 
     controls: what it may do; None makes it read-only. works: the site that it may provision; None where it may not.
     logs, archive: what it may read beside the feed; None where there is none. opens: the view that it begins with; empty means
-    the first.
+    the first. speed: how fast a recording plays, 0 shows its end.
     """
 
     TITLE = "edgefl"
@@ -83,6 +86,8 @@ class Console(App[None]):
         Binding("p", "pause", "Pause"),
         Binding("left_square_bracket", "step(-1)", "One round back in the recording", show=False),
         Binding("right_square_bracket", "step(1)", "One round on in the recording", show=False),
+        Binding("plus", "pace(1)", "Play the recording, faster", show=False),
+        Binding("minus", "pace(-1)", "Play the recording, slower", show=False),
         Binding("escape", "back", "Back"),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("q", "quit", "Quit"),
@@ -100,9 +105,10 @@ class Console(App[None]):
         theme: str = "",
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = monotonic,
+        speed: float = 0.0,
     ) -> None:
         super().__init__()
-        self._live = Live(feed, self._told, wall=wall, clock=clock)
+        self._live = Live(feed, self._told, wall=wall, clock=clock, speed=speed)
         self._controls = controls
         self._works = works
         self._masthead = Masthead()
@@ -161,6 +167,8 @@ class Console(App[None]):
         if self._could != (can := self._abilities(frame)):
             self._could = can
             self.refresh_bindings()
+        if frame.speed:
+            self._told()
 
     @property
     def crash(self) -> Exception | None:
@@ -203,14 +211,17 @@ class Console(App[None]):
 
     def action_jump(self) -> None:
         """Ask where to, and go there."""
-        self.push_screen(Jump(places(self.frame.state, VIEWS)), self._jumped)
+        self.push_screen(Jump([*places(self.frame.state, VIEWS), *self._live.moments]), self._jumped)
 
     async def _jumped(self, typed: str | None) -> None:
         if not typed or not typed.strip():
             return
         try:
+            if self._live.moments and typed.split()[0] == "at":
+                self._live.seek(self._live.tape.find(" ".join(typed.split()[1:])))
+                return
             there = lead(typed, self.frame.state, VIEWS)
-        except Nowhere as nowhere:
+        except (Nowhere, NoSuchMoment) as nowhere:
             self.notify(f"{nowhere.what}\nnext: {nowhere.hint}", severity="warning", markup=False)
             return
         if there.view is not None:
@@ -232,17 +243,17 @@ class Console(App[None]):
     @work(group="actions")
     async def _export(self, ending: str) -> None:
         top = self.stage.top
-        if isinstance(top, GridView) and ending != "svg":
-            text = (as_csv if ending == "csv" else as_json)(top.grid.columns, top.grid.marked or top.grid.rows)
-        else:
-            text = self.export_screenshot()
+        content: str | bytes = self.export_screenshot()
+        if isinstance(top, GridView) and ending in {"csv", "json"}:
+            content = (as_csv if ending == "csv" else as_json)(top.grid.columns, top.grid.marked or top.grid.rows)
         name = re.sub(r"[^A-Za-z0-9.-]+", "-", top.title).lower()
         try:
-            path = await to_thread(write, Path.cwd(), name, ending, text, datetime.now(UTC))
-        except OSError as error:
-            self.notify(
-                f"nothing was exported: {error}\nnext: start the console where it may write", severity="error", markup=False
-            )
+            if ending == "png":
+                content = await to_thread(as_png, str(content))
+            path = await to_thread(write, Path.cwd(), name, ending, content, datetime.now(UTC))
+        except (OSError, NoPicture) as error:
+            hint = error.hint if isinstance(error, NoPicture) else "start the console where it may write"
+            self.notify(f"nothing was exported: {error}\nnext: {hint}", severity="error", markup=False)
         else:
             self.notify(f"{path.name} is written\nin {path.parent}", markup=False)
 
@@ -254,6 +265,11 @@ class Console(App[None]):
     def action_step(self, by: int) -> None:
         """Go through a recording, a round at a time."""
         self._live.step(by)
+        self.paint()
+
+    def action_pace(self, by: int) -> None:
+        """Play a recording faster or slower."""
+        self._live.pace(by)
         self.paint()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
@@ -294,8 +310,8 @@ class Console(App[None]):
         """Hide what cannot be done now."""
         if action == "back":
             return bool(self.stage.trail)
-        if action == "step":
-            return not self.frame.is_live
+        if action in {"step", "pace"}:
+            return not self.frame.is_live and (action == "step" or bool(self._live.moments))
         return action not in {"run", "stop"} or action in self._could
 
     def _abilities(self, frame: Frame) -> frozenset[str]:

@@ -144,21 +144,16 @@ def _there(source: Source | None) -> Source:
 
 
 class ReplayFeed:
-    """A recorded run from a file, at once or at `speed` times its own pace."""
+    """A recorded run from a file, at once: how fast it is played is the console's matter."""
 
     is_live = False
 
-    def __init__(self, path: Path, *, speed: float = 0.0) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._speed = speed
 
     async def news(self, after: int) -> AsyncGenerator[News, None]:
         """The recording's events. Raises RecordingInvalid or JournalBroken, as edgefl.events.replay."""
-        previous: Event | None = None
         for event in await asyncio.to_thread(self._read):
-            if self._speed > 0 and previous is not None:
-                await asyncio.sleep((event.at - previous.at).total_seconds() / self._speed)
-            previous = event
             if event.seq > after:
                 yield event
 

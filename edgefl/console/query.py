@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +15,11 @@ class Query:
 
     def __bool__(self) -> bool:
         return bool(self.text.strip())
+
+    def needs(self, plain: Collection[str], named: Collection[str]) -> set[str]:
+        """The columns that it looks at, by key: those of `named` that it names, and for a word that names none all of `plain`."""
+        names = {word.lstrip("!").partition(":")[0] if ":" in word else "" for word in self.text.casefold().split()}
+        return names & set(named) | (set() if names <= set(named) else set(plain))
 
     def accepts(self, fields: Mapping[str, str]) -> bool:
         """Whether a row of these cells (column key → plain text) stays; case does not matter."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from edgefl.monitor.state import FederationState
 
@@ -44,14 +47,10 @@ class Status:
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Status:
-        """What `to_json` wrote; ValueError or KeyError when it is something else."""
-        said = json.loads(text)
-        return cls(
-            state=FederationState.from_json(json.dumps(said["state"])),
-            now=datetime.fromisoformat(said["now"]),
-            quorum=int(said["quorum"]),
-            version=str(said["version"]),
-            superlink=str(said["superlink"]),
-            journal=str(said["journal"]),
-            broken_seq=int(said["broken_seq"]),
-        )
+        """What `to_json` wrote; ValueError when it is something else."""
+        return _adapter().validate_json(text)
+
+
+@cache
+def _adapter() -> TypeAdapter[Status]:
+    return TypeAdapter(Status)

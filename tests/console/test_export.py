@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from edgefl.console.export import as_csv, as_json, write
+from edgefl.console.export import NoPicture, as_csv, as_json, as_png, write
 from edgefl.console.ink import ink
 from edgefl.console.widgets.columns import Column
 from edgefl.monitor.state import FederationState
@@ -24,10 +25,15 @@ COLUMNS: tuple[Column[Row], ...] = (
 )
 
 
+def bytes_of(directory: Path, pattern: str) -> bytes:
+    """What is in the only file of that name."""
+    (file,) = directory.glob(pattern)
+    return file.read_bytes()
+
+
 def text_of(directory: Path, pattern: str) -> str:
     """What the only file of that name says."""
-    (file,) = directory.glob(pattern)
-    return file.read_text()
+    return bytes_of(directory, pattern).decode()
 
 
 @pytest.mark.parametrize(
@@ -92,12 +98,13 @@ async def test_where_rows_are_marked_e_writes_those_alone(
 async def test_every_view_exports(view: str, state: FederationState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     async with console(Recorded(state), state.seq, size=(160, 50)) as (app, pilot):
-        for ending, key in (("csv", "c"), ("json", "j"), ("svg", "s")):
+        for ending, key in (("csv", "c"), ("json", "j"), ("svg", "s"), ("png", "p")):
             await pilot.press(view, "e", key)
             await until(pilot, lambda ending=ending: f".{ending} is written" in shown(app))
         assert app.is_running
     assert json.loads(text_of(tmp_path, "*.json"))
     assert text_of(tmp_path, "*.svg").startswith("<svg")
+    assert bytes_of(tmp_path, "*.png").startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
@@ -109,3 +116,24 @@ async def test_where_nothing_can_be_written_the_console_says_so(
     async with console(Recorded(state), state.seq, size=(160, 50)) as (app, pilot):
         await pilot.press("e", "c")
         await until(pilot, lambda: "nothing was exported" in shown(app))
+
+
+def test_a_png_has_the_letters_of_its_svg() -> None:
+    def drawn(text: str) -> bytes:
+        style = "<style>.t { font-family: Fira Code, monospace; font-size: 20px; fill: white }</style>"
+        svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="200" height="30">{style}<text class="t" y="20">{text}</text></svg>'
+        return as_png(svg)
+
+    assert drawn("edge-01") != drawn("edge-02"), "without its font a picture would be blank"
+    assert drawn("⚑ ━━━ ▁▃▇ ε") != drawn("⚑ ━── ▁▂▇ ε")
+
+
+@pytest.mark.parametrize(("missing", "says"), [("resvg_py", "edgefl[png]"), ("fc-match", "apt install fontconfig")])
+def test_a_machine_that_draws_no_png_says_what_it_lacks(missing: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if missing == "resvg_py":
+        monkeypatch.setitem(sys.modules, missing, None)
+    else:
+        monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(NoPicture) as error:
+        as_png("<svg/>")
+    assert says in error.value.hint

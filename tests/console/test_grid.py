@@ -160,3 +160,39 @@ async def test_a_mark_on_a_row_that_goes_is_gone_too() -> None:
         assert [row.name for row in app.grid.marked] == ["row-0001"]
         app.grid.show(few)
         assert [row.name for row in app.grid.marked] == ["row-0001"]
+
+
+async def test_a_filter_draws_again_only_what_changed_and_what_is_on_the_screen() -> None:
+    many = rows(1000)
+    async with bench(many) as (app, pilot):
+        app.grid.filter = Query("row-")
+        await pilot.pause()
+        app.formatted.clear()
+        app.grid.show([*many[:-1], Row("row-0999", -1)])
+        await pilot.pause()
+        assert set(app.formatted) == {row.name for row in many[:11]} | {"row-0999"}
+
+
+async def test_an_age_is_told_anew_though_its_row_stays_the_same() -> None:
+    seconds = 4
+    age: Column[Row] = Column("age", "AGE", 6, lambda _, __: ink(f"{seconds}s"), lambda row: row.value, ages=True)
+    async with bench(rows(3)) as (app, _):
+        app.grid._columns = (*app.grid._columns, age)
+        app.grid.filter = Query("age:4s")
+        assert len(app.grid.rows) == 3
+        seconds = 5
+        app.grid.show(rows(3))
+        assert len(app.grid.rows) == 0
+
+
+async def test_the_cursor_comes_back_into_view_when_a_filter_leaves_few_rows() -> None:
+    async with bench(rows(1000)) as (app, pilot):
+        await pilot.press("end")
+        await until(pilot, lambda: app.grid.scroll_offset.y == 1000 - 11)
+        app.grid.filter = Query("row-00")
+        await until(pilot, lambda: app.grid.scroll_offset.y == 100 - 11)
+        app.grid.filter = Query("row-000")
+        await until(pilot, lambda: app.grid.scroll_offset.y == 0 and not app.grid.show_vertical_scrollbar)
+        app.grid.filter = Query("")
+        await until(pilot, lambda: app.grid.show_vertical_scrollbar)
+        assert app.grid.max_scroll_y == 1000 - 11

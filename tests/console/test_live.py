@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -177,11 +177,73 @@ async def test_a_recording_that_was_changed_says_at_which_event(forged: tuple[Pa
     assert f"broken at seq {changed}" in watch.live.frame().problem
 
 
-@pytest.mark.slow
-async def test_a_recording_played_faster_than_it_happened_comes_to_the_same_end(recording: Path, events: list[Event]) -> None:
-    watch = Watch(ReplayFeed(recording, speed=1e5))
-    await watch.until(lambda: watch.live.frame().link is Link.OVER)
+class Playing(Watch):
+    """A recording that has been read, at a clock of the test's own."""
+
+    def __init__(self, recording: Path, *, speed: float = 0.0) -> None:
+        self.now = 100.0
+        super().__init__(ReplayFeed(recording), clock=lambda: self.now)
+        self.live._speed = speed
+
+
+def up_to(events: list[Event], moment: datetime) -> FederationState:
+    return FederationState().apply_all(event for event in events if event.at <= moment)
+
+
+async def test_a_recording_plays_at_its_speed_and_comes_to_its_end(recording: Path, events: list[Event]) -> None:
+    watch = Playing(recording, speed=20)
+    await watch.until(lambda: watch.live._link is Link.OVER)
+    for seconds in (0.0, 1.5, 7.0, 7.25):
+        watch.now = 100.0 + seconds
+        frame = watch.live.frame()
+        assert frame.speed == 20
+        assert frame.now == events[0].at + timedelta(seconds=20 * seconds)
+        assert frame.state == up_to(events, frame.now)
+    watch.now += 3600
     assert watch.live.frame().state == FederationState().apply_all(events)
+    assert watch.live.frame().speed == 0
+    assert watch.live.frame().played is None
+
+
+async def test_faster_and_slower_go_on_from_where_it_is(recording: Path, events: list[Event]) -> None:
+    def at() -> tuple[float, float]:
+        frame = watch.live.frame()
+        return frame.speed, (frame.now - events[0].at).total_seconds()
+
+    watch = Playing(recording)
+    await watch.until(lambda: watch.live.frame().link is Link.OVER)
+    watch.live.pace(1)
+    assert at() == (1, 0), "from the end it begins again"
+    watch.now += 10
+    watch.live.pace(1)
+    watch.live.pace(1)
+    assert at() == (5, 10)
+    watch.now += 2
+    watch.live.pace(-1)
+    assert at() == (2, 20)
+    watch.live.pause()
+    watch.now += 50
+    assert at() == (0, 20), "it stands"
+    watch.live.pause()
+    watch.now += 1
+    assert at() == (2, 22), "it goes on"
+
+
+async def test_a_seek_stands_still_and_while_playing_it_plays_on(recording: Path, events: list[Event]) -> None:
+    watch = Playing(recording)
+    await watch.until(lambda: watch.live.frame().link is Link.OVER)
+    moment = events[300].at
+    watch.live.seek(moment)
+    assert watch.live.frame().state == up_to(events, moment)
+    assert watch.live.frame().is_paused
+    watch.live.pace(1)
+    watch.now += 3
+    watch.live.seek(events[100].at)
+    watch.now += 1
+    assert watch.live.frame().now == events[100].at + timedelta(seconds=1)
+    assert watch.live.frame().state == up_to(events, watch.live.frame().now)
+    watch.live.seek(events[-1].at)
+    assert watch.live.frame().state.seq == len(events)
 
 
 class Awaited:

@@ -24,3 +24,18 @@ ROW = {"device": "edge-07", "state": "⚑ suspect", "arch": "x86_64"}
 )
 def test_a_filter_takes_text_negation_and_fields(text: str, stays: bool) -> None:
     assert Query(text).accepts(ROW) is stays
+
+
+@pytest.mark.parametrize(
+    ("text", "needed"),
+    [
+        ("edge", {"device", "state"}),
+        ("state:suspect", {"state"}),
+        ("seen:4m", {"seen"}),
+        ("!seen:4m edge", {"seen", "device", "state"}),
+        ("nofield:edge", {"device", "state"}),
+        ("!", {"device", "state"}),
+    ],
+)
+def test_a_filter_looks_at_the_columns_that_it_names_or_at_all_that_last(text: str, needed: set[str]) -> None:
+    assert Query(text).needs(["device", "state"], ["device", "state", "seen"]) == needed

@@ -12,12 +12,13 @@ from textual.widgets import Static
 
 
 class Export(ModalScreen[str]):
-    """`csv`, `json` or `svg`; the empty text when the operator thought better of it."""
+    """`csv`, `json`, `svg` or `png`; the empty text when the operator thought better of it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         ("c", "choose('csv')", "CSV"),
         ("j", "choose('json')", "JSON"),
         ("s", "choose('svg')", "SVG"),
+        ("p", "choose('png')", "PNG"),
         ("escape", "choose('')", "Close"),
     ]
 
@@ -33,9 +34,9 @@ class Export(ModalScreen[str]):
         with Vertical(id="box") as box:
             box.border_title = f"export {self._title}"
             box.border_subtitle = "into the current directory; esc closes"
-            yield Static(f"{rows}s   the screen as SVG", markup=False)
+            yield Static(f"{rows}s   the screen as SVG\np   the screen as PNG", markup=False)
 
     def action_choose(self, ending: str) -> None:
         """Close with the choice; what there is nothing of cannot be chosen."""
-        if self._has_rows or ending in {"svg", ""}:
+        if self._has_rows or ending in {"svg", "png", ""}:
             self.dismiss(ending)

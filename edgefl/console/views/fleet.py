@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from textual.binding import BindingType
 
-from edgefl.console import figures
+from edgefl.console import figures, summary
 from edgefl.console.ink import Ink, Tone, ink
 from edgefl.console.live import Frame
 from edgefl.console.pages.device import DevicePage
+from edgefl.console.rows import Rows
 from edgefl.console.view import LOGS, GridView
 from edgefl.console.widgets.columns import Column
 from edgefl.console.widgets.grid import Grid
-from edgefl.console.widgets.states import STATES, certificate_ink, epsilon_ink, state_ink
+from edgefl.console.widgets.states import URGENCY, certificate_ink, epsilon_ink, state_ink
 from edgefl.monitor.device import DeviceRow
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A device at a moment: ages change while the device does not."""
+    """A device at a frame's moment: ages change while the device does not."""
 
     device: DeviceRow
-    seen_s: float | None
-    certificate_s: float | None
+    frame: Frame = field(compare=False)
+
+    @property
+    def seen_s(self) -> float | None:
+        """Since it last gave a sign of life."""
+        return self.frame.age_s(self.device.seen)
+
+    @property
+    def certificate_s(self) -> float | None:
+        """How long its certificate still lasts; negative once it has expired, None without one."""
+        certificate = self.device.certificate
+        return (certificate.not_after - self.frame.now).total_seconds() if certificate else None
 
 
 class Fleet(GridView):
@@ -40,24 +51,16 @@ class Fleet(GridView):
 
     def show(self, frame: Frame) -> None:
         """Bring the rows up to this frame."""
-        self.grid.show([line(row, frame) for row in frame.state.devices.values() if row.state != "removed"])
+        self.grid.show(Rows(summary.members(frame.state), lambda row: Line(row, frame)))
 
     def on_grid_opened(self, message: Grid.Opened) -> None:
         """Enter: the device's page."""
         self.post_message(self.Open(DevicePage(message.key)))
 
 
-def line(row: DeviceRow, frame: Frame) -> Line:
-    """The device as this frame's moment sees it."""
-    left = (row.certificate.not_after - frame.now).total_seconds() if row.certificate else None
-    return Line(row, frame.age_s(row.seen), left)
-
-
 def _certificate(shown: Line, _: int) -> Ink:
-    certificate = shown.device.certificate
-    if certificate is None or shown.certificate_s is None:
-        return ink(figures.NOTHING, Tone.MUTED)
-    return certificate_ink(certificate, shown.certificate_s)
+    certificate, left_s = shown.device.certificate, shown.certificate_s
+    return ink(figures.NOTHING, Tone.MUTED) if certificate is None or left_s is None else certificate_ink(certificate, left_s)
 
 
 def _trust(shown: Line, _: int) -> Ink:
@@ -111,7 +114,7 @@ _STATE: Column[Line] = Column(
     "STATE",
     13,
     lambda it, _: state_ink(it.device.state),
-    lambda it: list(STATES).index(it.device.state),
+    lambda it: URGENCY[it.device.state],
     right=False,
     descending=True,
     raw=lambda it: it.device.state,
@@ -137,8 +140,8 @@ COLUMNS: tuple[Column[Line], ...] = (
     _column("samples", "SAMPLES", 7, lambda row: figures.count(row.samples), "samples", importance=5),
     _EPSILON,
     Column("trust", "TRUST", 5, _trust, lambda it: it.device.reputation if it.device.updates else None, importance=2),
-    Column("cert", "CERT", 7, _certificate, lambda it: it.certificate_s, importance=3),
+    Column("cert", "CERT", 7, _certificate, lambda it: it.certificate_s, importance=3, ages=True),
     _column("link", "LINK ↑/↓", 9, _link, "update_bytes_up", importance=7),
     _column("cpu", "CPU", 4, lambda row: figures.percent(row.cpu), "cpu", importance=6),
-    Column("seen", "SEEN", 4, lambda it, _: _plain(figures.age(it.seen_s)), lambda it: it.seen_s, descending=True),
+    Column("seen", "SEEN", 4, lambda it, _: _plain(figures.age(it.seen_s)), lambda it: it.seen_s, descending=True, ages=True),
 )

@@ -31,6 +31,8 @@ class Rounds(GridView):
         )
         self._accuracy = Plot("accuracy", floor=0.0, ceiling=1.0)
         self._loss = Plot("loss", floor=0.0)
+        self._of_accuracy = summary.Curve(lambda row: row.accuracy, lambda update: update.accuracy)
+        self._of_loss = summary.Curve(lambda row: row.loss, lambda update: update.loss)
         self._drawn: tuple[RoundRow, ...] | None = None
 
     def above(self) -> Iterable[Widget]:
@@ -42,12 +44,8 @@ class Rounds(GridView):
         state = frame.state
         if self._drawn is not state.rounds:
             self._drawn = state.rounds
-            self._accuracy.show(
-                summary.series(state.rounds, lambda row: row.accuracy, lambda update: update.accuracy), _latest(state, "accuracy")
-            )
-            self._loss.show(
-                summary.series(state.rounds, lambda row: row.loss, lambda update: update.loss), _latest(state, "loss")
-            )
+            self._accuracy.show(self._of_accuracy.over(state.rounds), _latest(state, "accuracy"))
+            self._loss.show(self._of_loss.over(state.rounds), _latest(state, "loss"))
             self.grid.show(state.rounds[::-1])
 
     def on_grid_opened(self, message: Grid.Opened) -> None:

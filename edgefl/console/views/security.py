@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from textual import events
@@ -15,6 +15,7 @@ from edgefl.console.ink import Ink, Tone, ink, plain
 from edgefl.console.live import Frame
 from edgefl.console.pages.device import DevicePage
 from edgefl.console.pages.flag import FlagPage
+from edgefl.console.rows import Rows
 from edgefl.console.view import GridView
 from edgefl.console.widgets.columns import Column
 from edgefl.console.widgets.grid import Grid
@@ -38,20 +39,34 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A certificate at a moment."""
+    """A certificate at a frame's moment."""
 
     certificate: Certificate
-    issued_s: float | None
-    left_s: float
+    frame: Frame = field(compare=False)
+
+    @property
+    def issued_s(self) -> float | None:
+        """Since it was issued."""
+        return self.frame.age_s(self.certificate.not_before)
+
+    @property
+    def left_s(self) -> float:
+        """Until it ends; negative once it has."""
+        return (self.certificate.not_after - self.frame.now).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A host's last proof at a moment; None where there was none."""
+    """A host's last proof at a frame's moment; None where there was none."""
 
     host: str
     isolation: Isolation | None
-    age_s: float | None
+    frame: Frame = field(compare=False)
+
+    @property
+    def age_s(self) -> float | None:
+        """Since it was proven."""
+        return self.frame.age_s(self.isolation.at if self.isolation else None)
 
 
 class Security(GridView):
@@ -69,7 +84,7 @@ class Security(GridView):
             CERTIFICATES, lambda row: f"{row.certificate.role}/{row.certificate.subject}", empty="no certificate was issued yet"
         )
         self._proofs = Grid[Proof](PROOFS, lambda row: row.host, empty="isolation was not proven yet: `edgefl verify`")
-        self._devices: frozenset[str] = frozenset()
+        self._state = FederationState()
         super().__init__(self._flags)
 
     def below(self) -> Iterable[Widget]:
@@ -79,13 +94,10 @@ class Security(GridView):
     def show(self, frame: Frame) -> None:
         """Bring the three tables up to this frame."""
         state = frame.state
-        self._devices = frozenset(row.name for row in summary.members(state))
+        self._state = state
         self._flags.show(findings(state))
-        self._certificates.show([
-            Held(each, frame.age_s(each.not_before), (each.not_after - frame.now).total_seconds())
-            for each in state.certificates.values()
-        ])  # fmt: skip
-        self._proofs.show([Proof(host, proof, frame.age_s(proof.at if proof else None)) for host, proof in _proofs(state)])
+        self._certificates.show(Rows(list(state.certificates.values()), lambda each: Held(each, frame)))
+        self._proofs.show(Rows(list(_proofs(state)), lambda each: Proof(*each, frame)))
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """Filter and sorting act on the table that has the keyboard."""
@@ -101,13 +113,13 @@ class Security(GridView):
                 self.post_message(self.Open(FlagPage(found.device.name, found.flag)))
             return
         name = message.key.removeprefix("device/")
-        if name in self._devices:
+        if any(row.name == name for row in summary.members(self._state)):
             self.post_message(self.Open(DevicePage(name)))
 
 
 def findings(state: FederationState) -> list[Finding]:
     """Every flag that is kept, the newest first."""
-    found = [Finding(row, flag) for row in summary.members(state) for flag in row.flags]
+    found = [Finding(row, flag) for row in summary.members(state) if row.flags for flag in row.flags]
     return sorted(found, key=lambda finding: (finding.flag.at, finding.device.name), reverse=True)
 
 
@@ -170,12 +182,14 @@ CERTIFICATES: tuple[Column[Held], ...] = (
         lambda row: row.certificate.subject, right=False, whole=True,
     ),
     Column("role", "ROLE", 9, lambda row, _: ink(row.certificate.role), lambda row: row.certificate.role, 1, right=False),
-    Column("ends", "ENDS IN", 7, lambda row, _: certificate_ink(row.certificate, row.left_s), lambda row: row.left_s),
+    Column(
+        "ends", "ENDS IN", 7, lambda row, _: certificate_ink(row.certificate, row.left_s), lambda row: row.left_s, ages=True
+    ),
     Column(
         "status", "STATUS", 10, _status, lambda row: row.certificate.revoked, right=False, most=40,
-        raw=lambda row: plain(_status(row, 0))[2:],
+        raw=lambda row: plain(_status(row, 0))[2:], ages=True,
     ),
-    Column("issued", "ISSUED", 6, lambda row, _: ink(figures.age(row.issued_s)), lambda row: row.issued_s, 2),
+    Column("issued", "ISSUED", 6, lambda row, _: ink(figures.age(row.issued_s)), lambda row: row.issued_s, 2, ages=True),
     Column(
         "serial", "SERIAL", 16, lambda row, _: ink(row.certificate.serial, Tone.MUTED), lambda row: row.certificate.serial, 3,
         right=False, most=40,
@@ -188,7 +202,7 @@ PROOFS: tuple[Column[Proof], ...] = (
         "probes", "PROBES", 6, lambda row, _: ink(str(row.isolation.probes) if row.isolation else figures.NOTHING),
         lambda row: row.isolation.probes if row.isolation else None, 2,
     ),
-    Column("age", "PROVEN", 6, lambda row, _: ink(figures.age(row.age_s)), lambda row: row.age_s, 1),
+    Column("age", "PROVEN", 6, lambda row, _: ink(figures.age(row.age_s)), lambda row: row.age_s, 1, ages=True),
     Column(
         "open", "OPEN, THOUGH FORBIDDEN", 10, lambda row, _: _paths(row.isolation.open_forbidden if row.isolation else ()),
         lambda row: len(row.isolation.open_forbidden) if row.isolation else None, right=False, most=40, descending=True,

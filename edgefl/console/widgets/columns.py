@@ -25,6 +25,7 @@ class Column(Generic[T]):
     order: what rows are sorted by; None sorts last in either direction.
     raw: what an export says where that is not what rows are sorted by: a text, a number, None, or a sequence of those.
     importance: 0 is always there; of the others the largest goes first when the width is short.
+    ages: whether its text changes with time alone, while the row stays equal to itself; a filter finds it by its key only.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Column(Generic[T]):
     whole: bool = False
     descending: bool = False
     raw: Callable[[T], Any] | None = None
+    ages: bool = False
 
     def value(self, row: T) -> Any:
         """The field's value in a row, for other programs."""

@@ -1,6 +1,7 @@
-"""A table for live data: it formats only the rows on screen and repaints only the lines that changed.
+"""A table for live data: it looks only at the rows on screen, and repaints only the lines that changed.
 
-A thousand devices cost as much to draw as forty: rows are the caller's own values, a column knows how to draw one.
+A thousand devices cost as much to draw as forty: rows are the caller's own values, a column knows how to draw one. Sorting and
+filtering look at all rows, but a filter draws again only what changed.
 """
 
 from __future__ import annotations
@@ -91,11 +92,11 @@ class Grid(Inked, ScrollView, Generic[T], can_focus=True, inherit_bindings=False
     ) -> None:
         super().__init__()
         self._empty = empty
-        self._fields = fields or self._cells
+        self._fields = fields
         self._columns = tuple(columns)
         self._key = key
         self._given: Sequence[T] = ()
-        self._rows: list[T] = []
+        self._rows: Sequence[T] = ()
         self._judged: dict[str, tuple[T, bool]] = {}
         self._marks: frozenset[str] = frozenset()
         self._cursor = 0
@@ -187,41 +188,45 @@ class Grid(Inked, ScrollView, Generic[T], can_focus=True, inherit_bindings=False
 
     def watch_filter(self) -> None:
         """A new filter shows at once."""
-        self._judged = {}
+        self._judged.clear()
         self._arrange()
 
     def _column(self, key: str) -> Column[T] | None:
         return next((column for column in self._columns if column.key == key), None)
 
     def _arrange(self) -> None:
-        rows = self._accepted() if self.filter else list(self._given)
+        rows = self._filtered() if self.filter else self._given
         column = self._column(self.sorting.column)
         if column is not None:
             valued = [(column.order(row), row) for row in rows]
             known = sorted((pair for pair in valued if pair[0] is not None), key=itemgetter(0), reverse=self.sorting.reverse)
             rows = [row for _, row in (*known, *(pair for pair in valued if pair[0] is None))]
         elif self.sorting.reverse:
-            rows.reverse()
+            rows = rows[::-1]
         self._rows = rows
         self._follow_cursor()
         self._measure()
         self._paint()
 
-    def _accepted(self) -> list[T]:
-        """The rows that the filter leaves; one that is the same as before is not looked at again."""
-        before, self._judged = self._judged, {}
-        left = []
+    def _filtered(self) -> list[T]:
+        """The rows that the filter leaves. What was judged stands until its row is another, or the filter asks for an age."""
+        query, judged, self._judged = self.filter, self._judged, {}
+        needed = query.needs(
+            [column.key for column in self._columns if not column.ages], [column.key for column in self._columns]
+        )
+        columns = [column for column in self._columns if column.key in needed]
+        asks_age = any(column.ages for column in columns)
+        fields = self._fields or (lambda row: {column.key: plain(column.draw(row, column.cells)) for column in columns})
+        rows = []
         for row in self._given:
-            key = self.key_of(row)
-            known = before.get(key)
-            stays = known[1] if known is not None and known[0] is row else self.filter.accepts(self._fields(row))
-            self._judged[key] = (row, stays)
-            if stays:
-                left.append(row)
-        return left
-
-    def _cells(self, row: T) -> Mapping[str, str]:
-        return {column.key: plain(column.draw(row, column.cells)) for column in self._columns}
+            key = self._key(row)
+            known = judged.get(key)
+            if known is None or asks_age or known[0] != row:
+                known = (row, query.accepts(fields(row)))
+            self._judged[key] = known
+            if known[1]:
+                rows.append(row)
+        return rows
 
     def _mark(self, keys: frozenset[str]) -> None:
         if keys != self._marks:
@@ -231,16 +236,22 @@ class Grid(Inked, ScrollView, Generic[T], can_focus=True, inherit_bindings=False
 
     def _follow_cursor(self) -> None:
         """Keep the cursor on its row; when the row is gone, on the one that took its place. Unmoved, it stays at the top."""
-        for index, row in enumerate(self._rows):
-            if self.key_of(row) == self._cursor_key:
-                self._cursor = index
-                return
-        self._cursor = max(0, min(self._cursor, len(self._rows) - 1))
+        rows, key = self._rows, self._cursor_key
+        self._cursor = max(0, min(self._cursor, len(rows) - 1))
+        if key and rows and self.key_of(rows[self._cursor]) != key:
+            self._cursor = next((index for index, row in enumerate(rows) if self.key_of(row) == key), self._cursor)
 
     def _measure(self) -> None:
         size = Size(self.size.width, len(self._rows) + 1)
-        if size != self.virtual_size:
+        has_bar = size.height > self.size.height
+        if size.width != self.virtual_size.width or has_bar != self.show_vertical_scrollbar:
             self.virtual_size = size
+        elif size.height != self.virtual_size.height:  # the bar alone changes: no layout, which would paint the whole screen
+            self.set_reactive(Grid.virtual_size, size)
+            if has_bar:
+                self.vertical_scrollbar.window_virtual_size = size.height
+            if self.scroll_offset.y > self.max_scroll_y:
+                self.scroll_to(y=self.max_scroll_y, animate=False)
 
     def _place(self, rows: Sequence[T], cells: int | None = None) -> None:
         """Choose the columns for the width that there is; what stands at the edges takes its share."""

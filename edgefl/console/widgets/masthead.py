@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC
 
 from textual.strip import Strip
 
@@ -109,6 +110,9 @@ def _link(frame: Frame) -> Ink:
     match frame.link:
         case _ if frame.step is not None:
             return (*ink("▷ recording", Tone.ACCENT), *ink(f"  step {frame.step[0]} of {frame.step[1]}", Tone.WARN))
+        case _ if frame.played is not None:
+            how = ink(f"▷ {frame.speed:g}×", Tone.ACCENT) if frame.speed else ink("‖ recording", Tone.WARN)
+            return (*how, *ink(f"  {frame.now.astimezone(UTC):%H:%M:%S}  {figures.percent(frame.played)}"))
         case _ if frame.is_paused:
             return ink("‖ paused", Tone.WARN)
         case _ if not frame.is_live:
@@ -172,10 +176,7 @@ def _certificates(frame: Frame, brevity: int) -> Ink:
 
 def _isolation(frame: Frame, brevity: int) -> Ink:
     rows = summary.members(frame.state)
-    proven = sum(row.isolation is not None and row.isolation.holds for row in rows)
-    broken = sum(
-        proof is not None and not proof.holds for proof in (*(row.isolation for row in rows), *frame.state.proofs.values())
-    )
+    proven, broken = summary.isolation(frame.state)
     if not proven and not broken:
         return EMPTY
     sign, tone = ("✖", Tone.BAD) if broken else ("✓", Tone.GOOD) if proven == len(rows) else ("!", Tone.WARN)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -58,12 +60,13 @@ class Plot(Inked):
         if rows < 2 or columns < 8:
             return [self.strip(self._heading(cells), cells)]
         canvas = Canvas(self._series, columns, rows, floor=self._floor, ceiling=self._ceiling)
+        styles = self._styles()
         strips = [self.strip(self._heading(cells), cells)]
         for row in range(rows):
             label = canvas.labels.get(row, "")
             axis = ink(f"{label:>{AXIS - 1}}", Tone.MUTED) + ink("┤" if label else "│", Tone.MUTED)
             left = self.strip(axis, AXIS)
-            strips.append(Strip.join([left, self._canvas_strip(canvas, row), self.strip((), 1)]))
+            strips.append(Strip.join([left, _painted(canvas, row, styles), self.strip((), 1)]))
         strips.append(self.strip(self._rounds(columns), cells))
         return strips
 
@@ -87,11 +90,11 @@ class Plot(Inked):
                 taken = at + len(text)
         return (*ink(" " * AXIS), *ink("".join(line), Tone.MUTED))
 
-    def _canvas_strip(self, canvas: Canvas, row: int) -> Strip:
+    def _styles(self) -> dict[Shade, Style]:
         ground = self.rich_style
         band = self.get_component_rich_style("plot--band").color
         stroke = self.get_component_rich_style("plot--line").color
-        styles = {
+        return {
             Shade.NONE: ground,
             Shade.LINE: ground + Style(color=stroke),
             Shade.BAND: ground + Style(bgcolor=band),
@@ -99,4 +102,9 @@ class Plot(Inked):
             Shade.BAND_TOP: ground + Style(color=band),
             Shade.BAND_BOTTOM: Style(color=ground.bgcolor, bgcolor=band),
         }
-        return Strip([Segment(sign, styles[shade]) for sign, shade in canvas.row(row)], canvas.columns)
+
+
+def _painted(canvas: Canvas, row: int, styles: dict[Shade, Style]) -> Strip:
+    """A row of the canvas, a segment for each run of one shade."""
+    runs = groupby(canvas.row(row), key=itemgetter(1))
+    return Strip([Segment("".join(sign for sign, _ in cells), styles[shade]) for shade, cells in runs], canvas.columns)

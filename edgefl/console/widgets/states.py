@@ -16,7 +16,9 @@ STATES: dict[str, tuple[str, Tone]] = {
     "quarantined": ("⊘", Tone.BAD),
     "removed": ("–", Tone.MUTED),
 }
-"""From what is well to what needs somebody, which is also how `STATE` sorts, backwards."""
+"""From what is well to what needs somebody."""
+URGENCY = {state: place for place, state in enumerate(STATES)}
+"""How `STATE` sorts, backwards."""
 
 
 def state_ink(state: str) -> Ink:
