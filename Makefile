@@ -7,12 +7,12 @@ EXTRAS := host,audit,he,lab,terraform,provider,tasks,web,png
 # An index to take torch from where pip's own has no CPU build; .venv remembers it, for the bundle of the demo's site too.
 TORCH_INDEX ?=
 
-.PHONY: help demo root test lint types unit integration molecule e2e install develop test-packages torch-index torch-source screenshots clean
+.PHONY: help demo root test lint types unit integration molecule e2e install develop test-packages torch-index screenshots clean
 
 help: ## What can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: root torch-source install ## From a fresh machine to a trained model on 9 lab hosts
+demo: root install ## From a fresh machine to a trained model on 9 lab hosts
 	@$(BIN)/edgefl demo
 
 root:
@@ -61,11 +61,9 @@ $(VENV)/bin/python:
 torch-index: | $(VENV)/bin/python
 	@[ -z "$(TORCH_INDEX)" ] || printf '[global]\nextra-index-url = %s\n' "$(TORCH_INDEX)" > $(VENV)/pip.conf
 
-torch-source: | torch-index
-	@[ -e $(VENV)/.installed ] || tools/torch-source $(VENV)
-
 # torch goes first and alone: asked for as a dependency, pip may slide to a newer release, a CUDA build of gigabytes.
 $(VENV)/.installed: pyproject.toml requirements.lock | torch-index
+	@tools/torch-source $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS)]'
 	@touch $@
