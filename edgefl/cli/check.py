@@ -17,7 +17,7 @@ examples:
   edgefl check --site clinic --json   every finding with file, line and the nearest right thing
   edgefl check --schema               the JSON schema of site.yaml, for editors
 
-exit codes: 0 valid · 10 site.yaml is wrong · 11 the task is wrong
+exit codes: 0 valid · 10 site.yaml is wrong · 11 the task is wrong · 32 no bundle can be built for what `runtime` asks
 """
 
 
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, out: Output) -> ExitCode:
-    """Load the site with the files it names, then look at the task without importing it."""
+    """Load the site with the files it names, then look at the task without importing it, and at where torch would come from."""
     from edgefl.site import load, schema, site_hash
 
     if args.schema:
@@ -38,9 +38,12 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
         return ExitCode.OK
     site = load(args.site, with_files=True)
 
+    from edgefl.fleet import wheels
     from edgefl.operations.task import prove_task
 
     await prove_task(site)
+    for warning in wheels.foreseen(site):
+        out.progress(warning)
     budget = f"ε {site.privacy.epsilon_per_run:g} of {site.privacy.epsilon_limit:g}"
     privacy = {"dp-sgd": budget, "client": f"{budget} for whole devices", "none": "off"}[site.privacy.mode]
     out.result(

@@ -109,9 +109,8 @@ async def build(site: Site, into: Path) -> AsyncIterator[Progress]:
     yield Started(STAGE, "", "gather what hosts need")
     spec = wheels.WheelSpec.of(site.runtime, site.root, platform.machine(), site.secure.mode)
     app = fab.pack(site)
-    wheelhouse = layout.cache() / "wheels" / spec.place
     packages = layout.cache() / "debs" / debs.place()
-    async for event in wheels.fetch(spec, wheelhouse):
+    async for event in wheels.fetch(spec, spec.store):
         yield event
     if debs.is_possible():
         async for event in debs.fetch(packages):
@@ -123,7 +122,7 @@ async def build(site: Site, into: Path) -> AsyncIterator[Progress]:
             f"this machine runs {debs.release()}, so the bundle carries no Debian packages",
             hint=f"install {' and '.join(debs.WANTED)} on every host, or build on Debian {debs.RELEASE}",
         )
-    bundle, changed = await asyncio.to_thread(_assemble, spec, app, wheelhouse, packages, into)
+    bundle, changed = await asyncio.to_thread(_assemble, spec, app, packages, into)
     size = sum((into / name).stat().st_size for name in bundle.files)
     detail = {"bytes": size, "files": len(bundle.files), "deps_hash": bundle.deps_hash, "app_hash": bundle.app_hash}
     what = f"{size / 1e6:.0f} MB in {len(bundle.files)} files"
@@ -132,15 +131,15 @@ async def build(site: Site, into: Path) -> AsyncIterator[Progress]:
     )
 
 
-def _assemble(spec: wheels.WheelSpec, app: fab.Fab, wheelhouse: Path, packages: Path, into: Path) -> tuple[Bundle, bool]:
+def _assemble(spec: wheels.WheelSpec, app: fab.Fab, packages: Path, into: Path) -> tuple[Bundle, bool]:
     """Put the parts together beside `into`, then swap; whether anything changed."""
-    gathered = {"wheels": store.read(wheelhouse), "debs": store.read(packages)}
+    gathered = {"wheels": store.read(spec.store), "debs": store.read(packages)}
     code = source.pack()
     files = {f"{folder}/{file.name}": file for folder, stored in gathered.items() if stored for file in stored.files}
     made = {"app/edgefl.tar.gz": code.archive, "app.fab": app.content}
     stored_wheels = gathered["wheels"]
     if stored_wheels is None:
-        raise BundleInvalid(f"{wheelhouse} changed while the bundle was built", hint="run the command again")
+        raise BundleInvalid(f"{spec.store} changed while the bundle was built", hint="run the command again")
     with tempfile.TemporaryDirectory(prefix=f".{into.name}-", dir=_existing(into.parent)) as temporary:
         new = Path(temporary) / into.name
         for folder in ("wheels", "debs", "app"):

@@ -9,20 +9,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import platform
 import re
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
+from edgefl import layout
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.fleet import store
-from edgefl.progress import Finished, Progress, Started, Step
-from edgefl.site.model import Runtime
+from edgefl.progress import Finished, Progress, Started, Step, Warned
+from edgefl.site.model import Runtime, Site
 
 STAGE = "bundle"
 TORCH_MAX_BYTES = 1_000_000_000
@@ -76,6 +78,22 @@ class WheelSpec:
             status = _existing_wheel(self.torch).stat()
             parts.append(f"{status.st_size} {status.st_mtime_ns}")
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+    @property
+    def store(self) -> Path:
+        """Where this machine keeps these wheels once they are fetched."""
+        return layout.cache() / "wheels" / self.place
+
+
+def foreseen(site: Site) -> Iterator[Warned]:
+    """What `up` may refuse of the site's torch, said without asking an index; nothing where the wheels are there already.
+
+    Raises BundleUnbuildable for what no machine can build.
+    """
+    spec = WheelSpec.of(site.runtime, site.root, platform.machine(), site.secure.mode)
+    if store.read(spec.store) is None and spec.torch == "pypi" and spec.architecture == "x86_64":
+        what = "is taken from pip's index; the public one's for x86_64 is a CUDA build of gigabytes, and `up` refuses that"
+        yield Warned(STAGE, "torch", what, hint=_TORCH_HINT)
 
 
 async def fetch(spec: WheelSpec, place: Path) -> AsyncIterator[Progress]:

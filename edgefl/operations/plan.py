@@ -31,7 +31,11 @@ async def plan(site: Site) -> AsyncIterator[Progress]:
     so it needs hosts that stand: the others are said to be configured whole. What it compares with (the bundle, the rendered
     inventory) is made anew in `.edgefl/`, so it takes the site's lock. Raises what `up` would raise, after all parts are shown.
     """
+    from edgefl.fleet import wheels
+
     await prove_task(site)
+    for warning in wheels.foreseen(site):
+        yield warning
     with site_lock(site, "plan"):
         async for event in chained(_planned(site), _budgets(site)):
             yield event

@@ -13,7 +13,7 @@ from edgefl.errors import ExitCode
 from edgefl.fleet import store, wheels
 from edgefl.fleet.wheels import BundleUnbuildable, WheelSpec
 from edgefl.progress import Finished, Progress, Step
-from edgefl.site.model import Runtime
+from edgefl.site.model import Runtime, Site
 
 if TYPE_CHECKING:
     from conftest import Index
@@ -64,6 +64,30 @@ async def test_a_gpu_build_of_torch_is_refused_before_it_is_fetched(spec: Specs,
         await fetch(spec(), tmp_path / "wheels")
     assert "CPU" in refused.value.hint
     assert not list((tmp_path / "wheels.partial").glob("torch*"))
+
+
+@pytest.mark.parametrize(
+    ("machine", "torch", "warned"),
+    [
+        ("x86_64", "pypi", ["torch"]),
+        ("aarch64", "pypi", []),
+        ("x86_64", "https://index.example/cpu", []),
+    ],
+)
+def test_the_public_indexs_torch_is_warned_of_without_asking_it(
+    index: Index, monkeypatch: pytest.MonkeyPatch, machine: str, torch: str, warned: list[str]
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    site = Site.model_validate({"name": "clinic", "devices": [{"name": "a"}], "runtime": {"torch": torch}}).at(Path())
+    assert [warning.subject for warning in wheels.foreseen(site)] == warned
+
+
+def test_nothing_is_warned_of_once_the_wheels_are_there(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    site = Site.model_validate({"name": "clinic", "devices": [{"name": "a"}]}).at(Path())
+    kept = WheelSpec.of(site.runtime, site.root, "x86_64").store
+    store.seal(store.begin(kept), kept)
+    assert list(wheels.foreseen(site)) == []
 
 
 @pytest.mark.slow

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
 from edgefl.infra.changes import Change
 from edgefl.infra.inventory import Inventory, prospective
+from edgefl.operations import plan as planning
 from edgefl.operations.plan import due_certificates, existing_hosts
 from edgefl.pki.operator import ensure_operator, why_due
+from edgefl.progress import Warned
 from edgefl.site.model import Site
 
 SITE = Site.model_validate({"name": "clinic", "devices": [{"name": "edge-01"}, {"name": "edge-02"}]}).at(Path("/srv/clinic"))
@@ -64,3 +67,17 @@ def test_the_operators_own_certificate_is_part_of_it(tmp_path: Path) -> None:
     assert why_due(site) == ""
     (tmp_path / ".edgefl/pki/root.crt").unlink()
     assert why_due(site) == "it is from another root"
+
+
+async def test_it_begins_with_the_torch_that_up_would_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def proven(_: Site) -> None: ...
+
+    monkeypatch.setattr(planning, "prove_task", proven)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setenv("EDGEFL_CACHE", str(tmp_path / "cache"))
+    async with aclosing(planning.plan(SITE.at(tmp_path))) as events:
+        first = await anext(events)
+    assert isinstance(first, Warned)
+    assert (first.stage, first.subject) == ("bundle", "torch")
+    assert "CUDA build of gigabytes" in first.what
+    assert "runtime.torch" in first.hint

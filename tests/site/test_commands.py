@@ -18,7 +18,7 @@ def test_init_then_check(tmp_path: Path, capsys: Captured) -> None:
     assert run(["init", str(tmp_path / "clinic"), "--devices", "5"]) == ExitCode.OK
     assert "edgefl up" in capsys.readouterr().out
     assert run(["check", "--site", str(tmp_path / "clinic"), "--json"]) == ExitCode.OK
-    told = json.loads(capsys.readouterr().out)
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (told["site"], len(told["devices"]), told["quorum"]) == ("clinic", 5, 4)
 
 
@@ -47,6 +47,26 @@ def test_check_looks_at_the_task_without_importing_it(tmp_path: Path, capsys: Ca
     assert run(["check", "--site", str(tmp_path)]) == ExitCode.TASK_INVALID
     assert "task.py" in capsys.readouterr().err
     assert not (tmp_path / "imported").exists()
+
+
+def test_check_warns_of_the_torch_that_up_would_refuse(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("edgefl.operations.task.find_spec", lambda _: None)  # the task's source is read, and that is all
+    monkeypatch.setenv("EDGEFL_CACHE", str(tmp_path / "cache"))
+    site = "name: clinic\ndevices: [{name: a}]\nruntime: {torch: %s}\n"
+    (tmp_path / "site.yaml").write_text(site % "pypi")
+    assert run(["check", "--site", str(tmp_path)]) == ExitCode.OK
+    said = capsys.readouterr().out
+    assert "! torch is taken from pip's index" in said
+    assert "set `runtime.torch` in site.yaml to the index of torch's CPU builds" in said
+    assert run(["check", "--site", str(tmp_path), "--json"]) == ExitCode.OK
+    warned, result = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (warned["type"], warned["subject"], result["site"]) == ("warned", "torch", "clinic")
+    (tmp_path / "site.yaml").write_text(site % "https://index.example/cpu")
+    assert run(["check", "--site", str(tmp_path)]) == ExitCode.OK
+    assert "torch is taken" not in capsys.readouterr().out
+    (tmp_path / "site.yaml").write_text(site % "absent.whl")
+    assert run(["check", "--site", str(tmp_path)]) == ExitCode.BUNDLE_INVALID
 
 
 def test_check_prints_the_schema(capsys: Captured) -> None:
