@@ -83,6 +83,7 @@ RELIED_ON = {
             "the SuperExec waits in this call for a task that can run",
             ("request: AcquireTaskRequest, state: NodeState",),
         ),
+        Symbol("flwr.proto.runtime_pb2:AcquireTaskResponse.TOKEN_FIELD_NUMBER", "an empty one says that there is no task"),
         Symbol(
             "flwr.supernode.start_client_internal:_pull_and_store_message",
             "a task is held back until this has fetched its message, and removed when it could not",
@@ -99,6 +100,7 @@ RELIED_ON = {
             "what a message that did not arrive left behind is removed from it",
             ("def delete_messages(", "message_ids: Sequence[str]"),
         ),
+        Symbol("flwr.common.constant:SubStatus.STOPPED", "how the task of a message that did not arrive ends"),
         _RETRY,
         Symbol(
             "flwr.supercore.exit:add_exit_handler",
@@ -177,6 +179,12 @@ RELIED_ON = {
         ),
         Symbol("flwr.supercore.inflatable.inflatable_utils:inflate_object_from_contents", "objects become a message with it"),
         Symbol("flwr.supercore.inflatable.inflatable_protobuf_utils:make_pull_object_fn_protobuf", "objects are fetched with it"),
+        Symbol("flwr.supercore.inflatable.inflatable_object:iterate_object_tree", "a message's objects are counted with it"),
+        Symbol("flwr.common.serde:message_from_proto", "a reply's head is read with it"),
+        Symbol("flwr.proto.runtime_pb2:PullAppMessagesRequest.MESSAGE_IDS_FIELD_NUMBER", "replies are asked for with it"),
+        Symbol(
+            "flwr.proto.message_pb2:ConfirmMessageReceivedRequest.MESSAGE_OBJECT_ID_FIELD_NUMBER", "a reply is let go with it"
+        ),
         Symbol("flwr.supercore.run:RunNotRunningException", "how a ServerApp learns that its run was stopped"),
     ),
     "superlink": (
@@ -190,10 +198,19 @@ RELIED_ON = {
     "control": (
         Symbol("flwr.supercore.control:ControlHttpClient.StartRun", "runs are started through it"),
         Symbol("flwr.supercore.control:ControlHttpClient.StopRun", "runs are stopped through it"),
+        Symbol("flwr.supercore.control:ControlHttpClient.ListRuns", "runs are listed through it"),
         Symbol("flwr.supercore.control:ControlHttpClient.ListNodes", "devices are listed through it"),
         Symbol("flwr.supercore.control:ControlHttpClient.RegisterNode", "devices are registered through it"),
         Symbol("flwr.supercore.control:ControlHttpClient.UnregisterNode", "devices are removed through it"),
+        Symbol("flwr.proto.control_pb2:StartRunRequest.OVERRIDE_CONFIG_FIELD_NUMBER", "what starts a run"),
+        Symbol("flwr.proto.control_pb2:StopRunRequest.RUN_ID_FIELD_NUMBER", "what stops a run"),
+        Symbol("flwr.proto.control_pb2:ListRunsRequest.RUN_ID_FIELD_NUMBER", "what lists one run"),
+        Symbol("flwr.proto.control_pb2:ListRunsRequest.LIMIT_FIELD_NUMBER", "what lists the latest runs"),
+        Symbol("flwr.proto.control_pb2:ListNodesRequest", "what lists devices"),
+        Symbol("flwr.proto.control_pb2:RegisterNodeRequest.PUBLIC_KEY_FIELD_NUMBER", "what registers a device"),
+        Symbol("flwr.proto.control_pb2:UnregisterNodeRequest.NODE_ID_FIELD_NUMBER", "what removes a device"),
         Symbol("flwr.supercore.interceptors:RuntimeVersionHttpInterceptor", "the Control API wants the version header"),
+        Symbol("flwr.supercore.fab:Fab", "the app as it is sent", ("hash_str: str", "content: bytes")),
         Symbol("flwr.common.serde:fab_to_proto", "how an app is sent"),
         Symbol("flwr.common.serde:user_config_to_proto", "how a run's configuration is sent"),
         Symbol("flwr.supercore.primitives.asymmetric:public_key_to_bytes", "how a SuperNode's key is sent"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from edgefl.federation.flower.contract import FLOWER, RELIED_ON, FlowerChanged, 
 
 ROOM = Path(patches.__file__).parent
 PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp"}
+PATCHED = {"flwr", "uvicorn"}
 
 
 @pytest.mark.parametrize("process", RELIED_ON)
@@ -41,6 +43,36 @@ def test_a_symbol_whose_inside_changed_is_a_fault() -> None:
         "flwr.supernode.start_client_internal:_push_messages no longer contains 'time.sleep(99)'; "
         "needed because its poll is shortened"
     )
+
+
+def taken(source: str) -> set[str]:
+    """What a module imports of Flower, or of a library that it patches, by its whole name; also where only its text names it."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PATCHED:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] in PATCHED}
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"flwr(\.\w+)+", str(node.value)):
+            found.add(str(node.value))
+    return found - PUBLIC
+
+
+def unlisted(names: set[str]) -> list[str]:
+    """Those that no row has, neither itself nor something in it."""
+    rows = [symbol.path.replace(":", ".") for symbols in RELIED_ON.values() for symbol in symbols]
+    return sorted(name for name in names if not any(f"{row}.".startswith(f"{name}.") for row in rows))
+
+
+def test_whatever_is_imported_of_private_flower_stands_in_the_contract() -> None:
+    names = taken(Path(patches.__file__).read_text())
+    assert {"flwr.proto.control_pb2", "flwr.supernode.start_client_internal", "uvicorn.config"} < names
+    assert unlisted(names) == []
+
+
+def test_an_import_without_a_row_would_be_found() -> None:
+    source = "def one():\n    from flwr.supercore.run import Run\n    import_module('flwr.other.place')\n    import flwr.app\n"
+    assert unlisted(taken(source)) == ["flwr.other.place", "flwr.supercore.run.Run"]
 
 
 @pytest.mark.slow
