@@ -84,8 +84,10 @@ class Certificate:
 class Witness:
     """Sees every exchange with the Fleet API: feeds the watchdog, paces the polls, says why the coordinator refuses."""
 
-    def __init__(self, certificate: Certificate, clock: Callable[[], float] = time.monotonic) -> None:
-        self._certificate, self._clock = certificate, clock
+    def __init__(
+        self, certificate: Certificate, clock: Callable[[], float] = time.monotonic, *, stale_s: float = STALE_S
+    ) -> None:
+        self._certificate, self._clock, self._stale_s = certificate, clock, stale_s
         self.last_heartbeat = clock()
         self.last_message = -BUSY_FOR_S
 
@@ -106,7 +108,7 @@ class Witness:
 
     def is_alive(self) -> bool:
         """Whether a heartbeat succeeded lately; a wedged SuperNode has none."""
-        return self._clock() - self.last_heartbeat < STALE_S
+        return self._clock() - self.last_heartbeat < self._stale_s
 
     def pace(self, asked: float) -> float:
         """How long to sleep where Flower would sleep `asked` seconds."""
@@ -125,7 +127,10 @@ def explained(status: int, date: str | None, now: float) -> str:
     if status == 403:
         return "the run is over, or this device's certificate does not open this path"
     if status == 412:
-        return "the coordinator still counts this device as online: it may come back within a minute"
+        return (
+            "the coordinator still counts this device as online, and it may come back within a minute; "
+            "or its key is not registered (any more): enrol the device anew"
+        )
     if status in {502, 503, 504}:
         return f"the coordinator is not there for this device ({status}): away, or the device is quarantined; it asks again"
     return f"the coordinator answered {status}"
@@ -155,14 +160,14 @@ def announce(port: int) -> None:
     threading.Thread(target=wait, name="announce", daemon=True).start()
 
 
-def run(places: Places, *, coordinator: str, port: int) -> None:
+def run(places: Places, *, coordinator: str, port: int, stale_s: float = STALE_S) -> None:
     """Become the SuperNode; returns or raises SystemExit when Flower gives up."""
     for needed in (places.secret, places.identity / "node.key"):
         if not needed.exists():
             raise EdgeflError(f"{needed} is missing", hint="edgefl up")
     os.environ["FLWR_HOME"] = str(places.state / "node")
     certificate = Certificate(places)
-    witness = Witness(certificate)
+    witness = Witness(certificate, stale_s=stale_s)
     patches.supernode_certificate(certificate.context, witness)
     patches.supernode_pace(witness.pace)
     patches.supernode_tasks(TASK_WAIT_S)
@@ -190,6 +195,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--state", type=Path, default=Places().state)
     parser.add_argument("--coordinator", help="host:port of the gate, where it is not what host.json says")
     parser.add_argument("--port", type=int, default=SUPERNODE_PORT, help="of the Runtime API, on the loopback")
+    parser.add_argument("--stale-s", type=float, default=STALE_S, help="seconds without a heartbeat after which it is wedged")
     options = parser.parse_args(argv)
     places = Places(options.config, options.state)
     say.to_stderr()
@@ -198,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
         contract.require("supernode")
         host = HostConfig.load(places.host)
         coordinator = options.coordinator or f"{host.coordinator.address}:{host.coordinator.port or FLEET_PORT}"
-        run(places, coordinator=coordinator, port=options.port)
+        run(places, coordinator=coordinator, port=options.port, stale_s=options.stale_s)
     except EdgeflError as error:
         for line in error.lines():
             log.error("%s", line)
