@@ -48,11 +48,13 @@ def _deps_hash(bundle: Path) -> str:
     try:
         deps_hash = json.loads((bundle / "manifest.json").read_text())["deps_hash"]
     except (OSError, ValueError, KeyError, TypeError) as wrong:
-        raise LabFailed(f"{bundle} is no bundle: its manifest.json has no deps_hash ({wrong})", hint="edgefl bundle") from wrong
+        raise LabFailed(
+            f"{bundle} is no bundle: its manifest.json has no deps_hash ({wrong})", hint="edgefl up builds one"
+        ) from wrong
     if not isinstance(deps_hash, str) or not deps_hash.isalnum():
-        raise LabFailed(f"{bundle}/manifest.json: deps_hash is {deps_hash!r}, not a hash", hint="edgefl bundle")
+        raise LabFailed(f"{bundle}/manifest.json: deps_hash is {deps_hash!r}, not a hash", hint="edgefl up builds one")
     if not any((bundle / "wheels").glob("*.whl")):
-        raise LabFailed(f"{bundle} has no wheels", hint="edgefl bundle")
+        raise LabFailed(f"{bundle} has no wheels", hint="edgefl up builds one")
     return deps_hash
 
 

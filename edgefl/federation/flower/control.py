@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from edgefl import layout
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.federation.flower import contract, patches
 from edgefl.federation.hostconfig import Places
@@ -144,7 +145,10 @@ def key_bytes(name: str, public_key: str) -> bytes:
     try:
         key = load_ssh_public_key(public_key.encode())
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise ControlFailed(f"the SuperNode key of {name} cannot be read: {error}", hint=f"edgefl up {name}") from error
+        raise ControlFailed(
+            f"the SuperNode key of {name} cannot be read: {error}",
+            hint=f"on {name}: rm {layout.IDENTITY}/node.*, then edgefl up",
+        ) from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise ControlFailed(
             f"the SuperNode key of {name} is not ECDSA, and Flower takes nothing else", hint="ssh-keygen -t ecdsa -b 384"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgefl import layout
 from edgefl.errors import EdgeflError
 from edgefl.federation.flower.control import Control, ControlFailed, Node, SuperLinkAway, key_bytes
 from edgefl.federation.hostconfig import Places
@@ -43,7 +44,8 @@ def reconcile(wanted: Mapping[str, bytes], listed: list[Node]) -> Reconciliation
     for name in register:
         if wanted[name] in gone:
             raise ControlFailed(
-                f"the SuperNode key of {name} was removed once and cannot come back; it needs a new key", hint=f"edgefl up {name}"
+                f"the SuperNode key of {name} was removed once and cannot come back; it needs a new key",
+                hint=f"on {name}: rm {layout.IDENTITY}/node.*, then edgefl up",
             )
     return Reconciliation(register, tuple(node for node in standing if node.node_id not in keep), keep)
 

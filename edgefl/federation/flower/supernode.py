@@ -57,9 +57,7 @@ class Certificate:
             self.context = ssl.create_default_context(cafile=str(places.authority))
             self.context.load_cert_chain(self._chain, self._key)
         except (OSError, ssl.SSLError) as error:
-            raise EdgeflError(
-                f"the device's identity in {places.identity} cannot be used: {error}", hint="edgefl rotate"
-            ) from error
+            raise EdgeflError(f"the device's identity in {places.identity} cannot be used: {error}", hint="edgefl up") from error
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._stamp = self._stamped()
         self.renewed_at = -RENEWED_FOR_S
