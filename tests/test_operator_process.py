@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import runpy
 import subprocess
 import sys
 from collections import deque
@@ -88,6 +89,14 @@ def test_no_module_of_the_operators_rooms_loads_it_by_way_of_a_library() -> None
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_command_line_sees_what_is_loaded() -> None:
+    benchmark = runpy.run_path(str(PACKAGE.parent / "benchmarks" / "cli.py"))
+    assert benchmark["loaded"]("edgefl", "up", "--help") == []
+    assert {"torch", "numpy"} <= set(benchmark["loaded"]("edgefl.federation.simulate", "--help"))
+    assert set(HEAVY) <= set(benchmark["HEAVY"])
 
 
 COMMANDS = {
