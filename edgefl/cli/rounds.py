@@ -145,8 +145,9 @@ def detail(row: RoundRow) -> RenderableType:
     from rich.text import Text
 
     from edgefl.console.figures import count, number, seconds, size
+    from edgefl.monitor.round import STAGES
 
-    stages = "  ".join(f"{stage} {value:.1f}s" for stage, value in row.seconds.items())
+    stages = "  ".join(f"{stage} {row.seconds[stage]:.1f}s" for stage in STAGES if stage in row.seconds)
     asked = f"\n{len(row.devices)} devices asked: {row.selection}" if row.why else ""
     head = Text.assemble((f"round {row.number}", "bold"), f" {row.state} {row.reason}  {seconds(row.wall_s)}  {stages}{asked}")
     table = Table(box=None, header_style="dim", pad_edge=False)

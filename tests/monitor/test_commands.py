@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -15,6 +17,7 @@ from edgefl.events import replay
 from edgefl.events import schema as s
 
 NOW = datetime.now(UTC)
+STAGES = {"send": 0.5, "start": 0.3, "train": 5.0, "upload": 2.0, "score": 0.2, "aggregate": 0.4, "evaluate": 1.6}
 
 
 @pytest.fixture
@@ -36,9 +39,8 @@ def told(journal):
         flag = s.FlagRaised(device="edge-03", rule="guard", score=9, threshold=2, peers=[0.5, 1], reason="points [away]")
         journal.append(flag, run=number, round=round_)
         result = {"participants": devices[:2], "dropped": [], "rejected": [], "flagged": ["edge-03"]}
-        stages = {"send": 0.5, "train": 2.0, "upload": 0.5}
         finished = s.RoundFinished(
-            accuracy=0.5 + 0.1 * round_, loss=0.4, bytes_up=2000, bytes_down=8000, seconds=stages, **result
+            accuracy=0.5 + 0.1 * round_, loss=0.4, bytes_up=2000, bytes_down=8000, seconds=STAGES, **result
         )
         journal.append(finished, run=number, round=round_)
     journal.append(s.RunFinished(status="completed", accuracy=0.7), run=number)
@@ -87,9 +89,17 @@ async def test_devices_shows_the_fleet_and_one_device_with_its_evidence(site, to
 async def test_rounds_shows_where_the_time_went(site, told, capsys):
     assert await command("rounds", "--site", str(site), "--json") == ExitCode.OK
     said = last_json(capsys)
-    assert [(row["number"], row["seconds"]["train"]) for row in said["rounds"]] == [(1, 2.0), (2, 2.0)]
+    assert [(row["number"], row["seconds"]) for row in said["rounds"]] == [(1, STAGES), (2, STAGES)]
     assert await command("rounds", "--site", str(site)) == ExitCode.OK
-    assert "train 67%" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    header, first = next(pair for pair in pairwise(printed.splitlines()) if pair[0].startswith("ROUND"))
+    titles, ends = header.split(), [found.end() for found in re.finditer(r"\S+", header)]
+    shown = {title: first[:end].split()[-1] for title, end in zip(titles, ends, strict=True)}
+    assert {stage: shown.get(stage.upper()) for stage in STAGES} == {stage: f"{taken:.1f}" for stage, taken in STAGES.items()}
+    legend = " ".join(printed.splitlines()[-1].split())
+    assert legend == "send 5% start 3% train 50% upload 20% score 2% aggregate 4% evaluate 16%"
+    assert await command("rounds", "2", "--site", str(site)) == ExitCode.OK
+    assert "send 0.5s  start 0.3s  train 5.0s  upload 2.0s  score 0.2s  aggregate 0.4s  evaluate 1.6s" in capsys.readouterr().out
     assert await command("rounds", "2", "--site", str(site), "--json") == ExitCode.OK
     assert last_json(capsys)["updates"]["edge-03"]["flagged"] is True
     assert await command("rounds", "9", "--site", str(site)) == ExitCode.USAGE
