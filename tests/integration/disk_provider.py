@@ -1,8 +1,8 @@
 """edgefl's provider over hosts that are files: real CRUD, real processes, without booting anything.
 
 Terraform starts it as `python -m disk_provider`. In the hosts' directory, `fail-NAME` makes a host fail before anything is
-made of it, `break-NAME` after, and `hold-NAME` makes it wait until the file is gone (`held-NAME` says that it waits). `stopped`
-says that Terraform was interrupted.
+made of it, `break-NAME` after, and `hold-NAME` makes it wait until the file is gone (`held-NAME` is there while it waits).
+`stopped` says that Terraform was interrupted.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ class DiskHosts:
         self._write(HostState(spec, f"ssh-ed25519 AAAA{spec.name}", running=False))
         if (self.directory / f"break-{spec.name}").exists():
             raise RuntimeError("the fuse blew")
-        hold, deadline = self.directory / f"hold-{spec.name}", time.monotonic() + 30
-        if hold.exists():
-            (self.directory / f"held-{spec.name}").touch()
+        hold, held = (self.directory / f"{word}-{spec.name}" for word in ("hold", "held"))
+        deadline = time.monotonic() + 30
         while hold.exists() and time.monotonic() < deadline:
+            held.touch()
             threading.Event().wait(0.02)
+        held.unlink(missing_ok=True)
         return self._write(HostState(spec, f"ssh-ed25519 AAAA{spec.name}", running=True))
 
     def read(self, name: str) -> HostState | None:

@@ -196,6 +196,22 @@ async def test_a_host_that_fails_stops_no_other_and_the_next_apply_goes_on(here:
     assert hosts(here) == {}
 
 
+async def test_hosts_are_made_at_the_same_time(here: Path, engine: str) -> None:
+    lab = here / ".edgefl" / "lab"
+    holds, held = ([lab / f"{word}-{name}" for name in ("coordinator", "edge-01", "edge-02")] for word in ("hold", "held"))
+    for hold in holds:
+        hold.touch()
+    running = asyncio.create_task(told(terraform(here).apply()))
+    try:
+        await until(lambda: all(file.exists() for file in held), "every host being made while no other is done")
+        assert not running.done()
+    finally:
+        for hold in holds:
+            hold.unlink()
+        events = await running
+    assert done(events) == dict.fromkeys(["coordinator", "edge-01", "edge-02"], "created")
+
+
 async def test_a_stopped_apply_finishes_what_it_has_in_hand_and_loses_nothing(here: Path, engine: str) -> None:
     lab = here / ".edgefl" / "lab"
     (lab / "hold-edge-01").touch()
