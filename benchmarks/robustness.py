@@ -42,7 +42,8 @@ RECORDS, HELD_OUT = 400, 100
 BYZANTINE = 0.3
 SHARES = (20, 30)
 SPLITS = {"iid": None, "dir05": 0.5}
-ALL = [*ATTACKS, *POISONS, *COLLUSIONS]
+ALL = [name for name in (*ATTACKS, *POISONS, *COLLUSIONS) if name != "reversal"]
+"""All but a flip of signs that is ten times as long: its two halves are there as `sign_flip` and `scaling`."""
 BARELY_VISIBLE = "alie"
 ABSENT = "absent"
 """No attack, but a federation of the honest devices alone, with the plain mean: what a rule that knew them would reach."""

@@ -1,7 +1,7 @@
 """What a compromised device sends: the attacks that the rules are tested against, and the drop-in that plants one in the lab.
 
 The product's client has no hook for this. A compromised demo device gets a systemd drop-in (compromise.py) with
-EDGEFL_ATTACK=sign_flip:3 (attack, first round) that makes the warm executor import this module: the name `train_locally` in
+EDGEFL_ATTACK=reversal:3 (attack, first round) that makes the warm executor import this module: the name `train_locally` in
 `edgefl.federation.client` is then replaced from outside.
 
 An attack that needs to know the other devices' updates (ALIE, inner-product manipulation) exists only in simulation, where
@@ -45,6 +45,11 @@ def sign_flip(sent: Sent, start: Arrays, rng: np.random.Generator) -> Sent:
     return _along(sent, start, -1.0)
 
 
+def reversal(sent: Sent, start: Arrays, rng: np.random.Generator) -> Sent:
+    """Move the model ten times as far the other way: one device in eight outweighs the mean of all the others."""
+    return _along(sent, start, -10.0)
+
+
 def scaling(sent: Sent, start: Arrays, rng: np.random.Generator) -> Sent:
     """Move it ten times as far, as a backdoor does that wants to replace the model (Bagdasaryan et al., 2020)."""
     return _along(sent, start, 10.0)
@@ -84,6 +89,7 @@ def samples(sent: Sent, start: Arrays, rng: np.random.Generator) -> Sent:
 
 ATTACKS: Mapping[str, Attack] = {
     "sign_flip": sign_flip,
+    "reversal": reversal,
     "scaling": scaling,
     "gaussian": gaussian,
     "nan": not_a_number,

@@ -24,7 +24,7 @@ _HEAL = 'set -eu; rm -f "$0"; systemctl daemon-reload; systemctl try-restart "$1
 def compromise(lab: Lab, device: str, attack: str, *, first_round: int = 1) -> None:
     """Make a device attack from a round on; planting the same attack again changes nothing. Raises LabFailed.
 
-    attack: a name that `edgefl.lab.attacks` knows, e.g. `sign_flip`.
+    attack: a name that `edgefl.lab.attacks` knows, e.g. `reversal`.
     """
     settings = f"[Service]\nEnvironment=EDGEFL_PRELOAD=edgefl.lab.attacks EDGEFL_ATTACK={attack}:{first_round}"
     done = lab.execute(device, ["sh", "-c", _PLANT, _DROP_IN, settings, _UNIT])

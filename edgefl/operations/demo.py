@@ -22,7 +22,8 @@ from edgefl.share import share
 from edgefl.site import load
 from edgefl.site.model import Site
 
-COMPROMISED: Mapping[str, str] = {"edge-07": "sign_flip"}
+COMPROMISED: Mapping[str, str] = {"edge-07": "reversal"}
+"""Who attacks and how: by an attack that the plain mean does not survive, so that the run shows the defence at work."""
 FIRST_ROUND = 3
 """The attack begins here, after two rounds of good behaviour."""
 TOLERANCE = 0.03
@@ -83,7 +84,8 @@ async def _compromise(site: Site) -> AsyncIterator[Progress]:
     from edgefl.lab.hosts import Lab
 
     began = time.monotonic()
-    yield Started("attack", "", f"{', '.join(COMPROMISED)} will send sign-flipped updates from round {FIRST_ROUND} on")
+    attackers = ", ".join(COMPROMISED)
+    yield Started("attack", "", f"{attackers} will send sign-flipped updates, ten times as long, from round {FIRST_ROUND} on")
     lab = Lab(site.state / "lab", site.infrastructure.network)
     for device, attack in COMPROMISED.items():
         await asyncio.to_thread(compromise, lab, device, attack, first_round=FIRST_ROUND)

