@@ -23,9 +23,10 @@ class ProofInvalid(EdgeflError):
     exit_code = ExitCode.NOT_ISOLATED
 
 
-Observed = Literal["open", "refused", "leaking", "closed", "unknown"]
+Observed = Literal["open", "refused", "leaking", "unanswered", "closed", "unknown"]
 """`refused`: the way is free, though nobody listens at its end. `leaking`: a packet left the host, and nobody answered.
-`unknown`: the probe could not be made. Only `closed` is isolated, only `open` is of use."""
+`unanswered`: the site allows the path, this host let it out, and nobody answered. `unknown`: the probe could not be made.
+Only `closed` is isolated, only `open` is of use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Result:
     @property
     def is_as_expected(self) -> bool:
         """Whether the path is what the site says."""
+        if self.probe.expected == "allowed":
+            return self.observed in ("open", "unanswered")
         return self.observed == self.probe.expected
 
     def __str__(self) -> str:
@@ -87,7 +90,7 @@ class Proof:
                     role=host.role,
                     probes=len(results),
                     open_forbidden=[result.probe.id for result in wrong if result.probe.expected == "closed"],
-                    closed_required=[result.probe.id for result in wrong if result.probe.expected == "open"],
+                    closed_required=[result.probe.id for result in wrong if result.probe.expected != "closed"],
                     proof_sha256=self.sha256,
                 )
             )

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Literal
 
 from edgefl import layout
 from edgefl.infra.inventory import Host, Inventory
+from edgefl.site.isolation import Allowance
 from edgefl.site.model import Site
+from edgefl.site.section import Address
 
 Protocol = Literal["tcp", "udp", "icmp"]
-Kind = Literal["service", "coordinator", "peers", "internet", "dns", "loopback", "operator"]
-KINDS: tuple[Kind, ...] = ("service", "coordinator", "peers", "internet", "dns", "loopback", "operator")
+Kind = Literal["service", "coordinator", "peers", "internet", "dns", "loopback", "operator", "allowed"]
+KINDS: tuple[Kind, ...] = ("service", "coordinator", "peers", "internet", "dns", "loopback", "operator", "allowed")
+Expected = Literal["open", "closed", "allowed"]
+"""`allowed`: no wall of this host may stand there; whether anyone answers is not this site's affair."""
 LISTENER_PORT = 47443
 """Every host listens here while probes run and no rule allows it: a path that connects is open beyond doubt."""
 OPERATOR = "operator"
@@ -28,6 +33,8 @@ _PEERS_AT_MOST = 16
 """Each device probes its next neighbours in the site's order, so that every device is probed by as many."""
 _STRANGER = "nobody"
 """Any local user that is not edgefl's."""
+_BY: Mapping[str, str] = {layout.USER_APP: "task", layout.USER_SERVER: "task", _STRANGER: "host", "root": "host"}
+"""Whom an allowance means by its `by`: the accounts that run the task's code, or those that are not edgefl's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,7 @@ class Probe:
     target: str
     address: str
     port: int
-    expected: Literal["open", "closed"]
+    expected: Expected
     kind: Kind
 
     @property
@@ -62,6 +69,9 @@ def matrix(site: Site, inventory: Inventory, addresses6: Mapping[str, Sequence[s
     found = [*_coordinator(site, inventory, addresses6 or {}), *_operator(inventory)]
     for host in inventory.devices:
         found += _device(site, inventory, host, addresses6 or {})
+    hosts = {host.name: host for host in inventory.hosts}
+    # A resolver, or what stands for the internet, may be what the site opens; a host of the site never is.
+    found = [p for p in found if p.kind not in ("dns", "internet") or not _is_opened(site, hosts[p.host], p)]
     return tuple({probe.id: probe for probe in found}.values())
 
 
@@ -72,13 +82,14 @@ def _device(site: Site, inventory: Inventory, host: Host, addresses6: Mapping[st
     yield from _allow([fleet], node)
     yield from _allow([runtime], app)
     around = list(_surroundings(site, inventory, host, addresses6))
-    others = list(_coordinator_ports(inventory, host, addresses6))
+    others = list(_coordinator_ports(site, inventory, host, addresses6))
     local = _loopback(host, host.port)
     yield from _forbid([*around, *others, local], node)
     yield from _forbid([*around, *others, local, fleet], app)
     strangers = _unnamed(site, around)
     yield from _forbid([*strangers, *others, fleet, runtime], _STRANGER)
     yield from _forbid([probe for probe in strangers if probe.kind != "operator"], "root")
+    yield from _allowances(site, inventory, host, (node, app, _STRANGER, "root"))
 
 
 def _coordinator(site: Site, inventory: Inventory, addresses6: Mapping[str, Sequence[str]]) -> Iterator[Probe]:
@@ -87,12 +98,14 @@ def _coordinator(site: Site, inventory: Inventory, addresses6: Mapping[str, Sequ
     for user in (layout.USER_GATE, layout.USER_MONITOR, layout.USER_SERVER):
         yield from _allow([link], user)
     around = list(_surroundings(site, inventory, host, addresses6))
-    for user in (layout.USER_LINK, layout.USER_SERVER, layout.USER_MONITOR, layout.USER_GATE):
+    services = (layout.USER_LINK, layout.USER_SERVER, layout.USER_MONITOR, layout.USER_GATE)
+    for user in services:
         yield from _forbid(around, user)
     outside = Probe(host.name, "", "tcp", host.name, host.address, layout.SUPERLINK_PORT, "closed", "coordinator")
     strangers = _unnamed(site, around)
     yield from _forbid([*strangers, link, outside], _STRANGER)
     yield from _forbid([probe for probe in strangers if probe.kind != "operator"], "root")
+    yield from _allowances(site, inventory, host, (*services, _STRANGER, "root"))
 
 
 def _operator(inventory: Inventory) -> Iterator[Probe]:
@@ -107,12 +120,56 @@ def _operator(inventory: Inventory) -> Iterator[Probe]:
         yield _inbound(host, layout.SUPERNODE_PORT, "closed")
 
 
+def _allowances(site: Site, inventory: Inventory, host: Host, users: Sequence[str]) -> Iterator[Probe]:
+    """What the site opens and what lies right beside it, tried by every user: open for whom it is meant, and for nobody else."""
+    own = {ip_address(one.address) for one in inventory.hosts}
+    paths = dict.fromkeys(path for one in site.isolation.of(host.role) for path in _beside(one))
+    for protocol, address, port in paths:
+        if address in own:
+            continue  # hosts of the site have probes of their own
+        shown = f"[{address}]" if address.version == 6 else str(address)
+        for user in users:
+            probe = Probe(host.name, user, protocol, shown, str(address), port, "closed", "allowed")
+            if _is_opened(site, host, probe):
+                yield replace(probe, expected="allowed")
+            elif _BY.get(user) != "host" or not _is_named(site, address, port):
+                yield probe
+
+
+def _beside(one: Allowance) -> Iterator[tuple[Protocol, Address, int]]:
+    """The ends of what an allowance opens, then the paths next to them: ports, the other protocol, an address."""
+    network, first, last = one.address, one.ports[0], one.ports[-1]
+    address = network.network_address if network.num_addresses == 1 else network.network_address + 1
+    for port in (first, last, first - 1, last + 1):
+        if 0 < port < 65536:
+            yield one.protocol, address, port
+    yield "udp" if one.protocol == "tcp" else "tcp", address, first
+    yield one.protocol, network.broadcast_address + 1, first
+
+
+def _is_opened(site: Site, host: Host, probe: Probe) -> bool:
+    """Whether the site allows the probe's user to go where it goes."""
+    address, by = ip_address(probe.address), _BY.get(probe.user)
+    return any(one.by == by and one.covers(address, probe.port, probe.protocol) for one in site.isolation.of(host.role))
+
+
+def _is_named(site: Site, address: Address, port: int) -> bool:
+    """Whether the host's own services may ask there, for a name or for the time."""
+    return (port == 53 and address in site.isolation.dns) or (port == 123 and address in site.isolation.time_servers)
+
+
+def _misdirected(site: Site, host: Host, address: str) -> list[int]:
+    """Ports of the allowances that a host of the site lies in by an address that site.yaml does not have."""
+    allowed = site.isolation.of(host.role)
+    return [one.ports[0] for one in allowed if one.protocol == "tcp" and ip_address(address) in one.address]
+
+
 def _surroundings(site: Site, inventory: Inventory, host: Host, addresses6: Mapping[str, Sequence[str]]) -> Iterator[Probe]:
     """What none of edgefl's users may reach, on any host: other devices, the internet, resolvers, the operator."""
     peers = _neighbours(inventory, host)
     for peer in peers:
         for address in (peer.address, *addresses6.get(peer.name, ())):
-            for port in (peer.port, LISTENER_PORT):
+            for port in (peer.port, LISTENER_PORT, *_misdirected(site, host, address)):
                 shown = f"{peer.name} (IPv6)" if ":" in address else peer.name
                 yield Probe(host.name, "", "tcp", shown, address, port, "closed", "peers")
     for peer in peers[:1]:
@@ -152,13 +209,13 @@ def _unnamed(site: Site, probes: Iterable[Probe]) -> list[Probe]:
     return [probe for probe in probes if probe.kind != "dns" or probe.address not in named]
 
 
-def _coordinator_ports(inventory: Inventory, host: Host, addresses6: Mapping[str, Sequence[str]]) -> Iterator[Probe]:
+def _coordinator_ports(site: Site, inventory: Inventory, host: Host, addresses6: Mapping[str, Sequence[str]]) -> Iterator[Probe]:
     """Every port of the coordinator's that is not for devices, and all of its IPv6."""
     to = inventory.coordinator
     for port in (layout.API_PORT, layout.SUPERLINK_PORT, to.port):
         yield _coordinator_port(inventory, host, port)
     for address in addresses6.get(to.name, ()):
-        for port in (to.port, LISTENER_PORT):
+        for port in (to.port, LISTENER_PORT, *_misdirected(site, host, address)):
             yield Probe(host.name, "", "tcp", f"{to.name} (IPv6)", address, port, "closed", "coordinator")
 
 
@@ -172,7 +229,7 @@ def _loopback(host: Host, port: int) -> Probe:
     return Probe(host.name, "", "tcp", "localhost", "127.0.0.1", port, "closed", "loopback")
 
 
-def _inbound(host: Host, port: int, expected: Literal["open", "closed"]) -> Probe:
+def _inbound(host: Host, port: int, expected: Expected) -> Probe:
     return Probe(OPERATOR, OPERATOR, "tcp", host.name, host.address, port, expected, "operator")
 
 

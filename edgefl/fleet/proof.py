@@ -67,7 +67,7 @@ async def verify(site: Site, inventory: Inventory, limit: Sequence[str] | None =
         yield Warned(STAGE, probe.host, f"{probe.id} was {was} and is {observed}")
     if proof.breaches:
         raise NotIsolated(proof.breaches)
-    allowed = sum(result.probe.expected == "open" for result in results)
+    allowed = sum(result.probe.expected != "closed" for result in results)
     detail = {"proof": str(path), "sha256": proof.sha256, "probes": len(results), "open": allowed}
     what = f"{allowed} paths are open, {len(results) - allowed} are closed, as the site says"
     yield Finished(STAGE, "", what, seconds=time.monotonic() - began, detail=detail)

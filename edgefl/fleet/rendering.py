@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgefl import layout
-from edgefl.errors import EdgeflError
+from edgefl.errors import EdgeflError, ExitCode
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.share import share
+from edgefl.site.allowances import own_hosts
 from edgefl.site.loading import site_hash
 from edgefl.site.model import Device, Site
+from edgefl.site.problems import dotted
 
 Variables = dict[str, Any]
 
@@ -53,6 +55,12 @@ class HostsDiffer(EdgeflError):
     """The hosts that exist are not those that the site names."""
 
 
+class HostAllowed(EdgeflError):
+    """The site allows a way to one of its own hosts."""
+
+    exit_code = ExitCode.SITE_INVALID
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """Where the rendered files lie."""
@@ -81,11 +89,14 @@ def write(site: Site, inventory: Inventory, bundle: Release | None) -> Rendered:
 def variables(site: Site, inventory: Inventory, bundle: Release, known_hosts_file: Path) -> Variables:
     """The whole inventory in the shape of Ansible's YAML inventory plugin.
 
-    Raises HostsDiffer when a host of the site does not exist, naming the missing ones.
+    Raises HostsDiffer when a host of the site does not exist, naming the missing ones, and HostAllowed.
     """
     missing = [host.name for host in site.hosts if host.name not in {host.name for host in inventory.hosts}]
     if missing:
         raise HostsDiffer(f"these hosts of the site do not exist yet: {', '.join(missing)}", hint="edgefl up")
+    # Where a Terraform module chose the addresses, no check of the site could know them.
+    for location, what, hint in own_hosts(site, {host.name: ip_address(host.address) for host in inventory.hosts}):
+        raise HostAllowed(f"{dotted(location)}: {what}", hint=hint)
     coordinator = inventory.coordinator
     devices = [inventory.host(device.name) for device in site.devices]
     return {
@@ -226,14 +237,17 @@ def _site_variables(site: Site, inventory: Inventory, bundle: Release) -> Variab
 
 
 def _host_variables(site: Site, host: Host, inventory: Inventory, bundle: Release, known_hosts_file: Path) -> Variables:
+    allowed = site.isolation.of(host.role)
     return {
         **_connection(host, known_hosts_file),
         "edgefl_role": host.role,
         "isolation_role": host.role,
+        "isolation_allowances": [one.model_dump(mode="json") for one in allowed],
         "isolation_ssh_port": host.port,
         "identity_role": host.role,
         "identity_address": host.address,
         "runtime_role": host.role,
+        f"{host.role}_task_addresses": sorted({str(one.address) for one in allowed if one.by == "task"}),
         f"{host.role}_document": host_document(site, host, inventory, bundle),
     }
 

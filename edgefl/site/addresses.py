@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 
-from edgefl.site.model import Address, Site
+from edgefl.site.model import Site
+from edgefl.site.section import Address
 
 COORDINATOR = 10
 """The coordinator's place in the network; devices follow it in the site's order."""

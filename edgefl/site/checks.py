@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from ipaddress import IPv4Address
 from itertools import chain
 
-from edgefl.site import modes
+from edgefl.site import allowances, modes
 from edgefl.site.addresses import room
 from edgefl.site.model import Coordinator, Device, Site
 from edgefl.site.modes import Mistake
@@ -180,6 +180,9 @@ RULES: tuple[tuple[Callable[[Site], Iterator[Mistake]], tuple[str, ...]], ...] =
     (lab_network, ("infrastructure",)),
     (static_hosts, ("infrastructure", "isolation")),
     (own_module, ("infrastructure",)),
+    (allowances.destinations, ("isolation",)),
+    (allowances.repetitions, ("isolation",)),
+    (allowances.known_hosts, ("infrastructure", "isolation", "coordinator", "devices")),
     (budgets, ("privacy",)),
     (robustness, ("run", "aggregation")),
     (modes.hidden_updates, ("aggregation", "secure")),

@@ -90,9 +90,14 @@ def _mended(values: Any, found: Collection[Location]) -> Site | None:
 
 
 def _mend(values: Any, location: Location) -> None:
-    """Take a wrong value out; a host's name gets a stand-in, and list items stay in their places."""
+    """Take a wrong value out; a host's name gets a stand-in, and devices stay in their places. Any other list goes as a whole."""
     node = values
-    for step in location[:-1]:
+    for depth, step in enumerate(location[:-1], 1):
+        if step not in node and not isinstance(node, list):
+            return  # it went with its list, for another mistake there
+        if step != "devices" and isinstance(node[step], list):
+            location = location[:depth]
+            break
         node = node[step]
     last = location[-1]
     stand_in = "unnamed" + "-".join(str(step) for step in location if isinstance(step, int))

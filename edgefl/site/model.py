@@ -5,21 +5,20 @@ The docstring under each field is its documentation everywhere: the scaffold's c
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address
+from ipaddress import IPv4Interface
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
 
+from edgefl.site.isolation import Isolation as Isolation  # noqa: PLC0414  # as below
 from edgefl.site.privacy import Privacy as Privacy  # noqa: PLC0414  # who imports the site's sections, imports them from here
 from edgefl.site.robustness import Rule
-from edgefl.site.section import Model
+from edgefl.site.section import Address, Model, Port
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")]
 """A DNS label: it becomes a host name, a certificate's common name and a metric's label."""
-Address = IPv4Address | IPv6Address
-Port = Annotated[int, Field(ge=1, le=65535)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 CountOrNone = Annotated[
     PositiveInt | None,
@@ -242,17 +241,6 @@ class Models(Model):
 
     keep_mb: PositiveInt = 2048
     """Disk for the rounds' models, in MiB: older ones go first, never the newest, the best, or what was exported or chosen."""
-
-
-class Isolation(Model):
-    """What each role may reach; everything else is dropped, in both directions."""
-
-    operator_addresses: list[Address] = Field(default_factory=list)
-    """From where SSH and the monitor are reachable; the lab uses its own operator address. Required by `static`."""
-    dns: list[Address] = Field(default_factory=list)
-    """Resolvers that hosts may ask; none by default."""
-    time_servers: list[Address] = Field(default_factory=list)
-    """NTP servers that hosts may ask; none by default."""
 
 
 class Certificates(Model):

@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -110,8 +110,12 @@ def _devices(module: Module, count: int) -> Iterator[str]:
 def _settings(model: type[BaseModel], chosen: Mapping[str, Any]) -> Iterator[str]:
     """A section's lines: each field below its docstring, commented out unless chosen."""
     defaults = _defaults(model)
+    explained: set[type[BaseModel]] = set()
     for key, field in model.model_fields.items():
         yield from _prose(field, "  ")
+        for item in _items(field) - explained:
+            explained.add(item)
+            yield from (f"  #   {name}: {its.description}" for name, its in item.model_fields.items())
         value = chosen.get(key, defaults[key])
         shown = "" if value is None else f" {_value(value)}"
         yield f"  {'' if key in chosen else '#'}{key}:{shown}"
@@ -134,6 +138,11 @@ def _model(field: FieldInfo) -> type[BaseModel]:
     if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
         return field.annotation
     raise TypeError(f"{field.annotation} is no section")
+
+
+def _items(field: FieldInfo) -> set[type[BaseModel]]:
+    """The section that each item of a list is; none for other fields and for lists of plain values."""
+    return {part for part in get_args(field.annotation) if isinstance(part, type) and issubclass(part, BaseModel)}
 
 
 def _value(value: Any) -> str:

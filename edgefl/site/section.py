@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from ipaddress import IPv4Address, IPv6Address
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Address = IPv4Address | IPv6Address
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Model(BaseModel):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 
 import pytest
-from jinja2 import Environment, FileSystemLoader
-from ruamel.yaml import YAML
 
 from edgefl.fleet import doctor, evidence, preflight, proof, ssh
 from edgefl.fleet.proof import NotIsolated
@@ -19,7 +16,9 @@ from edgefl.infra.inventory import Host, Inventory
 from edgefl.lab.hosts import HostSpec, Lab
 from edgefl.pki.operator import ensure_operator
 from edgefl.progress import Finished, Progress
-from edgefl.site.model import Coordinator, Device, Infrastructure, Site
+from edgefl.site.checks import mistakes
+from edgefl.site.model import Coordinator, Device, Infrastructure, Isolation, Site
+from tests.walls import ruleset
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -34,23 +33,9 @@ import json, signal, socket, sys
 held = [socket.create_server((address, port)) for address, port in json.loads(sys.argv[1])]
 signal.pause()
 """
-ROLE = Path(__file__).parents[2] / "playbooks" / "roles" / "isolation"
+ARCHIVE, NOBODY = 11112, "10.78.0.200"
+"""A port of the operator's machine, which stands for an archive beside the devices; an address that no host has."""
 OUTPUT = "type filter hook output priority filter; policy drop;"
-
-
-def ruleset(host: Host, inventory: Inventory) -> str:
-    """The walls as the role renders them."""
-    templates = Environment(
-        loader=FileSystemLoader(ROLE / "templates"), trim_blocks=True, keep_trailing_newline=True, autoescape=False
-    )
-    templates.tests["search"] = lambda value, pattern: re.search(pattern, value) is not None  # Ansible's own test
-    defaults = YAML(typ="safe").load(ROLE / "defaults" / "main.yml")
-    return templates.get_template(f"{host.role}.nft.j2").render(
-        defaults,
-        isolation_operator_addresses=[str(NETWORK.ip)],
-        isolation_coordinator_address=inventory.coordinator.address,
-        isolation_device_addresses=[device.address for device in inventory.devices],
-    )
 
 
 class Fleet:
@@ -72,9 +57,9 @@ class Fleet:
         state = self.lab.create(HostSpec(name, f"10.78.0.{number}", role, memory_mb=512, preloaded=False))
         return Host(name, role, state.spec.address, 22, "root", str(self.lab.key), state.host_key, str(self.lab.root))
 
-    def wall(self, host: Host, *, also: str = "") -> None:
-        """Load the role's rules, with a hole in them where one is asked for."""
-        rules = ruleset(host, self.inventory)
+    def wall(self, host: Host, *, also: str = "", allowed: bool = True) -> None:
+        """Load the role's rules, with a hole in them where one is asked for, or without what the site allows."""
+        rules = ruleset(host, self.inventory, [str(NETWORK.ip)], self.site.isolation.of(host.role) if allowed else ())
         assert OUTPUT in rules
         self.run(host.name, "nft", "-f", "-", given=rules.replace(OUTPUT, f"{OUTPUT}\n{also}\n"))
 
@@ -90,7 +75,15 @@ class Fleet:
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     root: Path = tmp_path_factory.mktemp("isolation")
     devices = [Device(name="edge-01"), Device(name="edge-02")]
-    site = Site(name="lab", coordinator=Coordinator(), devices=devices, infrastructure=Infrastructure(network=NETWORK))
+    isolation = Isolation.model_validate(
+        {
+            "device": [{"address": str(NETWORK.ip), "port": ARCHIVE}, {"address": NOBODY, "port": "5432-5433", "by": "host"}],
+            "coordinator": [{"address": str(NETWORK.ip), "port": ARCHIVE, "protocol": "udp"}],
+        }
+    )
+    infrastructure = Infrastructure(network=NETWORK)
+    site = Site(name="lab", coordinator=Coordinator(), devices=devices, infrastructure=infrastructure, isolation=isolation)
+    assert list(mistakes(site)) == []
     site._root = root
     ensure_operator(site)
     lab = Lab(site.state / "lab", NETWORK)
@@ -107,6 +100,28 @@ async def test_a_fleet_behind_its_walls_is_proven_and_the_proof_is_signed(fleet:
     assert kept.breaches == ()
     assert kept.sha256 == last.detail["sha256"]
     assert {result.probe.host for result in kept.results} == {"coordinator", "edge-01", "edge-02", "operator"}
+
+
+async def test_what_the_site_allows_is_proven_and_its_loss_is_named(fleet: Fleet) -> None:
+    *_, last = await fleet.verify()
+    assert isinstance(last, Finished)
+    seen = {
+        r.probe.id: r.observed for r in evidence.load(Path(last.detail["proof"]), fleet.site.state / "operator/ca.crt").results
+    }
+    archive = f"edge-01/edgefl-app → tcp {NETWORK.ip}:{ARCHIVE}"
+    assert seen[archive] == seen[f"edge-01/root → tcp {NOBODY}:5433"] == "unanswered"
+    assert seen[f"coordinator/edgefl-server → udp {NETWORK.ip}:{ARCHIVE}"] == "unanswered"
+    assert seen[archive.replace("edgefl-app", "edgefl-node")] == seen[f"{archive[:-1]}3"] == "closed"
+
+    host = fleet.inventory.host("edge-01")
+    fleet.wall(host, allowed=False)
+    try:
+        with pytest.raises(NotIsolated) as breached:
+            await fleet.verify()
+    finally:
+        fleet.wall(host)
+    assert archive in {breach.probe.id for breach in breached.value.breaches}
+    assert {(breach.probe.host, breach.observed) for breach in breached.value.breaches} == {("edge-01", "closed")}
 
 
 async def test_a_way_between_devices_is_named_though_the_other_side_is_walled(fleet: Fleet) -> None:

@@ -23,6 +23,7 @@ GATE = Probe("edge-01", "edgefl-node", "tcp", "coordinator", "10.0.0.1", 7443, "
 PEER = Probe("edge-01", "edgefl-node", "tcp", "edge-02", "10.0.0.3", 22, "closed", "peers")
 INBOUND = Probe(OPERATOR, OPERATOR, "tcp", "edge-01", "10.0.0.2", 47443, "closed", "operator")
 EDGE = Host("edge-01", "device", "10.0.0.2", 22, "root")
+ARCHIVE = Probe("edge-01", "edgefl-app", "tcp", "10.2.0.7", "10.2.0.7", 104, "allowed", "allowed")
 GOOD = Proof("t", "2026-01-01T00:00:00+00:00", (Result(GATE, "open", "answered"), Result(PEER, "closed", "dropped here")))
 
 
@@ -93,6 +94,10 @@ def test_without_an_operators_key_nothing_is_signed(tmp_path: Path) -> None:
         (PEER, "leaking", True),
         (PEER, "open", True),
         (PEER, "unknown", True),
+        (ARCHIVE, "open", False),
+        (ARCHIVE, "unanswered", False),
+        (ARCHIVE, "closed", True),
+        (ARCHIVE, "unknown", True),
     ],
 )
 def test_only_closed_is_isolated_and_only_open_is_of_use(probe: Probe, observed: str, breached: bool) -> None:
@@ -107,10 +112,14 @@ def test_what_changed_since_the_last_proof_is_told() -> None:
 
 
 def test_a_hosts_event_has_what_is_wrong_with_it_from_both_sides() -> None:
-    proof = Proof("t", "", (Result(GATE, "closed", ""), Result(PEER, "closed", ""), Result(INBOUND, "open", "")))
+    proof = Proof(
+        "t",
+        "",
+        (Result(GATE, "closed", ""), Result(PEER, "closed", ""), Result(INBOUND, "open", ""), Result(ARCHIVE, "closed", "")),
+    )
     (event,) = proof.events([EDGE])
-    assert (event.device, event.role, event.probes, event.proof_sha256) == ("edge-01", "device", 3, proof.sha256)
-    assert event.closed_required == [GATE.id]
+    assert (event.device, event.role, event.probes, event.proof_sha256) == ("edge-01", "device", 4, proof.sha256)
+    assert event.closed_required == [GATE.id, ARCHIVE.id]
     assert event.open_forbidden == [INBOUND.id]
 
 

@@ -88,3 +88,50 @@ def test_every_path_has_one_name_and_every_device_is_tried_by_as_many(devices: i
     tried = Counter(p.target for p in probes if p.user == layout.USER_NODE and p.port == 2222 and p.kind == "peers")
     assert set(tried.values()) <= {min(16, devices - 1)}
     assert all(ip_address(probe.address) for probe in probes)
+
+
+ARCHIVE = {"address": "10.2.0.7", "port": "11112-11115"}
+MIRROR = {"address": "10.2.0.16/28", "port": 3142, "by": "host"}
+
+
+def test_what_the_site_allows_is_open_to_whom_it_is_meant_and_what_lies_beside_it_to_nobody() -> None:
+    probes = matrix(*fleet(2, device=[ARCHIVE, MIRROR]))
+    app, node, root = (of(probes, "edge-01", user) for user in (layout.USER_APP, layout.USER_NODE, "root"))
+    inside = ["tcp 10.2.0.7:11112", "tcp 10.2.0.7:11115"]
+    beside = ["tcp 10.2.0.7:11111", "tcp 10.2.0.7:11116", "udp 10.2.0.7:11112", "tcp 10.2.0.8:11112"]
+    assert [app[path] for path in inside] == ["allowed"] * 2
+    assert [app[path] for path in beside] == ["closed"] * 4
+    assert {paths[path] for paths in (node, root) for path in (*inside, *beside)} == {"closed"}
+    assert (root["tcp 10.2.0.17:3142"], root["tcp 10.2.0.32:3142"]) == ("allowed", "closed")
+    assert app["tcp 10.2.0.17:3142"] == node["tcp 10.2.0.17:3142"] == "closed"
+    assert "tcp 10.2.0.7:11112" not in of(probes, "coordinator", layout.USER_SERVER)
+
+
+def test_a_coordinators_task_is_its_server_app() -> None:
+    probes = matrix(*fleet(1, coordinator=[ARCHIVE]))
+    users = {p.user: p.expected for p in probes if (p.address, p.port, p.protocol) == ("10.2.0.7", 11112, "tcp")}
+    closed = (layout.USER_LINK, layout.USER_MONITOR, layout.USER_GATE, "nobody", "root")
+    assert users == {layout.USER_SERVER: "allowed"} | dict.fromkeys(closed, "closed")
+
+
+def test_a_task_may_have_a_resolver_of_its_own_that_the_host_may_ask_too() -> None:
+    probes = matrix(*fleet(1, dns=["10.9.9.9"], device=[{"address": "10.9.9.9", "port": 53, "protocol": "udp"}]))
+    asked = [p for p in probes if (p.address, p.port, p.protocol) == ("10.9.9.9", 53, "udp") and p.host == "edge-01"]
+    assert {(p.user, p.expected) for p in asked} == {(layout.USER_APP, "allowed"), (layout.USER_NODE, "closed")}
+
+
+def test_no_path_is_both_open_and_closed_and_hosts_of_the_site_stay_closed_beside_an_allowance() -> None:
+    site, inventory = fleet(
+        3, device=[{"address": "10.0.1.0", "port": 7443}, {"address": "10.0.0.9", "port": 104}, ARCHIVE, MIRROR]
+    )
+    probes = matrix(site, inventory, {"edge-02": ["fd00::2"]})
+    paths = [(p.host, p.user, p.protocol, p.address, p.port) for p in probes]
+    assert len(set(paths)) == len(paths)
+    assert of(probes, "edge-01", layout.USER_NODE)["tcp 10.0.1.1:7443"] == "open"
+    assert all(p.kind != "allowed" for p in probes if p.address == "10.0.1.1")
+
+
+def test_a_device_in_an_allowed_network_by_an_address_that_the_site_does_not_know_must_be_closed() -> None:
+    site, inventory = fleet(2, device=[{"address": "fd00::/64", "port": 5432}])
+    paths = of(matrix(site, inventory, {"edge-02": ["fd00::2"], "coordinator": ["fd00::1"]}), "edge-01", layout.USER_APP)
+    assert paths["tcp fd00::2:5432"] == "closed"

@@ -12,7 +12,9 @@ import pytest
 
 from edgefl.fleet import rendering
 from edgefl.infra.inventory import Host, Inventory
+from edgefl.share import share
 from edgefl.site import Site, load
+from tests.walls import rendered
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4DFDVd4ofERgN3uuhtneM2PF5tbWuA4xNJnWlT0oun"
 
@@ -138,6 +140,44 @@ def test_the_labs_operator_may_always_administer_its_hosts(tmp_path: Path) -> No
     site = a_site(tmp_path, "isolation: {operator_addresses: [10.77.0.99]}\n")
 
     assert rendering.operator_addresses(site) == ["10.77.0.1", "10.77.0.99"]
+
+
+ALLOWED = """isolation:
+  device: [{address: 192.0.2.7, port: 11112-11115}, {address: "fd00:7::/64", port: 3142, by: host}]
+  coordinator: [{address: 192.0.2.25, port: 25, protocol: udp}]
+"""
+
+
+def test_what_a_role_may_reach_is_told_to_its_hosts_alone(tmp_path: Path) -> None:
+    groups = rendering.variables(a_site(tmp_path, ALLOWED), hosts(), Package(), Path("/known"))["all"]["children"]
+    device, hub = groups["edgefl_devices"]["hosts"]["edge-02"], groups["edgefl_coordinators"]["hosts"]["coordinator"]
+
+    assert device["isolation_allowances"] == [
+        {"address": "192.0.2.7/32", "port": "11112-11115", "protocol": "tcp", "by": "task"},
+        {"address": "fd00:7::/64", "port": "3142", "protocol": "tcp", "by": "host"},
+    ]
+    assert device["device_task_addresses"] == ["192.0.2.7/32"], "the units of the host's own services are not edgefl's"
+    assert [way["port"] for way in hub["isolation_allowances"]] == ["25"]
+    assert hub["coordinator_task_addresses"] == ["192.0.2.25/32"]
+
+
+def test_the_executors_unit_lets_through_what_the_firewall_does_and_no_other_unit_changes() -> None:
+    for role in ("device", "coordinator"):
+        told = {f"{role}_document": {"data": "/srv"}, f"{role}_coordinator_address": "10.77.0.10"}
+        unit = rendered(
+            role, "edgefl-superexec.service.j2", **told, **{f"{role}_task_addresses": ["192.0.2.7/32", "fd00:7::/64"]}
+        )
+        assert "\nIPAddressAllow=localhost 192.0.2.7/32 fd00:7::/64\n" in unit
+        assert "\nIPAddressAllow=localhost\n" in rendered(role, "edgefl-superexec.service.j2", **told)
+        for template in (share("playbooks") / "roles" / role / "templates").glob("*.service.j2"):
+            assert ("task_addresses" in template.read_text()) == (template.name == "edgefl-superexec.service.j2")
+
+
+def test_a_device_that_terraform_put_where_the_site_allows_a_way_is_named(tmp_path: Path) -> None:
+    moved = Inventory(tuple(replace(h, address="192.0.2.7") if h.name == "edge-02" else h for h in hosts().hosts))
+
+    with pytest.raises(rendering.HostAllowed, match=r"isolation\.device\[0\]\.address: 192\.0\.2\.7/32 holds edge-02"):
+        rendering.variables(a_site(tmp_path, ALLOWED), moved, Package(), Path("/known"))
 
 
 def test_writing_a_second_time_touches_nothing_and_nothing_is_readable_by_others(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 from edgefl.site import Site, SiteInvalid, load, scaffold, schema
+from edgefl.site.isolation import Allowance
 from edgefl.site.scaffold import Module, SiteExists
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -52,6 +53,12 @@ def test_every_field_stands_in_the_scaffold_with_its_docstring() -> None:
     for field in Site.model_fields.values():
         assert field.description
         assert " ".join(field.description.split()) in text
+
+
+def test_what_the_items_of_a_list_may_say_is_explained_where_the_list_first_stands() -> None:
+    text = scaffold.text("clinic")
+    for key, field in Allowance.model_fields.items():
+        assert text.count(f"  #   {key}: {field.description}\n") == 1
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 A conversation by lines of JSON: says it is ready, takes the probes, answers with what it saw, and on the next line says who
 connected to it meanwhile. A path counts as open when it answers, as refused when the peer says that nobody listens, and as
 leaking when a packet is seen leaving the host although nobody answers: a firewall's drop is told from a silent destination.
+Where the site allows a path, one that leads to nobody is unanswered instead; it is closed only when this host turns it back.
 """
 
 from __future__ import annotations
@@ -135,13 +136,21 @@ class Attempt:
         )
 
     @property
+    def is_turned_back(self) -> bool:
+        """Whether this host itself said no (or a router on the way; or, after 3 s, nobody had the address on the own wire)."""
+        return self.outcome not in ("connected", "refused", "silent", "no route")
+
+    @property
     def is_pending(self) -> bool:
         """Whether an answer may still come."""
         return self.socket is not None and self.outcome == "silent"
 
 
 def attempt_all(probes: list[dict[str, str]], patience_s: float) -> list[dict[str, object]]:
-    """Try all paths at once; those that must be open again and again while patience lasts (a service may be starting)."""
+    """Try all paths at once; those that must be open again and again while patience lasts (a service may be starting).
+
+    An allowed path that was turned back is tried once more: a wall does so each time, a search for a neighbour begins anew.
+    """
     last: dict[str, Attempt] = {}
     wanted = probes
     deadline = time.monotonic() + patience_s
@@ -152,9 +161,10 @@ def attempt_all(probes: list[dict[str, str]], patience_s: float) -> list[dict[st
             last[attempt.probe["id"]] = attempt
         _settle(round_)
         closed = [a.probe for a in round_ if a.probe["expected"] == "open" and a.outcome != "connected"]
-        wanted = closed if time.monotonic() < deadline else []
+        again = [a.probe for a in round_ if a.probe["expected"] == "allowed" and a.is_turned_back] if wanted is probes else []
+        wanted = again + (closed if time.monotonic() < deadline else [])
         if wanted:
-            time.sleep(0.2)  # between two tries of a path that must open
+            time.sleep(0.2)  # between two tries of a path
     return [{"id": name, "outcome": attempt.outcome, "key": attempt.key} for name, attempt in last.items()]
 
 
@@ -193,10 +203,13 @@ def probe_as(user: str, probes: list[dict[str, str]], patience_s: float) -> tupl
         os._exit(status)  # a child must never go on with its parent's code
 
 
-def judge(outcome: str, left: bool) -> tuple[str, str]:
+def judge(outcome: str, left: bool, expected: str) -> tuple[str, str]:
     """What an attempt shows, and by what evidence."""
     if outcome == "connected":
         return "open", "answered"
+    if expected == "allowed" and (left or outcome in ("silent", "no route")):
+        # The other side is not this site's: that no wall of this host stands in the way is all there is to see.
+        return "unanswered", "nobody listens" if outcome == "refused" else "no route" if outcome == "no route" else "no answer"
     if outcome == "refused":
         return ("refused", "the peer answered that nobody listens") if left else ("closed", "refused here")
     if left:
@@ -229,9 +242,12 @@ def probe(probes: list[dict[str, str]], patience_s: float) -> list[dict[str, obj
         os.waitpid(child, 0)
     sniffer.read()
     lost = sniffer.lost()
+    expected = {one["id"]: one["expected"] for one in probes}
     results = []
     for said in (one for raw in open_pipes.values() for one in json.loads(raw or b"[]")):
-        observed, evidence = judge(said["outcome"], said["key"] is not None and tuple(said["key"]) in sniffer.seen)
+        observed, evidence = judge(
+            said["outcome"], said["key"] is not None and tuple(said["key"]) in sniffer.seen, expected[said["id"]]
+        )
         if said["outcome"] == "error":
             observed, evidence = "unknown", said["error"]
         elif lost and observed == "closed":

@@ -2,102 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 import pytest
 
-from edgefl.fleet.remote import program
+from tests.integration.fleet.wire import HERE, LISTENER, THERE, Namespace, probe, talking, wired
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("nft"), reason="network namespaces and nft need root")
-
-HERE, THERE = "10.99.0.1", "10.99.0.2"
-LISTENER = 47443
-
-
-@dataclass(frozen=True)
-class Namespace:
-    """One network namespace, held by a process."""
-
-    pid: int
-
-    def run(self, *argv: str, given: str = "") -> None:
-        subprocess.run(["nsenter", "-t", str(self.pid), "-n", *argv], input=given, text=True, check=True, capture_output=True)
-
-    def firewall(self, hook: str, rule: str) -> None:
-        chain = f"chain edgefl {{\ntype filter hook {hook} priority 0;\n{rule}\n}}"
-        self.run("nft", "-f", "-", given=f"flush ruleset\ntable inet edgefl {{\n{chain}\n}}\n")
-
-
-class Talk:
-    """A probe at work in a namespace."""
-
-    def __init__(self, namespace: Namespace) -> None:
-        source = program("probe")
-        start = f"import sys; exec(compile(sys.stdin.buffer.read({len(source)}), 'probe', 'exec'))"
-        command = ["nsenter", "-t", str(namespace.pid), "-n", "python3", "-c", start]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._write(source)
-        self.said = self.ask({"listen": LISTENER, "patience_s": 0})
-
-    def ask(self, what: object) -> object:
-        self._write(json.dumps(what).encode() + b"\n")
-        assert self.process.stdout
-        return json.loads(self.process.stdout.readline())
-
-    def _write(self, data: bytes) -> None:
-        assert self.process.stdin
-        self.process.stdin.write(data)
-        self.process.stdin.flush()
-
-
-@contextmanager
-def talking(namespace: Namespace) -> Iterator[Talk]:
-    talk = Talk(namespace)
-    try:
-        yield talk
-    finally:
-        talk.process.stdin.close()  # type: ignore[union-attr]
-        talk.process.stdout.close()  # type: ignore[union-attr]
-        assert talk.process.wait(10) == 0
 
 
 @pytest.fixture
 def pair() -> Iterator[tuple[Namespace, Namespace]]:
-    """Two hosts on one wire."""
-    holders = [
-        subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep 300"], stdout=subprocess.PIPE) for _ in range(2)
-    ]
-    here, there = (Namespace(holder.pid) for holder in holders)
-    try:
-        for holder in holders:
-            assert holder.stdout
-            holder.stdout.readline()  # it is in its namespace now
-        here.run("ip", "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", str(there.pid))
-        for namespace, address in ((here, HERE), (there, THERE)):
-            namespace.run("ip", "link", "set", "lo", "up")
-            namespace.run("ip", "addr", "add", f"{address}/24", "dev", "wire")
-            namespace.run("ip", "link", "set", "wire", "up")
-        yield here, there
-    finally:
-        for holder in holders:
-            holder.kill()
-            holder.wait()
-            if holder.stdout:
-                holder.stdout.close()
-
-
-def probe(namespace: Namespace, **path: object) -> tuple[str, str]:
-    asked = {"id": "x", "user": "nobody", "protocol": "tcp", "address": THERE, "port": LISTENER, "expected": "closed", **path}
-    with talking(namespace) as talk:
-        (said,) = talk.ask([asked])  # type: ignore[misc]
-        talk.ask("stop")
-    return said["observed"], said["evidence"]
+    with wired() as both:
+        yield both
 
 
 def test_an_open_path_connects_and_the_host_says_who_came(pair: tuple[Namespace, Namespace]) -> None:
@@ -166,3 +87,30 @@ def test_with_a_route_and_no_firewall_the_internet_is_not_closed(pair: tuple[Nam
 
 def test_a_user_that_does_not_exist_proves_nothing(pair: tuple[Namespace, Namespace]) -> None:
     assert probe(pair[0], user="edgefl-absent") == ("unknown", "there is no user edgefl-absent")
+
+
+def test_an_allowed_path_is_judged_by_this_host_alone(pair: tuple[Namespace, Namespace]) -> None:
+    here, there = pair
+    assert probe(here, expected="allowed", port=9) == ("unanswered", "nobody listens")
+    assert probe(here, expected="allowed", address="192.0.2.1") == ("unanswered", "no route")
+    assert probe(here, expected="allowed", address="10.99.0.77") == ("unanswered", "no answer"), "nobody has the address"
+    there.firewall("input", "meta l4proto { tcp, udp } drop")
+    for protocol in ("tcp", "udp"):
+        assert probe(here, expected="allowed", protocol=protocol) == ("unanswered", "no answer")
+        here.firewall("output", f"meta skuid nobody meta l4proto {protocol} reject with icmpx type admin-prohibited")
+        assert probe(here, expected="allowed", protocol=protocol)[0] == "closed"
+        here.run("nft", "flush", "ruleset")
+
+
+def test_a_search_for_a_neighbour_that_ends_in_vain_is_no_wall(pair: tuple[Namespace, Namespace]) -> None:
+    """The kernel gives a search up after 3 s, and then tells everyone who waits the same as a wall does."""
+    here, _ = pair
+    patient = "import socket; s = socket.socket(); s.settimeout(9); print(s.connect_ex(('10.99.0.77', 9)))"
+    found = subprocess.Popen([*here.inside(), "python3", "-c", patient], stdout=subprocess.PIPE, text=True)
+    seen = set()
+    while found.poll() is None:
+        seen.add(probe(here, expected="allowed", address="10.99.0.77"))
+    assert found.stdout
+    assert found.stdout.read().strip() == str(errno.EHOSTUNREACH)
+    found.stdout.close()
+    assert seen == {("unanswered", "no answer")}

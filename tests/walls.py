@@ -1,0 +1,36 @@
+"""The roles' templates, rendered as Ansible renders them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader
+from ruamel.yaml import YAML
+
+from edgefl.infra.inventory import Host, Inventory
+from edgefl.share import share
+from edgefl.site.isolation import Allowance
+
+
+def rendered(role: str, template: str, **variables: Any) -> str:
+    """A template of a role with the role's defaults and these variables."""
+    place = share("playbooks") / "roles" / role
+    templates = Environment(
+        loader=FileSystemLoader(place / "templates"), trim_blocks=True, keep_trailing_newline=True, autoescape=False
+    )
+    templates.tests["search"] = lambda value, pattern: re.search(pattern, value) is not None  # Ansible's own test
+    return templates.get_template(template).render(YAML(typ="safe").load(place / "defaults" / "main.yml"), **variables)
+
+
+def ruleset(host: Host, inventory: Inventory, operators: Iterable[str], allowed: Iterable[Allowance] = ()) -> str:
+    """A host's walls."""
+    return rendered(
+        "isolation",
+        f"{host.role}.nft.j2",
+        isolation_operator_addresses=list(operators),
+        isolation_coordinator_address=inventory.coordinator.address,
+        isolation_device_addresses=[device.address for device in inventory.devices],
+        isolation_allowances=[one.model_dump(mode="json") for one in allowed],
+    )
