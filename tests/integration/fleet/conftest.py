@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,16 @@ LogLevel ERROR
 MaxStartups 100
 """
 _START = """\
+small_tmp() {  # another /tmp, of this size, in which the server still finds what it runs from
+    mkdir /run/tmp && mount --bind /tmp /run/tmp && mount -t tmpfs -o "size=$1" tmpfs /tmp
+    for kept in "$folder" "${server%/root/usr/sbin/sshd}"; do
+        case $kept in /tmp/*) mkdir -p "$kept" && mount --bind "/run$kept" "$kept" ;; esac
+    done
+}
+folder=$1 server=$2
 mount --bind "$1/passwd" /etc/passwd
 mount -t tmpfs tmpfs /run && mkdir /run/sshd
+eval "$3"
 exec "$2" -D -e -f "$1/sshd_config"
 """
 
@@ -58,16 +67,25 @@ def sshd_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def loopback_host(sshd_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """A host that answers on SSH: this machine, under a server of the test's own."""
-    folder = tmp_path_factory.mktemp("sshd")
+    with serving(sshd_program, tmp_path_factory.mktemp("sshd")) as host:
+        yield host
+
+
+@contextmanager
+def serving(program: Path, folder: Path, setup: str = "") -> Iterator[Host]:
+    """A server whose sessions see this machine as the shell commands of `setup` leave it; nobody else sees that."""
     for name in ("host_key", "user_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
     shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
-    (folder / "passwd").write_text(Path("/etc/passwd").read_text() + "sshd:x:60022:65534::/run/sshd:/usr/sbin/nologin\n")
+    others = (
+        Path("/etc/passwd").read_text().replace("root:/root:/bin/bash", "root:/root:/bin/sh")
+    )  # bash reads root's own .bashrc
+    (folder / "passwd").write_text(others + "sshd:x:60022:65534::/run/sshd:/usr/sbin/nologin\n")
     port = _free_port()
     (folder / "sshd_config").write_text(_CONFIG.format(port=port, folder=folder))
-    libraries = {"LD_LIBRARY_PATH": ":".join(map(str, sshd_program.parents[2].glob("usr/lib/*-linux-gnu")))}
+    libraries = {"LD_LIBRARY_PATH": ":".join(map(str, program.parents[2].glob("usr/lib/*-linux-gnu")))}
     server = subprocess.Popen(
-        ["unshare", "--mount", "sh", "-ec", _START, "sshd", folder, sshd_program], env=os.environ | libraries
+        ["unshare", "--mount", "sh", "-ec", _START, "sshd", folder, program, setup], env=os.environ | libraries
     )
     try:
         _wait_for_port(port, server)

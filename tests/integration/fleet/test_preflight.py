@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import platform
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from edgefl.fleet import facts, preflight, ssh
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.progress import Failed, Finished
-from edgefl.site.model import Device, Preflight, Run, Site
+from edgefl.site.model import Device, Preflight, Run, Runtime, Site
+from tests.integration.fleet.conftest import serving
+
+SYSTEMD = "mkdir -p /run/systemd/system\n"
+NO_PYTHON = SYSTEMD + "mount --bind /dev/null /usr/bin/python3"
+WRONG_CLOCK = (
+    SYSTEMD
+    + """mount -t tmpfs tmpfs /usr/lib/python3/dist-packages
+echo 'import time; time.time = lambda true=time.time: true() - 90' > /usr/lib/python3/dist-packages/clock.pth"""
+)
+FULL_DISK = SYSTEMD + "small_tmp 8m"
+NOTHING_FREE = SYSTEMD + "small_tmp 1m; cat /dev/zero 2>/dev/null >/tmp/full || test -s /tmp/full"
 
 
-def site(**settings: object) -> Site:
-    return Site(name="t", devices=[Device(name=f"edge-0{n}") for n in range(1, 4)], preflight=Preflight(**settings))
+def site(devices: int = 3, **settings: object) -> Site:
+    names = [f"edge-0{n}" for n in range(1, devices + 1)]
+    return Site(name="t", devices=[Device(name=name) for name in names], preflight=Preflight(**settings))
 
 
 def inventory(host: Host) -> Inventory:
@@ -61,6 +77,42 @@ async def test_with_continue_too_few_fit_devices_still_stop(loopback_host: Host)
     chosen = site(on_failure="continue").model_copy(update={"run": Run(quorum=1.0)})
     with pytest.raises(preflight.PreflightFailed):
         await look(chosen, Inventory((hosts.coordinator, *gone)))
+
+
+@pytest.fixture
+def troubled(sshd_program: Path, tmp_path: Path) -> Iterator[Inventory]:
+    """A coordinator, two devices that are fit, and four that are not, each for a reason of its own."""
+    setups = [SYSTEMD, SYSTEMD, NO_PYTHON, WRONG_CLOCK, FULL_DISK, SYSTEMD, NOTHING_FREE]
+    with ExitStack() as servers:
+        made = []
+        for number, setup in enumerate(setups):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            made.append(servers.enter_context(serving(sshd_program, folder, setup)))
+        hub, *devices = made
+        named = [replace(host, name=f"edge-0{number}") for number, host in enumerate(devices, 1)]
+        yield Inventory((replace(hub, name="coordinator", role="coordinator"), *named))
+
+
+async def test_with_continue_devices_that_answer_and_are_not_fit_are_left_out_each_with_its_reason(troubled: Inventory) -> None:
+    python = (await facts.gather(troubled.coordinator)).python
+    chosen = site(6, on_failure="continue", min_disk_mb=64, min_memory_mb=64)
+    runtime = Runtime(python=python.rpartition(".")[0])
+    chosen = chosen.model_copy(update={"runtime": runtime, "run": Run(quorum=0.3)})
+    fit, failed, _ = await look(chosen, troubled)
+    assert fit == ["coordinator", "edge-01", "edge-05"]
+    why = {event.subject: event.why for event in failed}
+    assert set(why) == {"edge-02", "edge-03", "edge-04", "edge-06"}
+    assert why["edge-02"] == "has no python3"
+    assert re.fullmatch(r"its clock is (89|90) s behind, at most 5 s are allowed", why["edge-03"])
+    assert re.fullmatch(r"[78] MiB are free on /tmp, 64 are needed", why["edge-04"])
+    assert why["edge-06"] == "0 MiB are free on /tmp, 64 are needed"
+    assert all(event.hint for event in failed)
+
+    with pytest.raises(preflight.PreflightFailed, match="only 2 devices are fit, and the quorum is 4"):
+        await look(chosen.model_copy(update={"run": Run(quorum=0.7)}), troubled)
+    with pytest.raises(preflight.PreflightFailed, match="nothing was changed"):
+        await look(chosen.model_copy(update={"preflight": chosen.preflight.model_copy(update={"on_failure": "stop"})}), troubled)
 
 
 async def test_a_host_that_gives_no_root_is_named(loopback_host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
