@@ -98,6 +98,18 @@ def test_a_host_without_python_is_told_from_what_its_shell_said() -> None:
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        "OSError: [Errno 28] No space left on device",
+        "FileNotFoundError: [Errno 2] No usable temporary directory found in ['/tmp', '/var/tmp', '/usr/tmp', '/root']",
+    ],
+)
+def test_a_full_disk_is_told_from_what_python_said_on_it(said: str) -> None:
+    told = {"module_stderr": f'File "/usr/lib/python3.11/tempfile.py", line 362\n{said}', "rc": 1}
+    assert fitness.unreadable(told) == "has a full disk: nothing can be written there"
+
+
+@pytest.mark.parametrize(
     ("unfit", "stops", "goes_on", "said"),
     [
         ({}, True, True, "every host is fit"),

@@ -63,7 +63,8 @@ def unreadable(result: Mapping[str, Any]) -> str:
     said = " ".join(str(result.get(key, "")) for key in ("msg", "module_stderr", "module_stdout")).strip()
     if "python" in said and ("not found" in said or "No such file" in said or result.get("rc") == 127):
         return "has no Python 3 at /usr/bin/python3: install it (Debian: python3-minimal)"
-    if "No space left" in said:
+    # With a little room left Ansible's payload does not fit; with none Python finds no place for it at all.
+    if "No space left" in said or "No usable temporary directory" in said:
         return "has a full disk: nothing can be written there"
     if "sudo" in said or "password" in said:
         return f"does not give its SSH account root rights: {said.splitlines()[0][:200]}"
