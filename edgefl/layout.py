@@ -21,7 +21,7 @@ SUPERNODE_PORT = 9094
 USER_LINK = "edgefl-link"
 """SuperLink."""
 USER_SERVER = "edgefl-server"
-"""SuperExec and ServerApp on the coordinator: runs the task's code, so it owns no key."""
+"""SuperExec and ServerApp on the coordinator: runs the task's code, so it owns no key; `isolation.coordinator` is for it."""
 USER_MONITOR = "edgefl-monitor"
 """The monitor."""
 USER_GATE = "edgefl-gate"
@@ -29,7 +29,8 @@ USER_GATE = "edgefl-gate"
 USER_NODE = "edgefl-node"
 """SuperNode on a device: holds the identity, reaches the gate and nothing else."""
 USER_APP = "edgefl-app"
-"""SuperExec and ClientApps on a device: holds the data and the ledger, reaches the SuperNode's loopback port and nothing else."""
+"""SuperExec and ClientApps on a device: holds the data and the ledger, reaches the SuperNode's loopback port and what
+`isolation.device` allows a task, and nothing else."""
 GROUP_JOURNAL = "edgefl-journal"
 """May append to the journal: the ServerApp and the monitor."""
 

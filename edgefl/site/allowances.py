@@ -45,11 +45,7 @@ def destinations(site: Site) -> Iterator[Mistake]:
             widest = WIDEST[one.address.version]
             yield place, what, f"name the hosts that are needed, or their own networks (/{widest} or smaller), one entry each"
         elif why := _nobodys(one.address):
-            yield (
-                place,
-                f"{one.address} holds {why}" if one.address.num_addresses > 1 else f"{one.address.network_address} is {why}",
-                "the address of a host, e.g. 192.0.2.7",
-            )
+            yield place, f"{one.where} {_is_or_holds(one)} {why}", "the address of a host, e.g. 192.0.2.7"
 
 
 def repetitions(site: Site) -> Iterator[Mistake]:
@@ -81,17 +77,21 @@ def own_hosts(site: Site, addresses: Mapping[str, Address]) -> Iterator[Mistake]
     for location, one in openings(site):
         place: Location = (*location, "address")
         name = next((name for name, address in addresses.items() if address in one.address), None)
+        owner = f"{one.where} {_is_or_holds(one)} {name}" + (
+            f" ({addresses[name]})" if name and one.address.num_addresses > 1 else ""
+        )
         if name == site.coordinator.name:
-            what = (
-                f"{one.address} holds {name} ({addresses[name]}), of which a SuperNode reaches the fleet port and nobody anything"
-            )
+            what = f"{owner}, of which a SuperNode reaches the fleet port, and nobody anything else"
             yield place, what, "leave it out: what devices need of the coordinator is open by itself"
         elif name is not None:
-            what = f"{one.address} holds {name} ({addresses[name]}), and no host of the site reaches a device"
-            yield place, what, "name the other hosts one by one, without it"
+            yield place, f"{owner}, and no host of the site reaches a device", "name the other hosts one by one, without it"
         elif any(one.covers(address, _SSH, "tcp") for address in _operators(site)):
             what = f"{one} is the operator's SSH, from where every host is administered"
             yield place, what, "another port, or another machine"
+
+
+def _is_or_holds(one: Allowance) -> str:
+    return "is" if one.address.num_addresses == 1 else "holds"
 
 
 def _operators(site: Site) -> Iterator[Address]:

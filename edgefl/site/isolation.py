@@ -52,8 +52,13 @@ class Allowance(Model):
     """`task`: the account that runs the task's code, no other; `host`: every account but edgefl's (updates, mail)."""
 
     def __str__(self) -> str:
-        where = str(self.address.network_address) if self.address.num_addresses == 1 else str(self.address)
-        return f"{f'[{where}]' if ':' in where else where}:{self.port}/{self.protocol}"
+        where = f"[{self.where}]" if ":" in self.where else self.where
+        return f"{where}:{self.port}/{self.protocol}"
+
+    @property
+    def where(self) -> str:
+        """The address, or the network with its size."""
+        return str(self.address.network_address) if self.address.num_addresses == 1 else str(self.address)
 
     @property
     def ports(self) -> range:

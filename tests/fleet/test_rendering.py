@@ -176,7 +176,7 @@ def test_the_executors_unit_lets_through_what_the_firewall_does_and_no_other_uni
 def test_a_device_that_terraform_put_where_the_site_allows_a_way_is_named(tmp_path: Path) -> None:
     moved = Inventory(tuple(replace(h, address="192.0.2.7") if h.name == "edge-02" else h for h in hosts().hosts))
 
-    with pytest.raises(rendering.HostAllowed, match=r"isolation\.device\[0\]\.address: 192\.0\.2\.7/32 holds edge-02"):
+    with pytest.raises(rendering.HostAllowed, match=r"isolation\.device\[0\]\.address: 192\.0\.2\.7 is edge-02"):
         rendering.variables(a_site(tmp_path, ALLOWED), moved, Package(), Path("/known"))
 
 

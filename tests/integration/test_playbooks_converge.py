@@ -60,7 +60,10 @@ async def _all(events: AsyncIterator[Progress]) -> list[Progress]:
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     root = tmp_path_factory.mktemp("converge")
-    (root / "site.yaml").write_text("name: clinic\ndevices: [{name: edge-01}]\nprivacy: {mode: none}\n")
+    (root / "site.yaml").write_text(
+        "name: clinic\ndevices: [{name: edge-01}]\nprivacy: {mode: none}\n"
+        "isolation:\n  device: [{address: 10.77.0.1, port: 5432-5433}, {address: 10.77.0.1, port: 3142, by: host}]\n"
+    )
     site = load(root)
     asyncio.run(_all(bundle.build(site, site.state / "bundle")))
     lab = Lab(site.state / "lab", site.infrastructure.network)
@@ -155,6 +158,27 @@ def test_each_account_reaches_what_it_must_and_nothing_else(
     done = fleet.lab.execute(host, ["runuser", "-u", account, "--", "python3", "-c", code])
 
     assert (done.returncode == 0) is opens, done.stderr
+
+
+def test_what_the_site_allows_is_open_through_both_walls_to_whom_it_is_meant(fleet: Fleet) -> None:
+    """Nobody listens there: what gets out is refused by the operator's machine (111), what does not by the device's own (113)."""
+    code = "import socket; s = socket.socket(); s.settimeout(5); print(s.connect_ex(('10.77.0.1', {})))"
+
+    def answer(account: str, port: int, *within: str) -> int:
+        inside = [*(within or ("runuser", "-u", account, "--")), "python3", "-c", code.format(port)]
+        return int(fleet.lab.execute("edge-01", inside).stdout)
+
+    said = {(who, port): answer(who, port) for who in ("edgefl-app", "edgefl-node", "root") for port in (5433, 5434, 3142)}
+    assert {path for path, number in said.items() if number == 111} == {("edgefl-app", 5433), ("root", 3142)}, said
+    assert set(said.values()) == {111, 113}
+
+    def behind_the_wall_of(unit: str) -> int:
+        listed = fleet.on("edge-01", f"systemctl show --property=IPAddressAllow --value {unit}").split()
+        wall = [f"--property=IPAddress{key}" for key in ("Deny=any", *(f"Allow={address}" for address in listed))]
+        return answer("edgefl-app", 5433, "systemd-run", "--quiet", "--pipe", "--wait", "--uid=edgefl-app", *wall)
+
+    assert behind_the_wall_of("edgefl-superexec") == 111
+    assert behind_the_wall_of("edgefl-supernode") != 111
 
 
 def test_drift_is_shown_by_a_check_and_put_right_by_a_run(fleet: Fleet) -> None:
