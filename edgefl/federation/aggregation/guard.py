@@ -43,7 +43,8 @@ class Limits:
     the usual one. direction_least: the least spread of cosines in any case: of eight values a measured spread may be far too
     small by chance. core_spread: what the spread of the core, which is the most alike, is multiplied by to be that of all.
     noise: the least spread of cosines in units of what two unrelated directions give, 1 / sqrt(p). twin: squared distance to
-    another update, over the usual one, below which they are copies. following: a device that has followed less than this of the
+    another update, over the usual one, below which they are copies. twin_values: of an update, other than zero; with fewer, and so
+    in small models and very sparse updates, honest ones may well be as alike by chance. following: a device that has followed less than this of the
     common direction is rejected. agreement: the usual cosine above which a round counts for that.
     """
 
@@ -55,6 +56,7 @@ class Limits:
     core_spread: float = 2.0
     noise: float = 1.5
     twin: float = 0.02
+    twin_values: int = 128
     following: float = 0.33
     agreement: float = 0.5
 
@@ -104,7 +106,7 @@ class Guard:
         updates = Updates(deltas, devices, samples)
         gram = Gram.of(deltas, BLOCKS)
         malicious = attackers_among(self.byzantine, len(devices), malformed)
-        found = evidence(gram, malicious, self.limits)
+        found = evidence(gram, deltas, malicious, self.limits)
         # Where there is little agreement the direction only fades.
         agreed = found.usual if found.usual > self.limits.agreement else 0.0
         directed = history.directed(agreed, dict(zip(devices, found.cosine.tolist(), strict=True)))
@@ -190,7 +192,7 @@ def _rejected(score: Values, limit: float) -> NDArray[np.bool_]:
     return (score > limit) & np.isin(np.arange(count), worst)
 
 
-def evidence(gram: Gram, malicious: int, limits: Limits) -> Evidence:
+def evidence(gram: Gram, deltas: Matrix, malicious: int, limits: Limits) -> Evidence:
     """What the updates' lengths, directions and likeness say of each, in robust spreads from the usual."""
     count = len(gram.norms)
     if count < 3:
@@ -205,7 +207,7 @@ def evidence(gram: Gram, malicious: int, limits: Limits) -> Evidence:
     lengths = np.log(np.maximum(gram.norms, 1e-30))
     # Only too long: a short update moves nothing, and whoever knows its records well already sends one.
     norm = (lengths - np.median(lengths)).clip(min=0) / max(_spread(lengths), limits.norm_floor)
-    return Evidence(norm=norm, direction=direction.clip(min=0), twin=_twins(gram, limits), cosine=cosine, usual=usual)
+    return Evidence(norm=norm, direction=direction.clip(min=0), twin=_twins(gram, deltas, limits), cosine=cosine, usual=usual)
 
 
 def _core(gram: Gram, malicious: int) -> NDArray[np.bool_]:
@@ -220,12 +222,18 @@ def _core(gram: Gram, malicious: int) -> NDArray[np.bool_]:
     return core
 
 
-def _twins(gram: Gram, limits: Limits) -> Values:
-    """Twice the limit for updates that are nearly another's copy while most are not; independent training never gives that."""
+def _twins(gram: Gram, deltas: Matrix, limits: Limits) -> Values:
+    """Twice the limit for updates that are nearly another's copy while most are not; independent training never gives that where
+    there are enough values to differ in.
+    """
     count = len(gram.norms)
-    distances = gram.squared_distances[~np.eye(count, dtype=bool)].reshape(count, count - 1)
-    usual = float(np.median(distances))
-    twins = (distances < limits.twin * usual).any(axis=1)
+    others = ~np.eye(count, dtype=bool)
+    usual = float(np.median(gram.squared_distances[others]))
+    near = (gram.squared_distances < limits.twin * usual) & others
+    for place in np.flatnonzero(near.any(axis=1)):
+        if np.count_nonzero(deltas[place]) < limits.twin_values:
+            near[place] = near[:, place] = False
+    twins = near.any(axis=1)
     return np.where(twins & (2 * twins.sum() < count), 2 * limits.score, 0.0)
 
 

@@ -69,6 +69,25 @@ def test_copies_of_one_update_are_found() -> None:
     assert {"edge-01", "edge-02", "edge-03"} <= flagged(judged(deltas))
 
 
+@pytest.mark.parametrize(("length", "kept"), [(23, 5), (23, 23), (6634, 100), (6634, 0)])
+def test_updates_of_few_values_are_no_copies_however_alike(length: int, kept: int) -> None:
+    deltas = np.zeros((8, length), np.float32)
+    for row, whole in zip(deltas, updates(9, length=length), strict=True):
+        row[np.argsort(-np.abs(whole))[:kept]] = 1.0  # top-k may keep the same few of two devices, or nothing at all
+    deltas[:, -1] += np.arange(8)  # the others are far apart
+    deltas[4] = deltas[6]
+    assert not any("copy" in score.reason for score in judged(deltas).scores)
+
+
+def test_copies_are_found_among_updates_that_are_sparse() -> None:
+    deltas = updates(2, count=10)
+    kept = np.argsort(-np.abs(deltas), axis=1)[:, :300]
+    sparse = np.zeros_like(deltas)
+    np.put_along_axis(sparse, kept, np.take_along_axis(deltas, kept, 1), 1)
+    sparse[1] = 1.01 * sparse[0]
+    assert [score.device for score in judged(sparse).scores if "copy" in score.reason] == ["edge-01", "edge-02"]
+
+
 def test_equal_updates_of_all_devices_accuse_nobody() -> None:
     deltas = np.repeat(updates(3)[:1], 8, axis=0)
     aggregate = judged(deltas)
