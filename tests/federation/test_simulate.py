@@ -60,13 +60,25 @@ def test_an_attacker_is_kept_out_from_its_first_round_on(federation: Federation,
 
 
 @pytest.mark.slow
-def test_an_attacker_that_goes_on_is_set_aside_and_no_honest_device_is(federation: Federation) -> None:
+@pytest.mark.parametrize(
+    ("attack", "judged", "stays"),
+    [
+        ("nan", [(3, "edge-03", "suspect"), (4, "edge-03", "quarantined")], False),
+        # Its direction alone: honest records may give one as odd, so its updates are kept out and it is not.
+        ("sign_flip", [(3, "edge-03", "suspect")], True),
+    ],
+)
+def test_an_attacker_that_goes_on_loses_its_place_only_for_what_no_honest_device_sends(
+    federation: Federation, attack: str, judged: list[tuple[int, str, str]], stays: bool
+) -> None:
     policy = Policy(quarantine_after=3, quarantine_rounds=20)
-    adversary = Adversary(frozenset({"edge-03"}), "sign_flip", 2)
+    adversary = Adversary(frozenset({"edge-03"}), attack, 2)
     results = list(simulate(replace(federation, adversary=adversary, policy=policy, spare=2), 6))
-    judged = [(result.number, body.device, body.conduct) for result in results for body in result.judged]
-    assert judged == [(3, "edge-03", "suspect"), (4, "edge-03", "quarantined")]
-    assert {score.device for score in results[-1].scores} == set(federation.directories) - {"edge-03"}
+    assert [(result.number, body.device, body.conduct) for result in results for body in result.judged] == judged
+    others = set(federation.directories) - {"edge-03"}
+    assert {score.device for score in results[-1].scores if score.weight} == others
+    assert ("edge-03" in {score.device for score in results[-1].scores}) == stays
+    assert not results[-1].rejected
 
 
 @pytest.mark.slow

@@ -7,6 +7,9 @@ pulls to its own records, and an honest one may look as odd as an attacker. What
 trimmed per coordinate (Allouah et al., "Fixing by Mixing", 2023, arXiv:2302.01772), which also holds against attacks that no
 score can see.
 
+An odd direction and the length that follows from it keep an update out of its round, each time anew. Records unlike the others'
+give them too (a camera that inverts every image), so only copies and absurd lengths speak for leaving the device out of rounds.
+
 A z-score of norms is not among them: f colluders of n push their own z to at most sqrt((n - f) / f), 1.53 at 30 %, so it
 cannot fire.
 """
@@ -23,7 +26,7 @@ from edgefl.events.schema import Verdict
 from edgefl.federation.aggregation import columns
 from edgefl.federation.aggregation.gram import Gram
 from edgefl.federation.aggregation.limits import attackers_among
-from edgefl.federation.aggregation.reputation import Reputation
+from edgefl.federation.aggregation.reputation import Reputation, Seen
 from edgefl.federation.aggregation.scores import Aggregate, Score, Updates, capped_weights, peers_of
 from edgefl.federation.aggregation.vectors import Matrix
 
@@ -43,9 +46,11 @@ class Limits:
     the usual one. direction_least: the least spread of cosines in any case: of eight values a measured spread may be far too
     small by chance. core_spread: what the spread of the core, which is the most alike, is multiplied by to be that of all.
     noise: the least spread of cosines in units of what two unrelated directions give, 1 / sqrt(p). twin: squared distance to
-    another update, over the usual one, below which they are copies. twin_values: of an update, other than zero; with fewer, and so
-    in small models and very sparse updates, honest ones may well be as alike by chance. following: a device that has followed less than this of the
-    common direction is rejected. agreement: the usual cosine above which a round counts for that.
+    another update, over the usual one, below which they are copies. twin_values: the fewest values of an update other than zero
+    with which that is said of it: in small models and very sparse updates honest ones may be as alike by chance. following: a
+    device that has followed less than this of the common direction is rejected. agreement: the usual cosine above which a round
+    counts for that. absurd: times the usual length, above which no records explain it: a model that serves one device badly lets
+    its updates stay long while the others' fade, 7 times as long after 30 rounds.
     """
 
     score: float = 4.0
@@ -59,6 +64,7 @@ class Limits:
     twin_values: int = 128
     following: float = 0.33
     agreement: float = 0.5
+    absurd: float = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +124,14 @@ class Guard:
         verdicts: list[Verdict] = [
             "reject" if out else "down-weight" if weight < 1 else "accept" for out, weight in zip(rejected, weights, strict=True)
         ]
+        usual = float(np.median(gram.norms)) or 1.0
+        grave = (found.twin > self.limits.score) | (gram.norms > self.limits.absurd * usual)
         after = directed.after(
             {
-                device: (float(found.score[place] / self.limits.score), bool(rejected[place]))
+                device: Seen(float(found.score[place] / self.limits.score), bool(rejected[place]), bool(grave[place]))
                 for place, device in enumerate(devices)
             }
         )
-        usual = float(np.median(gram.norms)) or 1.0
         reasons = [
             ""
             if verdict == "accept"

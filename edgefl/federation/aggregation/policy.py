@@ -1,12 +1,14 @@
 """From flags about updates to a verdict about a device, with hysteresis: a pure function of what the rounds so far said.
 
-    trusted ──flagged repeatedly──► suspect ──flagged most of the time, plainly──► quarantined
-       ▲                               │ ▲                                              │ its term is over
-       └───────rounds without a flag───┘ └──rounds without a flag── probation ◄─────────┘
-                                                    └──flagged repeatedly──► quarantined, for twice as long
+    trusted ──flagged repeatedly──► suspect ──gravely flagged most of the time──► quarantined
+       ▲                               │ ▲                                            │ its term is over
+       └───────rounds without a flag───┘ └──rounds without a flag── probation ◄───────┘
+                                                    └──gravely flagged repeatedly──► quarantined, for twice as long
 
-Plainly: for that round's update alone. What earlier rounds said keeps updates out, but the same evidence must not be counted
-again in every round that follows. Whoever is quarantined takes no part in rounds; the operator may pardon.
+Gravely: for what no honest device sends, whatever its records are (what is no update, a copy, an absurd length). An odd direction
+makes a device suspect, and each such update is kept out of its round, which is what protects the model; but records unlike the
+others' give odd directions too, so it never costs a device its place. Whoever is quarantined takes no part in rounds; the
+operator may pardon.
 """
 
 from __future__ import annotations
@@ -72,17 +74,18 @@ def pardon(history: Reputation, devices: Collection[str], policy: Policy) -> tup
 def _next(standing: Standing, policy: Policy) -> tuple[Conduct, str] | None:
     """What a device that took part becomes, and why; None when it stays what it is."""
     window = standing.recent[-policy.window :]
-    flags, plain = len(window) - window.count("0"), window.count("2")
+    flags, grave = len(window) - window.count("0"), window.count("3")
     said = f"flagged in {flags} of its last {len(window)} rounds"
+    sent = f"sent what no honest device sends in {grave} of its last {len(window)} rounds"
     if standing.recent.endswith("0"):
         clean = policy.clear_after
         if standing.conduct in ("suspect", "probation") and standing.recent[-clean:] == "0" * clean:
             return "trusted", f"{clean} rounds without a flag"
         return None  # a round without evidence condemns nobody
-    if standing.conduct == "probation" and flags >= policy.suspect_after and policy.quarantine_after is not None:
-        return "quarantined", f"{said}, on probation"
-    if standing.conduct == "suspect" and policy.quarantine_after is not None and plain >= policy.quarantine_after:
-        return "quarantined", said
+    if standing.conduct == "probation" and grave >= policy.suspect_after and policy.quarantine_after is not None:
+        return "quarantined", f"{sent}, on probation"
+    if standing.conduct == "suspect" and policy.quarantine_after is not None and grave >= policy.quarantine_after:
+        return "quarantined", sent
     if standing.conduct == "trusted" and flags >= policy.suspect_after:
         return "suspect", said
     return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgefl.events.schema import Conduct
 
@@ -23,15 +23,25 @@ INNOCENCE = 0.05
 """What speaks for a device of which nothing is known, as a squared cosine: it outweighs what is long ago."""
 
 
+class Seen(NamedTuple):
+    """What one round said of a device: evidence is its score / threshold; grave evidence is such that no honest device gives it,
+    whatever its records.
+    """
+
+    evidence: float
+    flagged: bool
+    grave: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """One device's past. evidence: running mean of score / threshold. trust: 1 at first, halved by each flag, slowly regained.
     rounds: how many it was scored in. flags: how many of these flagged it. streak: of them, how many in a row up to now.
 
     common, followed: sums of squared usual cosines and of their products with its own, lasting; see `following`.
-    recent: a digit for each of the last rounds, oldest first: 0 no flag, 1 a flag for what earlier rounds said, 2 a flag
-    for that round's update alone. conduct: the policy's verdict. terms: quarantines so far. out: rounds of this one that
-    are left.
+    recent: a digit for each of the last rounds, oldest first: 0 no flag, 1 a flag for what earlier rounds said, 2 a flag for
+    that round's update, 3 one for what no honest device sends, whatever its records. conduct: the policy's verdict. terms:
+    quarantines so far. out: rounds of this one that are left.
     """
 
     evidence: float = 0.0
@@ -62,11 +72,10 @@ class Standing:
         """
         return replace(self, common=LASTING * self.common + usual * usual, followed=LASTING * self.followed + usual * cosine)
 
-    def after(self, evidence: float, flagged: bool) -> Standing:
-        """The standing after one more round; evidence is score / threshold, counted up to 3 so that one round cannot say
-        all.
-        """
+    def after(self, evidence: float, flagged: bool, grave: bool = False) -> Standing:
+        """The standing after one more round (see Seen); evidence is counted up to 3 so that one round cannot say all."""
         seen = min(evidence, 3.0)
+        digit = "0" if not flagged else "3" if grave else "2" if evidence >= 1 else "1"
         return replace(
             self,
             evidence=seen if self.rounds == 0 else MEMORY * self.evidence + (1 - MEMORY) * seen,
@@ -74,12 +83,12 @@ class Standing:
             rounds=self.rounds + 1,
             flags=self.flags + flagged,
             streak=self.streak + 1 if flagged else 0,
-            recent=self._recalled("2" if flagged and evidence >= 1 else "1" if flagged else "0"),
+            recent=self._recalled(digit),
         )
 
     def malformed(self) -> Standing:
         """The standing after a round in which what it sent was no update: evidence against it, though not of its direction."""
-        return replace(self, flags=self.flags + 1, streak=self.streak + 1, recent=self._recalled("2"))
+        return replace(self, flags=self.flags + 1, streak=self.streak + 1, recent=self._recalled("3"))
 
     def _recalled(self, digit: str) -> str:
         return (self.recent + digit)[-RECALLED:]
@@ -99,8 +108,8 @@ class Reputation:
         """Those of the devices that are not in quarantine."""
         return [device for device in devices if self.of(device).conduct != "quarantined"]
 
-    def after(self, observed: Mapping[str, tuple[float, bool]]) -> Reputation:
-        """After a round: device to (score / threshold, flagged). Devices that took no part keep their standing."""
+    def after(self, observed: Mapping[str, Seen]) -> Reputation:
+        """After a round, of each device what it said. Devices that took no part keep their standing."""
         return Reputation({**self.standings, **{device: self.of(device).after(*seen) for device, seen in observed.items()}})
 
     def directed(self, usual: float, cosines: Mapping[str, float]) -> Reputation:

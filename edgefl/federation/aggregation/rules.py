@@ -18,7 +18,7 @@ from edgefl.federation.aggregation import columns
 from edgefl.federation.aggregation.gram import Gram
 from edgefl.federation.aggregation.guard import Guard
 from edgefl.federation.aggregation.limits import attackers_among, check_rule
-from edgefl.federation.aggregation.reputation import Reputation
+from edgefl.federation.aggregation.reputation import Reputation, Seen
 from edgefl.federation.aggregation.scores import Aggregate, Score, Updates, capped_weights, peers_of
 from edgefl.federation.aggregation.vectors import Matrix
 from edgefl.federation.aggregation.weights import (
@@ -220,7 +220,7 @@ class ZScore:
         weights = np.where(flags, 0.0, capped_weights(samples))
         weights /= weights.sum()
         after = history.after(
-            {device: (float(scores[place] / self.THRESHOLD), bool(flags[place])) for place, device in enumerate(devices)}
+            {device: Seen(float(scores[place] / self.THRESHOLD), bool(flags[place])) for place, device in enumerate(devices)}
         )
         return Aggregate(
             delta=columns.weighted_sum(deltas, weights),

@@ -1,5 +1,7 @@
 """The guard: who is flagged, who is not, and what the past adds."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -67,6 +69,24 @@ def test_copies_of_one_update_are_found() -> None:
     deltas = updates(2, count=10)
     deltas[:3] = attacks.colluding_copies(deltas[3:], 3, np.random.default_rng(0))
     assert {"edge-01", "edge-02", "edge-03"} <= flagged(judged(deltas))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "digits"),
+    [
+        (lambda deltas: deltas[:1] * -1, "2"),
+        (lambda deltas: deltas[:1] * 10, "2"),
+        (lambda deltas: deltas[:1] * 1000, "3"),
+        (lambda deltas: np.stack([deltas[0], deltas[0] * 1.01]), "33"),
+    ],
+)
+def test_only_what_no_honest_device_sends_speaks_for_leaving_it_out(
+    spoil: Callable[[np.ndarray], np.ndarray], digits: str
+) -> None:
+    deltas = updates(2, signal=2.0)
+    deltas[: len(digits)] = spoil(deltas)
+    reputation = judged(deltas).reputation
+    assert [reputation.of(device).recent for device in NAMES[:8]] == [*digits, *"0" * (8 - len(digits))]
 
 
 @pytest.mark.parametrize(("length", "kept"), [(23, 5), (23, 23), (6634, 100), (6634, 0)])

@@ -8,23 +8,26 @@ from hypothesis import strategies as st
 
 from edgefl.events.schema import DeviceJudged
 from edgefl.federation.aggregation.policy import judge, pardon
-from edgefl.federation.aggregation.reputation import Reputation, Standing
+from edgefl.federation.aggregation.reputation import Reputation, Seen, Standing
 from edgefl.site.model import Policy
 
 DEVICES = [f"edge-{number:02}" for number in range(1, 11)]
 POLICY = Policy(window=10, suspect_after=2, clear_after=3, quarantine_after=6, quarantine_rounds=4)
+FLAGS = st.tuples(st.sampled_from(DEVICES), st.builds(Seen, st.floats(0.3, 5), st.just(True), st.booleans()))
 
 
 def left_out(history: Reputation) -> list[str]:
     return [device for device in DEVICES if history.of(device).conduct == "quarantined"]
 
 
-def lived(history: Reputation, rounds: list[dict[str, float]], most: int = 3) -> tuple[Reputation, list[DeviceJudged]]:
+def lived(
+    history: Reputation, rounds: list[dict[str, float]], most: int = 3, *, grave: bool = True
+) -> tuple[Reputation, list[DeviceJudged]]:
     """Rounds as they follow each other: each is the evidence (score / limit) of those that were flagged."""
     said: list[DeviceJudged] = []
     for flagged in rounds:
         here = [device for device in DEVICES if device not in set(left_out(history))]
-        seen = {device: (flagged.get(device, 0.1), device in flagged) for device in here}
+        seen = {device: Seen(flagged.get(device, 0.1), device in flagged, grave and device in flagged) for device in here}
         history, found = judge(history.after(seen), here, DEVICES, POLICY, most)
         said += found
     return history, said
@@ -58,7 +61,7 @@ def test_repeated_flags_make_a_suspect_and_good_rounds_clear_it() -> None:
 def test_sustained_evidence_leaves_a_device_out_and_it_comes_back_on_probation() -> None:
     history, said = lived(Reputation(), [{"edge-01": 3.0}] * 6)
     assert path_of(said, "edge-01") == ["suspect", "quarantined"]
-    assert said[-1].reason == "flagged in 6 of its last 6 rounds: left out of 4 rounds"
+    assert said[-1].reason == "sent what no honest device sends in 6 of its last 6 rounds: left out of 4 rounds"
     assert said[-1].rounds_out == 4
     assert left_out(history) == ["edge-01"]
     history, said = lived(history, [{}] * 4)
@@ -73,9 +76,32 @@ def test_sustained_evidence_leaves_a_device_out_and_it_comes_back_on_probation()
 
 
 def test_flags_for_what_earlier_rounds_said_leave_nobody_out() -> None:
-    history, said = lived(Reputation(), [{"edge-01": 1.2}, *[{"edge-01": 0.5}] * 20])
+    history, said = lived(Reputation(), [{"edge-01": 1.2}, *[{"edge-01": 0.5}] * 20], grave=False)
     assert path_of(said, "edge-01") == ["suspect"]
     assert left_out(history) == []
+
+
+def test_an_odd_direction_makes_a_suspect_for_good_and_costs_no_device_its_place() -> None:
+    history, said = lived(Reputation(), [{"edge-01": 3.0}] * 40, grave=False)
+    assert path_of(said, "edge-01") == ["suspect"]
+    assert left_out(history) == []
+    _, said = lived(history, [{}] * 3)
+    assert path_of(said, "edge-01") == ["trusted"]
+
+
+def test_an_odd_direction_on_probation_neither_condemns_nor_clears() -> None:
+    history, _ = lived(Reputation(), [{"edge-01": 3.0}] * 6)
+    history, said = lived(history, [{}] * 4)
+    assert path_of(said, "edge-01") == ["probation"]
+    history, said = lived(history, [{"edge-01": 3.0}] * 10, grave=False)
+    assert said == []
+    _, said = lived(history, [{"edge-01": 3.0}] * 2)
+    assert path_of(said, "edge-01") == ["quarantined"]
+
+
+def test_what_an_older_version_wrote_down_as_a_flag_of_one_rounds_update_leaves_nobody_out() -> None:
+    history, said = lived(Reputation({"edge-01": Standing(conduct="suspect", recent="2222222222")}), [{"edge-01": 3.0}])
+    assert (left_out(history), said) == ([], [])
 
 
 def test_no_more_are_left_out_than_may_be_malicious_and_the_worst_go_first() -> None:
@@ -110,20 +136,20 @@ def test_a_verdict_survives_a_restart_and_an_older_record_is_read() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", [Policy(quarantine_after=None), Policy()])
-@given(st.lists(st.lists(st.tuples(st.sampled_from(DEVICES), st.floats(0.3, 5)), max_size=6), max_size=40), st.integers(0, 3))
+@given(st.lists(st.lists(FLAGS, max_size=6), max_size=40), st.integers(0, 3))
 @settings(max_examples=30, deadline=None)
-def test_whatever_happens_few_are_out_and_only_after_enough_plain_flags(
-    policy: Policy, rounds: list[list[tuple[str, float]]], most: int
+def test_whatever_happens_few_are_out_and_only_after_enough_grave_flags(
+    policy: Policy, rounds: list[list[tuple[str, Seen]]], most: int
 ) -> None:
     history = Reputation()
     for flagged in map(dict, rounds):
         here = [device for device in DEVICES if device not in set(left_out(history))]
-        seen = history.after({device: (flagged.get(device, 0.1), device in flagged) for device in here})
+        seen = history.after({device: flagged.get(device, Seen(0.1, flagged=False)) for device in here})
         history, said = judge(seen, here, DEVICES, policy, most)
         assert len(left_out(history)) <= (0 if policy.quarantine_after is None else most)
         for one in said:
             if one.conduct == "quarantined" and one.before == "suspect":
                 recent = seen.of(one.device).recent[-policy.window :]
-                assert recent.count("2") >= (policy.quarantine_after or 0)
+                assert recent.count("3") >= (policy.quarantine_after or 0)
             if one.conduct == "suspect":
                 assert one.flags >= policy.suspect_after

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from edgefl.federation.aggregation.reputation import Reputation, Standing
+from edgefl.federation.aggregation.reputation import Reputation, Seen, Standing
 
 
 def test_reputations_survive_a_restart() -> None:
-    reputation = Reputation().after({"edge-01": (0.1, False), "edge-02": (2.0, True)})
+    reputation = Reputation().after({"edge-01": Seen(0.1, flagged=False), "edge-02": Seen(2.0, flagged=True)})
     assert Reputation.from_dict(json.loads(json.dumps(reputation.as_dict()))) == reputation
     assert reputation.of("edge-03") == Standing()
 
@@ -16,7 +16,7 @@ def test_reputations_survive_a_restart() -> None:
 def test_flags_halve_trust_and_are_counted_in_a_row() -> None:
     reputation = Reputation()
     for flag in (True, True, False, True):
-        reputation = reputation.after({"edge-01": (1.5 if flag else 0.0, flag)})
+        reputation = reputation.after({"edge-01": Seen(1.5 if flag else 0.0, flag)})
     standing = reputation.of("edge-01")
     assert (standing.flags, standing.streak, standing.rounds) == (3, 1, 4)
     assert standing.trust == pytest.approx((0.25 + 0.05) / 2)
@@ -25,6 +25,13 @@ def test_flags_halve_trust_and_are_counted_in_a_row() -> None:
 def test_one_round_cannot_say_all() -> None:
     standing = Standing(evidence=0.1, rounds=3).after(1e9, flagged=True)
     assert standing.evidence < 1
+
+
+def test_each_round_is_remembered_by_the_gravest_thing_that_it_said() -> None:
+    standing = Standing()
+    for seen in (Seen(0.2, False), Seen(0.5, True), Seen(1.5, True), Seen(1.5, True, True), Seen(9.0, False, True)):
+        standing = standing.after(*seen)
+    assert standing.malformed().recent == "012303"
 
 
 def test_a_round_speaks_of_a_devices_direction_by_the_square_of_what_was_in_common() -> None:
@@ -43,8 +50,8 @@ def test_what_was_said_of_a_direction_fades() -> None:
 
 
 def test_who_takes_no_part_keeps_his_standing() -> None:
-    reputation = Reputation().after({"edge-01": (1.0, True)})
-    assert reputation.after({"edge-02": (0.0, False)}).of("edge-01") == reputation.of("edge-01")
+    reputation = Reputation().after({"edge-01": Seen(1.0, flagged=True)})
+    assert reputation.after({"edge-02": Seen(0.0, flagged=False)}).of("edge-01") == reputation.of("edge-01")
 
 
 @pytest.mark.parametrize("said", [{"edge-01": {"karma": 1}}, {"edge-01": 3}])
