@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.federation.hostconfig import HostConfig
 from edgefl.site.model import Policy
-from edgefl.site.robustness import attackers
+from edgefl.site.robustness import attackers, outvoted, unfit
 
 SAMPLES_CAP = 3.0
 """A device's measurement weighs at most as much as this many median devices: what it says of its records is not verified."""
@@ -105,7 +105,7 @@ def plan(host: HostConfig, overrides: Mapping[str, Any], run: str, *, before: Pl
     quorum = int(overrides.get("quorum") or 0) or (usual.quorum if before else host.run.needed(len(devices)))
     if quorum > len(devices):
         raise RunInvalid(f"the run needs {quorum} devices, and only {len(devices)} may take part", hint="lower run.quorum")
-    return Plan(
+    found = Plan(
         run=run,
         devices=devices,
         rounds=int(overrides.get("rounds") or 0) or usual.rounds,
@@ -122,6 +122,20 @@ def plan(host: HostConfig, overrides: Mapping[str, Any], run: str, *, before: Pl
         resume=str(options.get("resume") or ""),
         start=str(options.get("start") or ""),
     )
+    _require_defence(host, found)
+    return found
+
+
+def _require_defence(host: HostConfig, plan: Plan) -> None:
+    """What `edgefl check` asks of the site's rule, asked of the run's own. How many sums there are, secure/round.py knows."""
+    if not 0 <= plan.byzantine < 0.5:
+        raise RunInvalid(f"no rule withstands a share of {plan.byzantine:g} malicious devices", hint="0 or more, below 0.5")
+    found = unfit(plan.rule, plan.byzantine, plan.mixing)
+    if not found and host.secure.mode == "none":
+        asked = host.run.selection.asked(len(plan.devices), plan.quorum)
+        found = outvoted(plan.rule, plan.byzantine, asked, plan.quorum)
+    if found:
+        raise RunInvalid(found[1], hint=found[2])
 
 
 def _usual(host: HostConfig) -> Plan:

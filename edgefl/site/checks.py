@@ -10,7 +10,7 @@ from edgefl.site import allowances, modes
 from edgefl.site.addresses import room
 from edgefl.site.model import Coordinator, Device, Site
 from edgefl.site.modes import Mistake
-from edgefl.site.robustness import MIXABLE, attackers, needed, remedy, undefended
+from edgefl.site.robustness import outvoted, unfit
 from edgefl.site.source import Location
 
 MEANINGLESS = 30.0
@@ -130,28 +130,16 @@ def budgets(site: Site) -> Iterator[Mistake]:
 
 def robustness(site: Site) -> Iterator[Mistake]:
     """The rule is a defence where the site counts on one, and the smallest round that counts still outvotes the malicious."""
-    if site.secure.mode != "none":
+    rule, share, hidden = site.aggregation.rule, site.aggregation.byzantine, site.secure.mode != "none"
+    if hidden and rule != "mean" and not site.secure.group_size:
         return  # modes.py: sums hide updates
-    rule, share, mixing = site.aggregation.rule, site.aggregation.byzantine, site.aggregation.mixing
-    if mixing != "none" and rule not in MIXABLE:
-        yield ("aggregation", "mixing"), f"{rule} does not go with mixing", f"it goes before {', '.join(MIXABLE)}"
-    elif why := undefended(rule, share, mixing):
-        yield ("aggregation", "rule"), why, remedy(rule)
-        return
-    # With a selection the share of malicious devices holds for a round on average, not in each.
-    asked = site.run.selection.asked(len(site.devices))
-    malicious = attackers(share, asked)
-    needs = needed(rule, malicious)
-    if asked < needs:
-        what = f"{rule} against {malicious} malicious of {asked} devices needs at least {needs} devices"
-        yield ("aggregation", "rule"), what, "add devices, lower aggregation.byzantine, or take guard"
-    elif site.quorum < needs:
-        what = (
-            f"a round counts with {site.quorum} of {asked} updates, "
-            f"but {rule} against {malicious} malicious devices needs {needs}"
-        )
-        enough = -(-100 * needs // asked) / 100
-        yield ("run", "quorum"), what, f"quorum: {enough:g}, or a lower aggregation.byzantine"
+    found = unfit(rule, share, site.aggregation.mixing)
+    if not found and not hidden:  # of how many sums there are, modes.py knows
+        # With a selection the share of malicious devices holds for a round on average, not in each.
+        found = outvoted(rule, share, site.run.selection.asked(len(site.devices)), site.quorum)
+    if found:
+        which, what, works = found
+        yield ("run" if which == "quorum" else "aggregation", which), what, works
 
 
 def policy(site: Site) -> Iterator[Mistake]:

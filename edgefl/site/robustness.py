@@ -30,6 +30,9 @@ MIXABLE = ("trimmed-mean", "median", "krum", "multi-krum", "geometric-median")
 MIXED_DEFENCE = ("geometric-median",)
 """Of NO_DEFENCE, those that are one after mixing (Allouah et al., 2023)."""
 
+Misfit = tuple[Literal["rule", "mixing", "quorum"], str, str]
+"""Which setting does not fit, why, and what would."""
+
 
 def attackers(byzantine: float, devices: int) -> int:
     """How many of these devices may be malicious; 0.3 of 10 is 3 whatever binary fractions say."""
@@ -53,14 +56,27 @@ def needed(rule: str, malicious: int) -> int:
     return 1 if rule in ("mean", "norm-clipping", "z-score") else 2 * malicious + 1
 
 
-def undefended(rule: str, byzantine: float, mixing: str) -> str:
-    """Why the rule is no defence although the site counts on one; empty when it is fit."""
+def unfit(rule: str, byzantine: float, mixing: str) -> Misfit | None:
+    """Why the rule cannot be what the site wants of it, however many devices there are; None when it is fit."""
+    if rule not in RULES:
+        return "rule", f"there is no aggregation rule {rule!r}", f"one of {', '.join(RULES)}"
+    if mixing != "none" and rule not in MIXABLE:
+        return "mixing", f"{rule} does not go with mixing", f"mixing goes before {', '.join(MIXABLE)}"
     if byzantine <= 0 or rule not in NO_DEFENCE or (mixing != "none" and rule in MIXED_DEFENCE):
-        return ""
-    return f"{rule} alone is no defence against a share of {byzantine:g} malicious devices: it {NO_DEFENCE[rule]}"
+        return None
+    what = f"{rule} alone is no defence against a share of {byzantine:g} malicious devices: it {NO_DEFENCE[rule]}"
+    mixed = "mixing: nearest before it, or " if rule in MIXED_DEFENCE else ""
+    return "rule", what, f"{mixed}rule: {ALTERNATIVES}; byzantine: 0 takes it without a defence"
 
 
-def remedy(rule: str) -> str:
-    """What works in place of a rule that is no defence."""
-    mixed = "mixing: nearest before it, " if rule in MIXED_DEFENCE else ""
-    return f"{mixed}{'or ' if mixed else ''}rule: {ALTERNATIVES}; byzantine: 0 takes it without a defence"
+def outvoted(rule: str, byzantine: float, asked: int, quorum: int) -> Misfit | None:
+    """Why a round that asks so many devices, and counts with the quorum, cannot outvote the malicious among them."""
+    malicious = attackers(byzantine, asked)
+    needs = needed(rule, malicious)
+    if asked < needs:
+        what = f"{rule} against {malicious} malicious of {asked} devices needs at least {needs} devices"
+        return "rule", what, "add devices, lower aggregation.byzantine, or take guard"
+    if quorum < needs:
+        what = f"a round counts with {quorum} of {asked} updates, but {rule} against {malicious} malicious devices needs {needs}"
+        return "quorum", what, f"quorum: {-(-100 * needs // asked) / 100:g}, or a lower aggregation.byzantine"
+    return None

@@ -35,7 +35,7 @@ def test_a_run_without_overrides_does_what_the_host_says() -> None:
     [
         ({"rounds": 3}, "rounds", 3),
         ({"first-round": 4}, "first_round", 4),
-        ({"quorum": 2}, "quorum", 2),
+        ({"quorum": 5}, "quorum", 5),
         ({"deadline-s": 5.5}, "deadline_s", 5.5),
         ({"seed": 11}, "seed", 11),
         ({"options": '{"rule": "median"}'}, "rule", "median"),
@@ -57,11 +57,33 @@ def test_a_run_may_override(overrides: dict[str, object], field: str, value: obj
         ({"options": '{"epsilon": 9}'}, "'epsilon' is unknown"),
         ({"options": '{"devices": ["edge-99"]}'}, "edge-99 is no device"),
         ({"quorum": 9}, "needs 9 devices, and only 8"),
+        ({"quorum": 4}, "counts with 4 of 8 updates, but guard against 2 malicious devices needs 5"),
+        ({"options": '{"rule": "gard"}'}, "no aggregation rule 'gard'"),
+        ({"options": '{"rule": "geometric-median"}'}, "geometric-median alone is no defence against a share of 0.25"),
+        ({"options": '{"rule": "z-score", "byzantine": 0.1}'}, "cannot fire"),
+        ({"options": '{"rule": "krum", "byzantine": 0.4}'}, "krum against 3 malicious of 8 devices needs at least 9 devices"),
+        ({"options": '{"rule": "krum", "byzantine": 0.3}'}, "counts with 6 of 8 updates, but krum against 2 malicious"),
+        ({"options": '{"byzantine": 0.5}'}, "no rule withstands a share of 0.5"),
+        ({"options": '{"byzantine": NaN}'}, "no rule withstands a share of nan"),
     ],
 )
 def test_a_run_that_makes_no_sense_is_refused_with_the_reason(overrides: dict[str, object], says: str) -> None:
     with pytest.raises(RunInvalid, match=says):
         plan(host(), overrides, "7")
+
+
+def test_a_site_that_mixes_mixes_before_a_runs_own_rule_and_refuses_what_does_not_go_with_it() -> None:
+    mixing = host(aggregation={"rule": "multi-krum", "byzantine": 0.1, "mixing": "nearest"})
+    assert plan(mixing, {"options": '{"rule": "geometric-median"}'}, "7").mixing == "nearest"
+    with pytest.raises(RunInvalid, match="guard does not go with mixing"):
+        plan(mixing, {"options": '{"rule": "guard"}'}, "7")
+
+
+def test_how_many_sums_there_are_is_not_asked_of_the_number_of_devices() -> None:
+    summed = host(secure={"mode": "masked", "group_size": 2}, aggregation={"rule": "median", "byzantine": 0.1})
+    assert plan(summed, {"quorum": 1}, "7").quorum == 1
+    with pytest.raises(RunInvalid, match="alone is no defence"):
+        plan(summed, {"options": '{"rule": "norm-clipping"}'}, "7")
 
 
 def test_a_resumed_run_begins_after_the_last_saved_round_and_refuses_when_nothing_is_left() -> None:

@@ -116,6 +116,21 @@ HERE = [{"name": "edge-01", "address": "192.0.2.11"}]
         (site(10, aggregation={"rule": "geometric-median"}), ("aggregation", "rule"), "alone is no defence"),
         (site(10, aggregation={"rule": "norm-clipping"}), ("aggregation", "rule"), "alone is no defence"),
         (site(10, aggregation={"rule": "z-score"}), ("aggregation", "rule"), "cannot fire"),
+        (
+            site(secure={**MASKED, "group_size": 2}, aggregation={"rule": "geometric-median", "byzantine": 0.2}),
+            ("aggregation", "rule"),
+            "geometric-median alone is no defence",
+        ),
+        (
+            site(secure={**MASKED, "group_size": 2}, aggregation={"rule": "guard", "byzantine": 0.2, "mixing": "nearest"}),
+            ("aggregation", "mixing"),
+            "guard does not go with mixing",
+        ),
+        (
+            site(secure=MASKED, aggregation={**MEAN, "mixing": "nearest"}),
+            ("aggregation", "mixing"),
+            "mean does not go with mixing",
+        ),
         (site(10, aggregation={"mixing": "nearest"}), ("aggregation", "mixing"), "guard does not go with mixing"),
         (
             site(10, aggregation={"policy": {"quarantine_after": 11}}),
@@ -207,6 +222,11 @@ def test_the_hinted_alternatives_work() -> None:
 )
 def test_a_defence_that_is_one_or_none_that_claims_to_be_is_taken(aggregation: dict[str, Any]) -> None:
     assert list(mistakes(site(10, aggregation=aggregation))) == []
+
+
+def test_a_geometric_median_of_groups_after_mixing_is_a_defence() -> None:
+    mixed = {"rule": "geometric-median", "byzantine": 0.2, "mixing": "nearest"}
+    assert list(mistakes(site(secure={**MASKED, "group_size": 2}, aggregation=mixed))) == []
 
 
 def test_the_refusal_of_what_is_no_defence_names_what_works() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgefl.errors import EdgeflError, ExitCode
-from edgefl.site.robustness import MIXABLE, RULES, attackers, attackers_among, needed, remedy, undefended
+from edgefl.site.robustness import RULES, attackers, attackers_among, needed, outvoted, unfit
 
 __all__ = ["RULES", "RuleUnfit", "attackers", "attackers_among", "check_rule", "needed"]
 
@@ -16,15 +16,5 @@ class RuleUnfit(EdgeflError):
 
 def check_rule(rule: str, byzantine: float, devices: int, mixing: str = "none") -> None:
     """Raise RuleUnfit where the rule does not exist, is no defence, or its theorem does not hold for so many devices."""
-    if rule not in RULES:
-        raise RuleUnfit(f"there is no aggregation rule {rule!r}", hint="one of " + ", ".join(RULES))
-    if mixing != "none" and rule not in MIXABLE:
-        raise RuleUnfit(f"{rule} does not go with mixing", hint="mixing goes before " + ", ".join(MIXABLE))
-    if why := undefended(rule, byzantine, mixing):
-        raise RuleUnfit(why, hint=remedy(rule))
-    malicious = attackers(byzantine, devices)
-    if devices < needed(rule, malicious):
-        raise RuleUnfit(
-            f"{rule} withstands {malicious} malicious of {devices} devices only with {needed(rule, malicious)} devices or more",
-            hint="lower aggregation.byzantine, or use rule: guard",
-        )
+    if found := unfit(rule, byzantine, mixing) or outvoted(rule, byzantine, devices, devices):
+        raise RuleUnfit(found[1], hint=found[2])

@@ -107,6 +107,13 @@ class SecureRounds:
             raise RunInvalid(
                 f"{run.plan.rule} judges single updates, and {mode} sums hide them", hint="the rule mean, or secure.group_size"
             )
+        malicious, groups = attackers(run.plan.byzantine, len(run.plan.devices)), self.secure.sums(len(run.plan.devices))
+        if self.secure.group_size and groups < (least := needed(run.plan.rule, malicious)):
+            raise RunInvalid(
+                f"{len(run.plan.devices)} devices are {groups} groups, and {run.plan.rule} against {malicious} malicious devices "
+                f"needs {least}",
+                hint="a smaller secure.group_size, more devices, a lower byzantine, or the rule mean",
+            )
         try:
             Anchors.load(self.identity, datetime.now(UTC))
         except PkiError as error:
@@ -164,7 +171,7 @@ class SecureRounds:
     def _judged(self, turn: Turn, means: list[tuple[Sum, Vector]], malicious: int) -> Aggregate:
         """The rule over the groups' means: one malicious device spoils one group. Groups have no history: they are drawn anew."""
         run = turn.run
-        rule = build(run.plan.rule, malicious / len(means))
+        rule = build(run.plan.rule, malicious / len(means), run.plan.mixing)
         names = [str(place) for place in range(len(means))]
         counts = np.array([len(made.survivors) for made, _ in means], np.int64)
         found = rule.aggregate(np.stack([mean for _, mean in means]), names, counts, Reputation())

@@ -120,7 +120,7 @@ def test_a_share_of_attackers_is_counted_without_binary_surprises(share: float, 
 
 
 def test_a_rule_whose_theorem_does_not_hold_is_refused_beforehand() -> None:
-    with pytest.raises(RuleUnfit, match="only with 9 devices"):
+    with pytest.raises(RuleUnfit, match="krum against 3 malicious of 8 devices needs at least 9 devices"):
         check_rule("krum", 0.4, 8)
     with pytest.raises(RuleUnfit, match="no aggregation rule 'gard'"):
         check_rule("gard", 0.3, 8)

@@ -44,6 +44,20 @@ def test_what_sums_cannot_be_made_with_is_refused(
     assert small.events() == []
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"rule": "median", "byzantine": 0.3}, "4 devices are 2 groups, and median against 1 malicious devices needs 3"),
+        ({"rule": "geometric-median", "byzantine": 0.3}, "alone is no defence"),
+    ],
+)
+def test_a_rule_that_so_few_groups_cannot_defend_is_refused(tmp_path: Path, options: dict[str, Any], says: str) -> None:
+    small = Small(tmp_path, {**ALONE, "secure": {"mode": "masked", "group_size": 2}})
+    with pytest.raises(RunInvalid, match=says):
+        small.run(1, **options)
+    assert small.events() == []
+
+
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[[str], Small]:
     """A federation whose devices have signing keys, by its mode."""
