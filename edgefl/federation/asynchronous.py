@@ -155,10 +155,11 @@ def weighed(rule: str, deltas: Matrix, samples: NDArray[np.int64], weights: Sequ
     """The updates and counts that a rule gets for these weights: (n, p) float32 and (n,).
 
     A rule that weighs by records gets fewer of them, and judges deltas as they are: a short delta would look odd for no fault of
-    its device. The others read no counts: for them the delta itself is shortened.
+    its device. The others read no counts: for them the delta itself is shortened, in place.
     """
     if all(value == 1.0 for value in weights):
         return deltas, samples
     if rule in COUNTING:
         return deltas, np.maximum(1, np.round(samples * np.asarray(weights) * FINE)).astype(np.int64)
-    return deltas * np.asarray(weights, np.float32)[:, None], samples
+    deltas *= np.asarray(weights, np.float32)[:, None]
+    return deltas, samples

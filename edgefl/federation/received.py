@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgefl.events import schema as events
 from edgefl.federation import rounds
 from edgefl.federation.aggregation.validate import Rejection
-from edgefl.federation.aggregation.vectors import Template, Vector
+from edgefl.federation.aggregation.vectors import Matrix, Template, Vector
 from edgefl.federation.messages import Arrays, Evaluated, EvaluateRequest, Failed, Trained
 from edgefl.federation.question import Question
 from edgefl.federation.rounds import Measurement, Timing
@@ -29,6 +31,43 @@ MOST_DETAIL = 500
 log = logging.getLogger("edgefl")
 
 
+class Stack:
+    """A round's updates in one matrix, written into it as they come: a second copy of them all would be the round's peak.
+
+    room: how many may come. Rows that none came for are never touched, and take no memory.
+    """
+
+    def __init__(self, room: int = 0) -> None:
+        self._room = room
+        self._rows: dict[str, int] = {}
+        self._matrix: Matrix | None = None
+
+    def free(self, length: int) -> Vector:
+        """The row, (length,), that the next update is read into; it is not one of them before `took`."""
+        if self._matrix is None:
+            self._matrix = np.empty((self._room, length), np.float32)
+        row: Vector = self._matrix[len(self._rows)]
+        return row
+
+    def took(self, device: str) -> None:
+        """The free row is the device's update."""
+        self._rows[device] = len(self._rows)
+
+    def stacked(self, devices: Sequence[str]) -> Matrix:
+        """Hand over the updates of exactly these devices, in this order, (n, p); there is nothing left here afterwards."""
+        if self._matrix is None or self._rows.keys() != set(devices):
+            raise ValueError(f"there are updates of {sorted(self._rows)}, not of {sorted(devices)}")
+        matrix, rows, held = self._matrix, self._rows, list(self._rows)
+        for place, device in enumerate(devices):
+            if (row := rows[device]) != place:
+                other = held[place]
+                moved = matrix[place].copy()
+                matrix[place], matrix[row] = matrix[row], moved
+                rows[other], held[row] = row, other
+        self._matrix, self._rows = None, {}
+        return matrix[: len(devices)]
+
+
 @dataclass(slots=True)
 class Received:
     """What came back in a round, judged one by one. bytes_updates: of bytes_up, those of the updates that were accepted.
@@ -39,7 +78,7 @@ class Received:
     """
 
     updates: dict[str, Trained] = field(default_factory=dict)
-    deltas: dict[str, Vector] = field(default_factory=dict)
+    deltas: Stack = field(default_factory=Stack)
     rejected: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     timings: list[Timing] = field(default_factory=list)
@@ -67,10 +106,10 @@ def reader(received: Received, start: Arrays) -> Read:
     template = Template.of(start)
 
     def read(device: str, said: Trained, arrays: Arrays) -> Rejection | None:
-        delta = incoming(said, arrays, start, template)
+        delta = incoming(said, arrays, start, template, out=received.deltas.free(template.size))
         if isinstance(delta, Rejection):
             return delta
-        received.deltas[device] = delta
+        received.deltas.took(device)
         return None
 
     return read

@@ -32,7 +32,7 @@ from edgefl.federation.messages import Failed, Refused, Trained, TrainRequest
 from edgefl.federation.privacy.release import ClientPrivacy
 from edgefl.federation.privacy.witness import Witness
 from edgefl.federation.question import Question
-from edgefl.federation.received import MOST_DETAIL, Read, Received, measure, reader
+from edgefl.federation.received import MOST_DETAIL, Read, Received, Stack, measure, reader
 from edgefl.federation.rounds import Plan, QuorumMissing, Timing
 from edgefl.federation.saving import Memory, Saving, begin
 from edgefl.federation.secure.modes import secure_rounds
@@ -236,7 +236,7 @@ class Run:
             why=dict(self.choice.why),
         )
         self.say(started, round_=round_)
-        received = Received()
+        received = Received(deltas=Stack(len(self.plan.devices if self.asynchronous else devices)))
         for device in self.memory.reputation.admitted(self.plan.devices):
             if device not in devices and device not in self.choice.passed_over:
                 self.drop(round_, received, device, "offline")
@@ -341,7 +341,7 @@ class Run:
         if len(devices) < self.plan.quorum:
             self.skip(round_, f"{len(devices)} updates came, {self.plan.quorum} are needed", devices)
             return None
-        deltas = np.stack([received.deltas.pop(device) for device in devices])
+        deltas = received.deltas.stacked(devices)
         samples = np.array([received.updates[device].samples for device in devices], dtype=np.int64)
         weights = [received.weights.get(device, 1.0) for device in devices]
         deltas, samples = weighed(self.rule.name, deltas, samples, weights)

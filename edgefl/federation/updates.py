@@ -35,19 +35,24 @@ def outgoing(
     return {DELTA: np.frombuffer(payload, np.uint8)}, True
 
 
-def incoming(said: Trained, arrays: Arrays, start: Arrays, template: Template) -> Vector | Rejection:
-    """What an update changes, (p,) float32 and finite, or why it is none. template: of `start`, the global model."""
+def incoming(said: Trained, arrays: Arrays, start: Arrays, template: Template, out: Vector | None = None) -> Vector | Rejection:
+    """What an update changes, (p,) float32 and finite, or why it is none. template: of `start`, the global model. out: where it
+    is written, when given.
+    """
     if said.encoding == "delta":
         try:
             delta = decode(_payload(arrays), template.size)
         except Malformed as error:
             return Rejection("undecodable", str(error))
+        if out is not None:
+            out[:] = delta
+            delta = out
     else:
         problem = check_arrays(arrays, template)
         if problem is not None:
             return problem
         with np.errstate(over="ignore", invalid="ignore"):
-            delta = template.delta(arrays, start)
+            delta = template.delta(arrays, start, out)
     if not np.isfinite(delta).all():
         return Rejection("not_finite", "its distance from the global model overflows")
     return delta

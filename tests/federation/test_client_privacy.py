@@ -20,7 +20,7 @@ from edgefl.federation.privacy.clients import Clipping
 from edgefl.federation.privacy.ledger import Ledger
 from edgefl.federation.privacy.plan import PrivacyPlan, PrivacyTerms
 from edgefl.federation.privacy.release import DIRECTORY, ClientPrivacy, ModelsSpent
-from edgefl.federation.received import Received
+from edgefl.federation.received import Received, Stack
 from edgefl.federation.rounds import Plan, RunInvalid
 from edgefl.federation.run import Run
 from edgefl.federation.saving import Memory
@@ -127,10 +127,11 @@ def test_an_update_that_began_with_an_older_model_counts_less(tmp_path: Path) ->
             plan=plan, host=None, task=None, exchange=None, witness=None, downlink=None, journal=journal, saving=None, arrays={},
             rule=build("mean", 0.0), memory=Memory(Reputation(), Optimiser(ServerOptimiser())), clients=clients,
         )  # fmt: skip
-        received = Received(weights={"b": 0.25})
+        received = Received(deltas=Stack(2), weights={"b": 0.25})
         for device, delta in {"a": [0.5, 0], "b": [0, 40]}.items():
             received.updates[device] = Trained(samples=100, metrics={}, start_s=0, train_s=1, cpu_s=1)
-            received.deltas[device] = np.float32(delta)
+            received.deltas.free(2)[:] = delta
+            received.deltas.took(device)
         aggregate = run._aggregate(1, received)
     assert aggregate is not None
     np.testing.assert_allclose(aggregate.delta, [0.25, 0.125], atol=1e-5)

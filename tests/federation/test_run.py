@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,6 +10,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgefl.events import schema as events
 from edgefl.events.journal import Journal
@@ -17,15 +20,17 @@ from edgefl.federation.aggregation.rules import build
 from edgefl.federation.aggregation.scores import Aggregate
 from edgefl.federation.checkpoint import Models
 from edgefl.federation.compression.downlink import Downlink
+from edgefl.federation.compression.feedback import Feedback
 from edgefl.federation.exchange import Exchange
 from edgefl.federation.hostconfig import HostConfig
-from edgefl.federation.messages import Trained
+from edgefl.federation.messages import Trained, TrainRequest
 from edgefl.federation.optimisers import Optimiser
-from edgefl.federation.received import Received
+from edgefl.federation.received import Received, Stack, reader
 from edgefl.federation.rounds import Plan, RunInvalid, plan
 from edgefl.federation.run import Run
 from edgefl.federation.saving import Memory
 from edgefl.federation.secure.round import SecureRounds, Turn
+from edgefl.federation.updates import outgoing
 from edgefl.site.model import Compression, Policy, Secure, ServerOptimiser
 from tests.federation.small import Small
 
@@ -70,12 +75,13 @@ def lives(run: Run, number: int, lies: Mapping[str, float], malformed: set[str] 
     asked = run._gather(0)
     rng = np.random.default_rng(number)
     shared = rng.standard_normal(LENGTH)
-    received = Received(rejected=[device for device in asked if device in malformed])
+    received = Received(deltas=Stack(len(asked)), rejected=[device for device in asked if device in malformed])
     for device in asked:
         if device not in malformed:
             own = shared + rng.standard_normal(LENGTH)
             received.updates[device] = Trained(samples=100, metrics={}, start_s=0, train_s=1, cpu_s=1)
-            received.deltas[device] = (lies.get(device, 1.0) * own).astype(np.float32)
+            received.deltas.free(LENGTH)[:] = lies.get(device, 1.0) * own
+            received.deltas.took(device)
     aggregate = run._aggregate(number, received)
     assert aggregate is not None
     run.memory = replace(run.memory, reputation=aggregate.reputation)
@@ -134,7 +140,52 @@ class Sums:
         return run._train(round_, devices)
 
     def aggregate(self, run: Run, _: int, received: Received) -> Aggregate:
-        return Aggregate(np.mean(list(received.deltas.values()), axis=0), [], run.memory.reputation)
+        return Aggregate(received.deltas.stacked(list(received.updates)).mean(axis=0), [], run.memory.reputation)
+
+
+@pytest.mark.parametrize(
+    ("rule", "weights"), [("guard", {}), ("guard", {"edge-03": 0.5}), ("median", {"edge-03": 0.5}), ("multi-krum", {})]
+)
+@pytest.mark.parametrize("compression", ["none", "top-k"])
+def test_a_rounds_updates_are_in_memory_once(
+    run: Run, tmp_path: Path, rule: str, weights: dict[str, float], compression: str
+) -> None:
+    start = {"w": np.zeros(300_000, np.float32)}
+    run.rule = build(rule, 0.2)
+    settings, feedback = Compression(mode=compression), Feedback(tmp_path / "feedback")
+    rng = np.random.default_rng(0)
+    tracemalloc.start()
+    try:
+        received = Received(deltas=Stack(len(DEVICES)), weights=weights)
+        read = reader(received, start)
+        for device in reversed(DEVICES):  # they come in any order
+            after = {"w": rng.standard_normal(300_000, np.float32)}
+            sent, encoded = outgoing(after, start, settings, feedback, TrainRequest(run="1", round=1, rounds=1, seed=1))
+            said = Trained(samples=100, metrics={}, start_s=0, train_s=1, cpu_s=1, encoding="delta" if encoded else "model")
+            tracemalloc.reset_peak()  # what the device needs is not the coordinator's
+            assert read(device, said, sent) is None
+            received.updates[device] = said
+            read_peak = tracemalloc.get_traced_memory()[1]
+            del after, sent
+        tracemalloc.reset_peak()
+        assert run._aggregate(1, received) is not None
+        peak = max(read_peak, tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+    assert peak <= 1.3 * 4 * 300_000 * len(DEVICES)
+
+
+@given(st.permutations(DEVICES), st.permutations(DEVICES), st.integers(1, len(DEVICES)))
+def test_updates_are_stacked_in_the_order_that_is_asked_for_whichever_they_came_in(
+    came: list[str], asked: list[str], count: int
+) -> None:
+    stack, here = Stack(len(DEVICES)), set(came[:count])
+    for device in came[:count]:
+        stack.free(2)[:] = -1  # an update that is rejected leaves its row to the next
+        stack.free(2)[:] = DEVICES.index(device)
+        stack.took(device)
+    order = [device for device in asked if device in here]
+    np.testing.assert_array_equal(stack.stacked(order)[:, 0], [DEVICES.index(device) for device in order])
 
 
 def test_groups_are_mixed_before_the_rule_where_the_site_says_so(run: Run, tmp_path: Path) -> None:
