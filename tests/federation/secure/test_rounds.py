@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgefl.federation.messages import Arrays, SharesRequest
@@ -109,6 +110,42 @@ def test_a_device_that_cannot_sign_is_left_out_and_costs_the_others_nothing(made
     assert (rejected["device"], rejected["round"]) == ("edge-2", 1)
     assert "its keys cannot be relied on: it is from another authority" in rejected["detail"]
     assert [entry["survivors"] for entry in bodies(small, "sum_unmasked")] == [["edge-1", "edge-3", "edge-4"]]
+
+
+LIAR = "edge-4"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["median", "guard"])
+def test_a_rule_over_groups_keeps_the_model_where_honest_devices_want_it(tmp_path: Path, rule: str) -> None:
+    """The liar's update is as long as an update may be, and points the other way: within its masks nobody can see that."""
+    devices = [f"edge-{number}" for number in range(10)]
+    alone = {**ALONE, "run": {"rounds": 1, "quorum": 0.5}}
+    honest = Small(tmp_path / "plain", alone, [device for device in devices if device != LIAR])
+    sums = {"secure": {"mode": "masked", "group_size": 2, "clip": 10.0}, "aggregation": {"rule": rule, "byzantine": 0.1}}
+    small = Small(tmp_path / "sums", {**alone, **sums}, devices)
+    for number, device in enumerate(honest.devices):  # the same records on the same device, whatever its place in the list
+        for one in (honest, small):
+            np.savez(one.root / device / "data" / "records.npz", **records(number))
+    lies = {"x": 100 * records(4)["x"], "y": 1 - records(4)["y"]}
+    np.savez(small.root / LIAR / "data" / "records.npz", **lies)
+    small.certify(Signers(tmp_path / "pki", "small"))
+    honest.run(1)
+    small.run(1)
+    start = honest.model(1, 0)
+    np.testing.assert_array_equal(start, small.model(1, 0))
+    wanted, given = honest.model(1, 1) - start, small.model(1, 1) - start
+    assert np.linalg.norm(given - wanted) < 0.2 * np.linalg.norm(wanted), "the plain mean is half the way off"
+    scored = bodies(small, "sum_scored")
+    assert [len(entry["members"]) for entry in scored] == [2] * 5
+    assert {entry["rule"] for entry in scored} == {rule}
+    worst = max(scored, key=lambda entry: float(entry["score"]))
+    assert LIAR in worst["members"]
+
+
+def records(number: int) -> dict[str, np.ndarray]:
+    x = np.random.default_rng(number).normal(size=(400, 10)).astype(np.float32)
+    return {"x": x, "y": (x @ np.random.default_rng(0).normal(size=10) > 0).astype(np.int64)}
 
 
 def test_homomorphic_sums_of_a_large_model_are_refused(made: Callable[[str], Small], monkeypatch: pytest.MonkeyPatch) -> None:
