@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgefl.events.schema import RoundFinished, UpdateRejected
+from edgefl.events.schema import DeviceDropped, RoundFinished, UpdateReceived, UpdateRejected
 from edgefl.federation import client
 from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.rules import build
@@ -24,7 +25,7 @@ from edgefl.federation.privacy.ledger import Ledger
 from edgefl.federation.received import Received
 from edgefl.federation.rounds import QuorumMissing
 from edgefl.federation.task import load_task
-from tests.federation.small import DEVICES, Died, Small
+from tests.federation.small import DEVICES, Died, InMemory, Small
 
 OWN_PACE: dict[str, Any] = {
     "run": {"rounds": 3, "quorum": 1.0, "mode": "asynchronous", "deadline_s": 60},
@@ -125,6 +126,59 @@ def test_a_run_that_died_goes_on_with_each_devices_next_turn(tmp_path: Path) -> 
             turns[device].append(request.turn)
     assert turns == {device: [3] for device in DEVICES}, "turns are of the training, or what compression left out is lost"
     assert [event.round for event in small.events() if isinstance(event.body, RoundFinished)] == [1, 2, 3]
+
+
+SLOW: dict[str, Any] = {
+    "run": {"rounds": 4, "quorum": 0.75, "mode": "asynchronous", "deadline_s": 60, "staleness_exponent": 1.0},
+    "privacy": {"mode": "none"},
+    "aggregation": {"rule": "mean", "byzantine": 0.0},
+}
+"""Three devices make a round; the fourth's update comes when the others have made three models."""
+LATE = DEVICES[-1]
+
+
+def wanted(small: Small, exchange: InMemory, late: float) -> np.ndarray:
+    """The fourth round's move by the replies themselves. late: what the slow device's update counts."""
+    replies = [arrival for arrival in exchange.replies if arrival.device != LATE]
+    by_device = {device: [a for a in replies if a.device == device] for device in DEVICES if device != LATE}
+    moves = [values(told[3].arrays) - small.model(1, 3) for told in by_device.values()]
+    [old] = [arrival for arrival in exchange.replies if arrival.device == LATE][:1]
+    moves.append(values(old.arrays) - small.model(1, 0))
+    return np.average(moves, axis=0, weights=[1.0, 1.0, 1.0, late])
+
+
+def values(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.concatenate([arrays[name].ravel() for name in sorted(arrays)])
+
+
+def staleness(small: Small) -> dict[int, int]:
+    told = [event for event in small.events() if isinstance(event.body, UpdateReceived) and event.body.device == LATE]
+    return {event.round: event.body.staleness for event in told if isinstance(event.body, UpdateReceived)}
+
+
+def test_an_update_to_an_older_model_moves_the_newest_by_its_lesser_weight(tmp_path: Path) -> None:
+    small = Small(tmp_path, SLOW)
+    exchange = small.run(1, slow={LATE: 4})
+    assert staleness(small) == {4: 3}
+    moved = small.model(1, 4) - small.model(1, 3)
+    np.testing.assert_allclose(moved, wanted(small, exchange, 1 / 4), atol=1e-5)
+    assert np.abs(moved - wanted(small, exchange, 1.0)).max() > 1e-2, "a whole weight is another model"
+
+
+def test_an_update_to_a_model_that_is_too_old_is_dropped_and_its_device_asked_again(tmp_path: Path) -> None:
+    small = Small(tmp_path, {**SLOW, "run": {**SLOW["run"], "rounds": 5, "max_staleness": 2}})
+    exchange = small.run(1, slow={LATE: 4})
+    assert staleness(small) == {}
+    [dropped] = [event for event in small.events() if isinstance(event.body, DeviceDropped)]
+    assert (dropped.round, dropped.body.device) == (4, LATE)
+    assert dropped.body.reason == "its update is 3 models old; run.max_staleness is 2"
+    np.testing.assert_allclose(small.model(1, 4) - small.model(1, 3), wanted(small, exchange, 0.0), atol=1e-5)
+    heard = [
+        (request.round, request.turn)
+        for asked, request in zip(exchange.asked, exchange.heard, strict=True)
+        if asked == ("train", LATE)
+    ]
+    assert heard == [(1, 1), (5, 2)]
 
 
 def test_a_round_of_replies_to_older_models_has_no_ratio_down() -> None:

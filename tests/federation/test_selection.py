@@ -15,6 +15,7 @@ from edgefl.events.journal import Journal
 from edgefl.federation.rounds import Plan
 from edgefl.federation.selection import Choice, History, choose
 from edgefl.site.model import Selection
+from tests.federation.small import Small
 
 DEVICES = [f"edge-{number:02}" for number in range(1, 11)]
 PLAN = Plan("1", tuple(DEVICES), rounds=100, first_round=1, quorum=3, deadline_s=100.0, seed=7, rule="guard", byzantine=0.3)
@@ -154,3 +155,24 @@ def test_what_the_journal_holds_is_what_was_lived_through(tmp_path: Path) -> Non
         history = History.told_by(journal)
     assert history == told(*bodies)
     assert (history.of("edge-01").loss, history.of("edge-01").seconds, history.of("edge-02").missed) == (1.0, 6.0, 1)
+
+
+@pytest.mark.parametrize("strategy", ["random", "performance", "resources"])
+def test_a_run_asks_the_chosen_alone_and_says_why_and_calls_nobody_else_offline(tmp_path: Path, strategy: str) -> None:
+    chosen = {"strategy": strategy, "share": 0.5, "exploration": 0.5}
+    run = {"rounds": 4, "quorum": 0.5, "selection": chosen}
+    small = Small(tmp_path, {"run": run, "privacy": {"mode": "none"}, "aggregation": {"rule": "mean", "byzantine": 0.0}})
+    exchange = small.run(1)
+    trained: dict[int, list[str]] = {}
+    for (kind, device), request in zip(exchange.asked, exchange.heard, strict=True):
+        if kind == "train":
+            trained.setdefault(request.round, []).append(device)
+    told = [event for event in small.events() if isinstance(event.body, events.RoundStarted)]
+    assert {event.round: event.body.devices for event in told} == trained
+    for event in told:
+        assert len(event.body.devices) == 2, "half of four"
+        assert set(event.body.why) == set(event.body.devices)
+        assert all(event.body.why.values())
+        assert event.body.selection == strategy
+    assert len({tuple(devices) for devices in trained.values()}) > 1
+    assert not [event for event in small.events() if isinstance(event.body, events.DeviceDropped)]
