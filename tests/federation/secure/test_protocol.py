@@ -22,6 +22,7 @@ from edgefl.federation.secure.selection import Selection
 from edgefl.federation.secure.signing import KEYS
 from edgefl.federation.secure.sums import Malformed, Sum, SumLost, checked
 from edgefl.federation.secure.vault import SecureRefused, Vault
+from edgefl.site.model import Secure
 from tests.federation.signers import Signers
 
 P = 300
@@ -90,31 +91,53 @@ def names(count: int) -> list[str]:
     return [f"edge-{n}" for n in range(count)]
 
 
+KEYS_ONLY, SHARED, SENT, STAYED = 1, 2, 3, 4
+"""The last stage that a device answers; 0 is none."""
+
+
+@st.composite
+def stages(draw: st.DrawFn, *, enough: bool) -> list[int]:
+    """Each device's last stage. As many stay to the end as a sum needs, or fewer; the others leave anywhere before it."""
+    members = draw(st.integers(2, 7))
+    need = Secure().needed(members)
+    stay = draw(st.integers(need, members) if enough else st.integers(0, need - 1))
+    others = draw(st.lists(st.sampled_from([KEYS_ONLY, SHARED, SENT]), min_size=members - stay, max_size=members - stay))
+    absent = draw(st.lists(st.just(0), max_size=1))
+    return list(draw(st.permutations([STAYED] * stay + others + absent)))
+
+
+def lived(fleet: Fleet, last: list[int]) -> tuple[Sum, np.ndarray]:
+    """A round as the coordinator leads it: its sum, and what the sum must be. Raises SumLost."""
+    alive = [[name for name, stage in zip(fleet.names, last, strict=True) if stage >= at] for at in range(5)]
+    made = fleet.advertise(alive[KEYS_ONLY])
+    fleet.share(made, alive[SHARED])
+    made.require(made.among, "shared")
+    fleet.mask(made, alive[SENT])
+    made.require(made.survivors, "sent")
+    fleet.reveal(made, alive[STAYED])
+    return made, np.sum([fleet.deltas[name] for name in alive[SENT]], axis=0)
+
+
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None)
-@given(st.integers(2, 7).flatmap(lambda n: st.tuples(*[st.lists(st.integers(0, 4), min_size=n, max_size=n)])))
-def test_the_masks_cancel_for_every_set_of_dropouts_that_leaves_the_threshold(signers: Signers, stages: tuple[list[int]]) -> None:
-    """stages: for each device the last stage that it answers; 0 none, 4 all."""
-    [last] = stages
+@given(stages(enough=True))
+def test_the_masks_cancel_for_every_set_of_dropouts_that_leaves_the_threshold(signers: Signers, last: list[int]) -> None:
     with TemporaryDirectory() as root:
         fleet = Fleet(Path(root), signers, names(len(last)))
-        alive = [[name for name, stage in zip(fleet.names, last, strict=True) if stage >= at] for at in range(5)]
-        try:
-            if len(alive[1]) < 2:
-                return
-            made = fleet.advertise(alive[1])
-            fleet.share(made, alive[2])
-            made.require(made.among, "shared")
-            fleet.mask(made, alive[3])
-            made.require(made.survivors, "sent")
-            fleet.reveal(made, alive[4])
-            found = fleet.total(made)
-        except SumLost:
-            assert len(alive[4]) < fleet.host("edge-0").secure.needed(len(alive[1])), "enough stayed"
-            return
-        expected = np.sum([fleet.deltas[name] for name in alive[3]], axis=0)
+        made, expected = lived(fleet, last)
+        found = fleet.total(made)
         step = 100.0 / made.code.levels
-        np.testing.assert_allclose(found, expected, atol=len(alive[3]) * step + 1e-5)
+        np.testing.assert_allclose(found, expected, atol=len(last) * step + 1e-5)
+
+
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None)
+@given(stages(enough=False))
+def test_below_the_threshold_there_is_no_sum_whenever_the_others_left(signers: Signers, last: list[int]) -> None:
+    with TemporaryDirectory() as root:
+        fleet = Fleet(Path(root), signers, names(len(last)))
+        with pytest.raises(SumLost, match="are needed"):
+            lived(fleet, last)[0].unmasked()
 
 
 def begun(tmp_path: Path, signers: Signers, count: int = 5, **secure: Any) -> tuple[Fleet, Sum]:
