@@ -69,9 +69,26 @@ def initial_arrays(task: Task, parameters: Parameters, seed: int, personal: Sequ
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        arrays = _arrays(_model(task, task.settle(parameters)))
+        model = make_model(task, task.settle(parameters))
+    return shared_arrays(task, model, personal)
+
+
+def shared_arrays(task: Task, model: nn.Module, personal: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """What of a model leaves its device. Raises TaskInvalid where the patterns fit no layer, or all."""
+    arrays = _arrays(model)
     _, shared = split(arrays, personal, task.ref)
     return {name: array for name, array in arrays.items() if name in shared}
+
+
+def make_model(task: Task, parameters: Parameters) -> nn.Module:
+    """The task's model, as its own initialisation leaves it. Raises TrainingFailed where there is none."""
+    try:
+        model = task.model(parameters)
+    except Exception as error:
+        raise _failed(task, "model", error) from error
+    if not isinstance(model, nn.Module):
+        raise TrainingFailed(f"task {task.ref}: `model` gave {type(model).__name__}, not a torch module")
+    return model
 
 
 def train_locally(  # noqa: PLR0917  # all of them together are what a round is
@@ -206,13 +223,6 @@ def _train(  # noqa: PLR0917  # the task's own five, in its order
     return {name: float(value) for name, value in metrics.items()}
 
 
-def _model(task: Task, parameters: Parameters) -> nn.Module:
-    try:
-        return task.model(parameters)
-    except Exception as error:
-        raise _failed(task, "model", error) from error
-
-
 def _loaded(task: Task, parameters: Parameters, arrays: Arrays, personal: PersonalLayers | None) -> nn.Module:
     """The task's model with the global arrays and the device's own in it; integers that no device averages (counters) stay as
     the model made them. A device that has no layers of its own yet begins with the task's initialisation, the same everywhere.
@@ -221,9 +231,9 @@ def _loaded(task: Task, parameters: Parameters, arrays: Arrays, personal: Person
     if patterns:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(PERSONAL_SEED)
-            model = _model(task, parameters)
+            model = make_model(task, parameters)
     else:
-        model = _model(task, parameters)
+        model = make_model(task, parameters)
     state = model.state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items() if tensor.is_floating_point()}
     own, shared = split(shapes, patterns, task.ref)

@@ -1,8 +1,8 @@
 """A task: what is trained. The contract stands in `outline.py`, which reads it statically; this loads it to run.
 
 Importing this module imports neither torch nor numpy. As a program (`python -m edgefl.federation.task REF [ROOT]`) it loads a
-task, and prints what is wrong with it as JSON; with a third argument (JSON of `parameters` and `personal_layers`) it also makes
-the model and looks whether it has these layers.
+task, and prints what is wrong with it as JSON; with a third argument (JSON of `demands.Demands`) it also makes the model and
+looks whether the site's modes can train it.
 """
 
 from __future__ import annotations
@@ -104,14 +104,14 @@ def _import(outline: Outline, root: Path | None) -> ModuleType:
     return module
 
 
-def main(ref: str, root: str = ".", asked: str = "{}") -> int:
+def main(ref: str, root: str = ".", asked: str = "") -> int:
     """The program; exits with the error's code where the task cannot be loaded."""
     try:
-        task, terms = load_task(ref, Path(root)), json.loads(asked)
-        if patterns := terms.get("personal_layers"):
-            from edgefl.federation.local import initial_arrays
+        task = load_task(ref, Path(root))
+        if asked:
+            from edgefl.federation.demands import Demands, check_model
 
-            initial_arrays(task, terms["parameters"], seed=0, personal=patterns)
+            check_model(task, Demands.model_validate_json(asked))
     except EdgeflError as error:
         print(json.dumps(error.as_dict()))  # noqa: T201  # this is the program's edge
         return int(error.exit_code)

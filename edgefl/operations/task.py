@@ -17,7 +17,7 @@ from edgefl.site.model import Site
 
 async def prove_task(site: Site) -> None:
     """Read the task's source, then import it in a process of its own, where this machine has what hosts have; there the model is
-    made too, when layers of it are to be personal.
+    made too, where the site's modes demand something of it.
 
     An import costs seconds, so what was proven once is not tried again until it changes. Where torch is not installed
     here, the source is read and no more. Raises TaskInvalid with the user's own line.
@@ -26,7 +26,7 @@ async def prove_task(site: Site) -> None:
     outline = check_task(ref, root, site.task.parameters, private=site.privacy.mode == "dp-sgd")
     if find_spec("torch") is None:
         return
-    asked = site.task.model_dump_json(include={"parameters", "personal_layers"}) if site.task.personal_layers else "{}"
+    asked = _demands(site)
     mark = hashlib.sha256(outline.path.read_bytes() + ref.encode() + asked.encode()).hexdigest()
     proven = site.state / "task.proven"
     if proven.exists() and proven.read_text() == mark:
@@ -47,6 +47,15 @@ async def prove_task(site: Site) -> None:
     with suppress(OSError):  # a site that may only be read is imported every time
         site.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         proven.write_text(mark)
+
+
+def _demands(site: Site) -> str:
+    """What the site asks of the task's model, as JSON of federation/demands.py's; empty where any model will do."""
+    private, encrypted = site.privacy.mode == "dp-sgd", site.secure.mode == "homomorphic"
+    if not (private or encrypted or site.task.personal_layers):
+        return ""
+    task = site.task.model_dump(include={"parameters", "personal_layers"})
+    return json.dumps({**task, "private": private, "encrypted": encrypted})
 
 
 def _problem(ref: str, said: bytes) -> TaskInvalid:

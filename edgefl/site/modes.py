@@ -19,6 +19,11 @@ MOST_MEMBERS = 256
 MOST_ENCRYPTED = 2.0**13
 """The largest number that a homomorphic sum may reach."""
 
+MOST_VALUES = 1_000_000
+"""Of a model in homomorphic sums: larger ones' ciphertexts (33 MB a million) are more than links and devices at the edge should
+carry.
+"""
+
 
 def malicious(site: Site) -> int:
     """How many of the site's devices may be."""
@@ -88,6 +93,14 @@ def encrypted_sums(site: Site) -> Iterator[Mistake]:
     if (reach := secure.clip * len(site.devices)) > MOST_ENCRYPTED:
         what = f"a sum of {len(site.devices)} updates of up to {secure.clip:g} can reach {reach:g}, beyond what CKKS carries here"
         yield ("secure", "clip"), what, f"clip: {MOST_ENCRYPTED / len(site.devices):g} or less, {works}"
+
+
+def too_large(values: int) -> tuple[str, str]:
+    """What is wrong with a model of more than MOST_VALUES in homomorphic sums, and what would be right."""
+    return (
+        f"the model has {values:,} values, and homomorphic sums carry at most {MOST_VALUES:,}",
+        "secure.mode: masked, which any size can take, or a smaller model",
+    )
 
 
 def small_sums(site: Site) -> Iterator[Mistake]:

@@ -35,6 +35,14 @@ _EXPECTED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "too_short": lambda ctx: f"at least {ctx['min_length']} of them",
 }
 
+_LEFT_OUT: Mapping[tuple[str, str], str] = {
+    ("privacy", "gdp"): "leave it out: epsilon is counted with PRV, and GDP's is less than was really spent",
+    ("privacy", "accountant"): "leave it out: epsilon is counted with PRV, the tightest that holds; gdp's is less than was spent",
+    ("privacy", "poisson_sampling"): "leave it out: batches are Poisson samples, without which no epsilon holds; "
+    "mode: none shuffles, and claims none",
+}
+"""Keys of other tools whose absence here is meant, and what there is in their place."""
+
 
 def findings(error: ValidationError, source: Source) -> dict[Location, Finding]:
     """Every mistake that pydantic found, by its location in the file.
@@ -77,7 +85,8 @@ def _unknown(location: Location, source: Source) -> Finding:
     key, section = str(location[-1]), dotted(location[:-1])
     known = list(model_at(location[:-1]).model_fields)
     meant = nearest(key, known)
-    hint = f"did you mean {meant}?" if meant else f"known here: {', '.join(known)}"
+    usual = f"did you mean {meant}?" if meant else f"known here: {', '.join(known)}"
+    hint = _LEFT_OUT.get((section, key), usual)
     return Finding(source.where(location), f"unknown key {key!r} in {section}", hint)
 
 

@@ -19,10 +19,10 @@ def evaluate(model, batches, parameters): ...
 """
 
 
-def site(root: Path, first: str, **task: object) -> Site:
+def site(root: Path, first: str, *, privacy: str = "none", **task: object) -> Site:
     (root / "task.py").write_text(TASK.format(first=first))
     (root / ".edgefl").mkdir(exist_ok=True)
-    values = {"name": "clinic", "devices": [{"name": "a"}], "task": {"module": "./task.py", **task}}
+    values = {"name": "clinic", "devices": [{"name": "a"}], "task": {"module": "./task.py", **task}, "privacy": {"mode": privacy}}
     return Site.model_validate(values).at(root)
 
 
@@ -48,7 +48,7 @@ async def test_an_unknown_parameter_is_said(tmp_path: Path) -> None:
 
 async def test_batch_normalisation_under_privacy_is_said(tmp_path: Path) -> None:
     with pytest.raises(TaskInvalid, match="batch normalisation"):
-        await prove_task(site(tmp_path, "from torch import nn\nNORM = nn.BatchNorm2d"))
+        await prove_task(site(tmp_path, "from torch import nn\nNORM = nn.BatchNorm2d", privacy="dp-sgd"))
 
 
 async def test_a_task_is_imported_again_only_when_it_changed(tmp_path: Path) -> None:
@@ -67,6 +67,12 @@ def model(parameters): return nn.Sequential(nn.Linear(2, parameters["width"]), n
 def train(model, batches, optimizer, loss, parameters): ...
 def evaluate(model, batches, parameters): ...
 """
+
+
+@pytest.mark.slow
+async def test_a_model_that_is_none_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TaskInvalid, match="`model` gave NoneType, not a torch module"):
+        await prove_task(site(tmp_path, "", privacy="dp-sgd"))
 
 
 @pytest.mark.slow

@@ -54,11 +54,7 @@ def private(
     changes the model. Raises PrivacyRefused for a model that mixes records (batch normalisation) or a loss that is not a mean
     over records.
     """
-    problems = ModuleValidator.validate(model, strict=False)
-    if problems:
-        raise PrivacyRefused(
-            f"the task's model cannot be trained with DP-SGD: {problems[0]}", hint="use nn.GroupNorm for nn.BatchNorm"
-        )
+    check_private(model)
     if getattr(loss, "reduction", None) != "mean":
         raise PrivacyRefused("the task's loss must be a torch loss with reduction='mean'", hint="e.g. nn.CrossEntropyLoss()")
     with warnings.catch_warnings():
@@ -86,6 +82,21 @@ def private(
         optimizer=stepper,
         loss=DPLossFastGradientClipping(wrapped, stepper, loss, "mean"),
     )
+
+
+def check_private(model: nn.Module) -> None:
+    """Raise PrivacyRefused for a model that mixes records, or has layers whose gradient of one record Opacus cannot know."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):  # Opacus overlooks the lazy ones
+            raise PrivacyRefused(
+                f"the model's layer `{name or 'itself'}` is {type(module).__name__}, which mixes records and cannot be trained "
+                f"with DP-SGD",
+                hint="use nn.GroupNorm for it",
+            )
+    if problems := ModuleValidator.validate(model, strict=False):
+        raise PrivacyRefused(
+            f"the model cannot be trained with DP-SGD: {problems[0]}", hint="use a layer of opacus.layers, or another one, for it"
+        )
 
 
 def secret_generator() -> torch.Generator:

@@ -10,12 +10,10 @@ from edgefl.federation.rounds import RunInvalid
 from edgefl.federation.secure.ciphers import OPENERS, CipherSum
 from edgefl.federation.secure.round import SecureRounds, Turn
 from edgefl.federation.secure.sums import Malformed, Sum
+from edgefl.site import modes
 
 if TYPE_CHECKING:
     from edgefl.federation.run import Run
-
-MOST_VALUES = 1_000_000
-"""Larger models' ciphertexts (33 MB for each million) are more than links and devices at the edge should carry."""
 
 log = logging.getLogger("edgefl")
 
@@ -30,11 +28,9 @@ class EncryptedRounds(SecureRounds):
         """Raise RunInvalid where the model is too large, too."""
         SecureRounds.check(self, run)
         values = sum(array.size for array in run.arrays.values())
-        if values > MOST_VALUES:
-            raise RunInvalid(
-                f"the model has {values:,} values, and homomorphic sums carry at most {MOST_VALUES:,}",
-                hint="secure.mode: masked, which any size can take, or a smaller model",
-            )
+        if values > modes.MOST_VALUES:
+            what, hint = modes.too_large(values)
+            raise RunInvalid(what, hint=hint)
 
     def _shares(self, turn: Turn) -> None:
         for made in cast("list[CipherSum]", self._sums):

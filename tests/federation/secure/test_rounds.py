@@ -149,6 +149,6 @@ def records(number: int) -> dict[str, np.ndarray]:
 
 
 def test_homomorphic_sums_of_a_large_model_are_refused(made: Callable[[str], Small], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgefl.federation.secure.encrypted.MOST_VALUES", 10)
+    monkeypatch.setattr("edgefl.site.modes.MOST_VALUES", 10)
     with pytest.raises(RunInvalid, match="homomorphic sums carry at most 10"):
         made("homomorphic").run(1)
