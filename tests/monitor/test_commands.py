@@ -15,6 +15,9 @@ from edgefl.cli.main import run as edgefl
 from edgefl.errors import ExitCode
 from edgefl.events import replay
 from edgefl.events import schema as s
+from edgefl.operations.audit import tell
+from edgefl.progress import Finished
+from edgefl.site import load
 
 NOW = datetime.now(UTC)
 STAGES = {"send": 0.5, "start": 0.3, "train": 5.0, "upload": 2.0, "score": 0.2, "aggregate": 0.4, "evaluate": 1.6}
@@ -136,3 +139,18 @@ async def test_a_site_that_was_never_provisioned_says_what_to_do(tmp_path, capsy
     (tmp_path / "site.yaml").write_text("name: clinic\ndevices: [{name: edge-01}]\n")
     assert await command("status", "--site", str(tmp_path)) == ExitCode.NOT_PROVISIONED
     assert "next: edgefl up" in capsys.readouterr().err
+
+
+async def test_an_audits_result_that_waited_is_in_the_journal_and_waits_no_more(site, journal):
+    waiting = site / ".edgefl" / "audits" / "20260302-membership" / "untold.json"
+    waiting.parent.mkdir(parents=True)
+    when = datetime(2026, 3, 2, 9, tzinfo=UTC)
+    found = s.AuditFinished(audit="membership", passed=True, says="No level leaks more.", figures={"auc@4": 0.53}, at=when)
+    waiting.write_text(found.model_dump_json())
+    [event] = [event async for event in tell(load(site))]
+    assert event == Finished("journal", "", "1 results")
+    assert not waiting.exists()
+    [told] = [event.body for event in journal.events() if isinstance(event.body, s.AuditFinished)]
+    assert told.who, "the monitor says who told it"
+    assert told == found.model_copy(update={"who": told.who})
+    assert [event async for event in tell(load(site))] == [], "nothing is told twice"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgefl.cli.audit import _with_own
 from edgefl.cli.main import run
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.operations.audit import audit, tell
@@ -51,16 +52,39 @@ def children() -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_command_ends_with_a_report_and_a_result_that_waits_for_the_journal(site, data, capsys) -> None:
-    code = run(["audit", "membership", "--site", str(site), "--epsilon", "2,inf", "--models", "8", "--records", "100", "--json"])
+@pytest.mark.parametrize(
+    ("kind", "more", "figures"),
+    [
+        (
+            "membership",
+            ("--epsilon", "2,inf", "--models", "8", "--records", "100"),
+            {"auc@2", "epsilon_low@2", "auc@inf", "epsilon_low@inf"},
+        ),
+        (
+            "inversion",
+            ("--records", "1"),
+            {"psnr@plain", "psnr@clipped", "psnr@ε 2", "psnr@sum of 2, plain", "psnr@sum of 2, ε 2"},
+        ),
+        ("baseline", (), set()),
+    ],
+)
+def test_the_command_ends_with_a_report_and_a_result_that_waits_for_the_journal(  # noqa: PLR0917  # fixtures and a row
+    site, data, capsys, kind, more, figures
+) -> None:
+    code = run(["audit", kind, "--site", str(site), *more, "--json"])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert code == ExitCode.OK
     assert Path(lines[-1]["report"]).is_file()
     assert any(line.get("type") == "warned" and "no coordinator" in line["what"] for line in lines)
     ((path, body),) = pending(load(site))
-    assert (body.audit, body.passed) == ("membership", True)
-    assert set(body.figures) == {"auc@2", "epsilon_low@2", "auc@inf", "epsilon_low@inf"}
+    assert (body.audit, body.passed) == (kind, True)
+    assert set(body.figures) >= figures
     assert path.parent == Path(lines[-1]["report"]).parent
+
+
+@pytest.mark.parametrize(("mode", "levels"), [("dp-sgd", [1, 2, 3, 5, 10, float("inf")]), ("none", [1, 3, 5, 10, float("inf")])])
+def test_the_usual_claims_are_audited_beside_the_sites_own(mode: str, levels: list[float]) -> None:
+    assert _with_own(mode, 2.0) == levels
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ def dataset(directory, parameters):
 def model(parameters):
     if parameters["kind"] == "norm":
         return nn.Sequential(nn.Linear(32, 16), nn.BatchNorm1d(16), nn.Linear(16, 2))
-    return nn.Sequential(nn.Linear(32, 48), nn.Tanh(), nn.Linear(48, 2))
+    return nn.Sequential(nn.Linear(32, 48, bias=parameters["kind"] != "unbiased"), nn.Tanh(), nn.Linear(48, 2))
 
 
 def train(model, batches, optimizer, loss, parameters):

@@ -47,6 +47,17 @@ def test_clipping_alone_hides_nothing_from_an_attacker_who_knows_of_it(subject):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("clip", "attack", "way"), [(None, "naive", "distance"), (0.01, "adaptive", "direction")])
+def test_matching_gradients_finds_records_that_stand_in_no_layers_weights(subject, clip, attack, way):
+    unbiased = replace(subject, parameters={**subject.parameters, "kind": "unbiased"})
+    found = scene(unbiased, Setting("one record", clip, 0.0, 1, is_site=False))
+    [made] = [one for one in found.reconstructions if one.attack == attack]
+    assert made.method == way, "there is no bias to divide by"
+    assert made.mean_psnr > 40
+    assert inversion(unbiased, [found], records=2).guess_psnr < RECOGNISABLE_DB
+
+
+@pytest.mark.slow
 def test_the_sites_noise_hides_the_record_and_the_verdict_says_so(subject):
     (own,) = [setting for setting in settings_of(subject, 3, sums=False) if setting.is_site]
     found = scene(subject, own)

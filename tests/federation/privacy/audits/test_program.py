@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgefl.federation.privacy.audits import __main__ as audits
-from edgefl.federation.privacy.audits.results import Audit
+from edgefl.federation.privacy.audits.results import Audit, Baseline, Inversion, Membership
 
 TASK = Path(__file__).parent / "coin_task.py"
 
@@ -27,21 +27,56 @@ def told(capsys: pytest.CaptureFixture[str]) -> list[dict]:
 
 
 @pytest.mark.slow  # matplotlib draws
-def test_a_report_needs_nothing_beside_it_and_its_json_says_the_same(data, tmp_path, capsys):
-    assert audits.main(arguments(data, tmp_path / "out", *SMALL)) == 0
+@pytest.mark.parametrize(
+    ("kind", "more", "plots"),
+    [
+        ("membership", SMALL, 3),
+        ("inversion", ("--records=1", "--devices=2", "--epsilon=2"), 1),
+        ("baseline", ("--epsilon=2",), 1),
+    ],
+)
+def test_a_report_needs_nothing_beside_it_and_its_json_says_the_same(  # noqa: PLR0917  # fixtures and a row
+    data, tmp_path, capsys, kind, more, plots
+):
+    assert audits.main(arguments(data, tmp_path / "out", *more, kind=kind)) == 0
     *progress, last = told(capsys)
     assert {line["type"] for line in progress} == {"started", "step", "finished"}
     page = Path(last["result"]["report"]).read_text()
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == plots
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert not re.search(r"url\((?!#|&quot;#)", page)
     assert "&lt;clinic&gt;" in page
     assert "<clinic>" not in page
     audit = Audit.model_validate_json(Path(last["result"]["json"]).read_bytes())
-    assert [level.epsilon for level in audit.result.levels] == [2.0, None]
-    assert audit.result.levels[0].is_site
+    assert audit.result.kind == last["result"]["kind"] == kind
     assert last["result"]["figures"] == audit.result.figures
+    assert len(audit.result.figures) >= 2
     assert last["result"]["passed"]
+    shown = re.sub(r"<[^>]+>", " ", page)
+    for figure in stated(audit.result):
+        assert figure in shown
+
+
+def stated(result: Membership | Inversion | Baseline) -> list[str]:
+    """What the report must show of its result, as text."""
+    if isinstance(result, Membership):
+        assert [level.epsilon for level in result.levels] == [2.0, None]
+        assert result.levels[0].is_site
+        attacks = [attack for level in result.levels for attack in level.attacks]
+        intervals = [f"{one.auc.value:.3f} ({one.auc.low:.3f}–{one.auc.high:.3f})" for one in attacks]
+        assert all(one.auc.low < one.auc.value < one.auc.high or one.auc.low == one.auc.high == 1 for one in attacks)
+        bounds = [f" {level.epsilon_low:.2f} " for level in result.levels]
+        return ["TPR at 1 % FPR", *intervals, *(f" {one.tpr_at_1:.1%} " for one in attacks), *bounds]
+    if isinstance(result, Inversion):
+        assert [scene.name for scene in result.scenes if scene.is_site] == ["ε 2"]
+        assert {one.attack for scene in result.scenes for one in scene.reconstructions} == {"naive", "adaptive"}
+        return [scene.name for scene in result.scenes]
+    assert {curve.where for curve in result.curves} == {"federated", "centralised"}
+    return [f"{curve.metrics[-1]['accuracy']:.4f}" for curve in result.curves]
+
+
+def test_membership_is_audited_at_the_usual_levels_where_none_are_named(data):
+    assert audits._parser().parse_args(arguments(data, data / "out")).levels == [1.0, 3.0, 5.0, 10.0, None]
 
 
 @pytest.mark.slow
