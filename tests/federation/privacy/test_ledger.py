@@ -2,9 +2,13 @@
 
 import multiprocessing
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opacus.accountants import PRVAccountant
 
 from edgefl.errors import ExitCode
@@ -47,10 +51,41 @@ def test_twenty_rounds_in_two_runs_over_restarts_cost_what_opacus_composes(path:
 def test_twenty_rounds_over_three_restarts_cost_what_opacus_composes(path: Path) -> None:
     direct, plan = PRVAccountant(), planned()
     for first in (1, 6, 11, 16):
-        ledger = Ledger(path)
-        spent = [ledger.charge(plan, "run", number).spent for number in range(first, first + 5)]
+        life = multiprocessing.get_context("fork").Process(target=charge_five_rounds, args=(path, first))
+        life.start()
+        life.join()
+        assert life.exitcode == 0
     direct.history = [(plan.sigma, plan.sampling_rate, 20 * plan.steps)]
-    assert spent[-1] == pytest.approx(direct.get_epsilon(DELTA), abs=1e-9)
+    assert [charge.round for charge in Ledger(path).charges()] == list(range(1, 21))
+    assert Ledger(path).spent(DELTA) == pytest.approx(direct.get_epsilon(DELTA), abs=1e-9)
+
+
+def charge_five_rounds(path: Path, first: int) -> None:
+    """What a device's process does before it ends."""
+    ledger = Ledger(path)
+    for number in range(first, first + 5):
+        ledger.charge(planned(), "run", number)
+
+
+ROUNDS = st.tuples(st.floats(0.9, 4.0), st.floats(0.01, 0.15), st.integers(1, 40), st.booleans())
+"""Sigma, sampling rate and steps of a round; whether the device starts anew before it."""
+
+
+@pytest.mark.slow
+@settings(max_examples=10, deadline=None)
+@given(st.lists(ROUNDS, min_size=1, max_size=4))
+def test_any_history_with_any_restarts_costs_what_opacus_composes(rounds: list[tuple[float, float, int, bool]]) -> None:
+    direct = PRVAccountant()
+    direct.history = [(sigma, rate, steps) for sigma, rate, steps, _ in rounds]
+    with TemporaryDirectory() as root:
+        path = Path(root) / "ledger.db"
+        ledger = Ledger(path)
+        for number, (sigma, rate, steps, anew) in enumerate(rounds, start=1):
+            ledger = Ledger(path) if anew else ledger
+            charged = replace(planned(sigma=sigma, limit=100.0, steps=steps), sampling_rate=rate)
+            report = ledger.charge(charged, "run", number)
+        assert report.spent == pytest.approx(direct.get_epsilon(DELTA), abs=1e-9)
+        assert Ledger(path).spent(DELTA) == pytest.approx(report.spent, abs=1e-9)
 
 
 @pytest.mark.slow
