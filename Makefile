@@ -51,7 +51,7 @@ screenshots: develop ## The README's picture, from the demo's last run
 test-packages:
 	@tools/test-packages
 
-install: $(VENV)/.installed ## The virtual environment
+install: $(VENV)/.compiled ## The virtual environment
 develop: $(VENV)/.developed ## The virtual environment with the tools for working on edgefl
 
 $(VENV)/bin/python:
@@ -68,9 +68,14 @@ $(VENV)/.installed: pyproject.toml requirements.lock | torch-index
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS)]'
 	@touch $@
 
-$(VENV)/.developed: $(VENV)/.installed
+# Aggregation's kernels, for edgefl here and, with its code, for hosts of this architecture; without a compiler NumPy does their work.
+$(VENV)/.compiled: edgefl/federation/aggregation/kernels.c edgefl/federation/aggregation/kernels.h $(VENV)/.installed
+	@$(BIN)/python -m edgefl.federation.aggregation.kernels
+	@touch $@
+
+$(VENV)/.developed: $(VENV)/.compiled
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$(EXTRAS),dev]'
 	@touch $@
 
 clean: ## Remove what was made here
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache edgefl/federation/aggregation/kernels-*

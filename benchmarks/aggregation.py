@@ -86,8 +86,7 @@ def ours(rule: str, start: Model, updates: list[Model]) -> Callable[[], object]:
     deltas = np.empty((len(updates), template.size), np.float32)
 
     def work() -> object:
-        for row, update in zip(deltas, updates, strict=True):
-            template.delta(update, start, out=row)
+        template.deltas(updates, start, out=deltas)
         return template.moved(start, chosen.aggregate(deltas, names, samples, Reputation()).delta)
 
     return work
@@ -111,6 +110,17 @@ class Counted(np.ndarray):
         if out:
             named["out"] = tuple(map(_plain, out))
         return getattr(ufunc, method)(*map(_plain, inputs), **named)
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, named: Any) -> Any:
+        if function is np.concatenate:
+            self._read(*arguments[0])
+        return super().__array_function__(function, types, arguments, named)
+
+    @property
+    def ctypes(self) -> Any:
+        """The address for a compiled kernel, which reads what is there once."""
+        self._read(self)
+        return _plain(self).ctypes
 
     def copy(self, order: Any = "C") -> Any:
         """A copy that is no longer counted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 from flwr.app import Context
@@ -12,6 +13,7 @@ from edgefl.errors import EdgeflError
 from edgefl.events import schema as events
 from edgefl.events.journal import Journal
 from edgefl.federation import rounds
+from edgefl.federation.aggregation import kernels
 from edgefl.federation.checkpoint import Models
 from edgefl.federation.exchange import Exchange
 from edgefl.federation.flower import patches
@@ -19,6 +21,7 @@ from edgefl.federation.hostconfig import HostConfig, Places
 from edgefl.federation.run import Run
 
 app = ServerApp()
+log = logging.getLogger("edgefl")
 
 
 def main(grid: Grid, context: Context) -> None:
@@ -26,6 +29,7 @@ def main(grid: Grid, context: Context) -> None:
     places = Places.from_environment()
     host = HostConfig.load(places.host)
     run = str(context.run_id)
+    log.info("run %s: updates are aggregated by %s", run, kernels.used())
     with Journal(places.journal) as journal:
         try:
             exchange = Exchange(grid, device_names(places.nodes))

@@ -158,10 +158,9 @@ def _round(
             del replies[device]
     if len(replies) < max(1, federation.quorum):
         return replace(result, metrics=_measured(federation, arrays, ledgers)), memory
-    deltas = np.empty((len(replies), template.size), np.float32)
-    for row, (device, sent) in zip(deltas, replies.items(), strict=True):
-        template.delta(sent.arrays, arrays, out=row)
-        if federation.compression.mode != "none":
+    deltas = template.deltas([sent.arrays for sent in replies.values()], arrays)
+    if federation.compression.mode != "none":
+        for row, device in zip(deltas, replies, strict=True):
             feedback = Feedback(ledgers / device / "feedback.safetensors")
             payload = feedback.compress(row, federation.compression, RUN, number)
             result.bytes_up[device] = len(payload)
@@ -239,7 +238,7 @@ def _attacked(
         return {device: attack(sent, arrays, rng) if device in colluders else sent for device, sent in replies.items()}
     if adversary.attack in COLLUSIONS and 0 < len(colluders) < len(replies):
         template = Template.of(arrays)
-        honest = np.stack([template.delta(sent.arrays, arrays) for device, sent in replies.items() if device not in colluders])
+        honest = template.deltas([sent.arrays for device, sent in replies.items() if device not in colluders], arrays)
         lies = COLLUSIONS[adversary.attack](honest, len(colluders), rng)
         forged = {
             device: replace(replies[device], arrays=template.moved(arrays, lie))

@@ -1,26 +1,25 @@
 """Coordinate-wise means without the extremes, over updates too many to copy: chunk by chunk, each small enough for the cache.
 
-Up to 32 updates go through a pruned sorting network; more are transposed and sorted, where NumPy's vectorised sort of short
-rows is quicker. Chunks are spread over the machine's cores (NumPy lets go of the interpreter meanwhile).
+The compiled kernels take columns through a pruned sorting network. Without them NumPy does, for up to 32 updates; more are
+transposed and sorted, where its vectorised sort of short rows is quicker than its overhead for each comparison.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefl.federation.aggregation import cores, kernels
 from edgefl.federation.aggregation.networks import Keep, trimming_network
 from edgefl.federation.aggregation.vectors import Matrix, Vector
 
 NETWORK_MOST = 32
-NETWORK_BYTES = 1 << 20
-"""A chunk of all updates, and as much again to swap in, fits a core's second-level cache."""
-SORT_BYTES = 1 << 20
-"""A chunk, its transposed copy and what sorting reads ahead."""
+CHUNK_BYTES = 1 << 20
+"""A chunk of all updates, and as much again to swap or sort in, fits a core's second-level cache."""
+KERNEL_COLUMNS = 1 << 12
+"""A chunk of what a kernel reads as it is, without a copy: much work beside the call, little beside a core's share."""
 SUM_COLUMNS = 1 << 16
 """Columns of a sum's chunk: a row's share of it is multiplied in the cache."""
 MEMORY_SHARE = 0.1
@@ -41,12 +40,18 @@ def trimmed_mean(deltas: Matrix, trim: int, mixing: NDArray[np.float32] | None =
     if trim == 0:
         weights = np.full(rows, 1 / rows, np.float32)
         return weighted_sum(deltas, weights if mixing is None else weights @ mixing)
-    trimmed, size = (_by_network, NETWORK_BYTES) if rows <= NETWORK_MOST else (_by_sort, SORT_BYTES)
+    compiled = kernels.compiled() if rows <= kernels.MOST_ROWS else None
+    trimmed = compiled.trimmed if compiled is not None else _by_network if rows <= NETWORK_MOST else _by_sort
+    if compiled is not None and mixing is None:
+        width = KERNEL_COLUMNS
+    else:  # a chunk at work has about as much again beside it
+        share = int(deltas.shape[1] * MEMORY_SHARE / (2 * cores.count()))
+        width = max(256, min(CHUNK_BYTES // (4 * max(rows, len(deltas))), share) // 64 * 64)
 
     def chunk_mean(chunk: Chunk) -> Vector:
         return trimmed(chunk if mixing is None else mixing @ chunk, trim)
 
-    return _by_columns(deltas, chunk_mean, size // (4 * max(rows, len(deltas))))
+    return _by_columns(deltas, chunk_mean, width)
 
 
 def median(deltas: Matrix) -> Vector:
@@ -57,17 +62,16 @@ def median(deltas: Matrix) -> Vector:
 
 
 def weighted_sum(deltas: Matrix, weights: NDArray[np.floating]) -> Vector:
-    """Sum of the rows times their weights, (p,) float32; rows of weight zero are not read."""
+    """Sum of the rows times their weights, (p,) float32; where most weights are zero, those rows are not read."""
     used = np.flatnonzero(weights)
-    chosen = np.asarray(weights[used], np.float32)
     total: Vector
-    if len(used) == len(weights):
-        total = chosen @ deltas
+    if 2 * len(used) > len(weights):
+        total = np.asarray(weights, np.float32) @ deltas
         return total
     total = np.zeros(deltas.shape[1], np.float32)
     for start in range(0, len(total), SUM_COLUMNS):
         columns = slice(start, start + SUM_COLUMNS)
-        for row, weight in zip(used, chosen, strict=True):
+        for row, weight in zip(used, np.asarray(weights[used], np.float32), strict=True):
             total[columns] += weight * deltas[row, columns]
     return total
 
@@ -75,21 +79,11 @@ def weighted_sum(deltas: Matrix, weights: NDArray[np.floating]) -> Vector:
 def _by_columns(deltas: Matrix, reduce: Callable[[Chunk], Vector], width: int) -> Vector:
     length = deltas.shape[1]
     out = np.empty(length, np.float32)
-    cores = len(os.sched_getaffinity(0))
-    # A chunk at work has about as much again beside it.
-    width = max(256, min(width, int(length * MEMORY_SHARE / (2 * cores))) // 64 * 64)
 
     def work(start: int) -> None:
         out[start : start + width] = reduce(deltas[:, start : start + width])
 
-    starts = range(0, length, width)
-    workers = min(cores, len(starts))
-    if workers < 2:
-        for start in starts:
-            work(start)
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(work, starts))
+    cores.each(work, range(0, length, width))
     return out
 
 

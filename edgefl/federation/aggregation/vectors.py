@@ -6,12 +6,14 @@ in delta space none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgefl.federation.aggregation import cores
 
 Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
@@ -45,6 +47,12 @@ class Template:
             np.subtract(arrays[name].reshape(-1), start[name].reshape(-1), out=vector[place:end], casting="same_kind")
             place = end
         return vector
+
+    def deltas(self, models: Sequence[Arrays], start: Arrays, out: Matrix | None = None) -> Matrix:
+        """What changed in each model since `start`, a row each, (n, p) float32; into `out` when given."""
+        stacked = np.empty((len(models), self.size), np.float32) if out is None else out
+        cores.each(lambda row: self.delta(models[row], start, out=stacked[row]), range(len(models)))
+        return stacked
 
     def moved(self, start: Arrays, delta: Vector) -> dict[str, NDArray[Any]]:
         """The model that lies one delta from `start`, in the template's own types."""

@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from edgefl.federation.aggregation import columns
 from edgefl.federation.aggregation.networks import Keep, trimming_network
 
+pytestmark = pytest.mark.usefixtures("either")
 VALUES = st.floats(-1e3, 1e3, width=32)
 
 

@@ -14,6 +14,7 @@ from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.rules import build
 from edgefl.federation.aggregation.weights import krum_scores
 
+pytestmark = pytest.mark.usefixtures("either")
 NAMES = [f"edge-{number:02}" for number in range(1, 51)]
 
 

@@ -1,0 +1,95 @@
+/* The kernels for one instruction set: kernels.c includes this once for each, with LEVEL, LANES (floats in a register) and TILE
+ * (sums are kept in TILE * TILE registers) set for it. */
+
+typedef float NAME(vector) __attribute__((vector_size(4 * LANES), aligned(4)));
+
+static void NAME(trimmed)(const float *rows, long stride, long count, long width, const struct step *steps, long length, long trim,
+                          float *out)
+{
+    float places[count * BLOCK] __attribute__((aligned(64)));
+    for (long left = 0; left < width; left += BLOCK) {
+        const long here = width - left < BLOCK ? width - left : BLOCK;
+        for (long row = 0; row < count; row++)
+            for (long column = 0; column < BLOCK; column++)
+                places[row * BLOCK + column] = column < here ? rows[row * stride + left + column] : 0;
+        /* What comes next is fetched meanwhile, a row at each step. */
+        const long ahead = left + 2 * BLOCK <= width ? count : 0;
+        const float *next = rows + left + BLOCK;
+        for (long step = 0; step < length; step++) {
+            if (step < ahead)
+                for (long column = 0; column < BLOCK; column += LINE)
+                    __builtin_prefetch(next + step * stride + column, 0, 2);
+            float *low = places + steps[step].low * BLOCK, *high = places + steps[step].high * BLOCK;
+            switch (steps[step].keep) {
+            case LOW:
+#pragma GCC ivdep
+                for (long column = 0; column < BLOCK; column++)
+                    low[column] = low[column] < high[column] ? low[column] : high[column];
+                break;
+            case HIGH:
+#pragma GCC ivdep
+                for (long column = 0; column < BLOCK; column++)
+                    high[column] = low[column] < high[column] ? high[column] : low[column];
+                break;
+            default:
+#pragma GCC ivdep
+                for (long column = 0; column < BLOCK; column++) {
+                    const float one = low[column], other = high[column];
+                    low[column] = one < other ? one : other;
+                    high[column] = one < other ? other : one;
+                }
+            }
+        }
+        float total[BLOCK] = {0};
+        for (long row = trim; row < count - trim; row++)
+            for (long column = 0; column < BLOCK; column++)
+                total[column] += places[row * BLOCK + column];
+        for (long column = 0; column < here; column++)
+            out[left + column] = total[column] * (1.0f / (count - 2 * trim));
+    }
+}
+
+static float NAME(sum)(NAME(vector) values)
+{
+    float lanes[LANES];
+    *(NAME(vector) *)lanes = values;
+    for (long half = LANES / 2; half; half /= 2)
+        for (long lane = 0; lane < half; lane++)
+            lanes[lane] += lanes[lane + half];
+    return lanes[0];
+}
+
+static void NAME(products)(const float *rows, long stride, long count, long width, double *out)
+{
+    for (long left = 0; left < width; left += PANEL) {
+        const long here = width - left < PANEL ? width - left : PANEL, even = here / LANES * LANES;
+        long tile = 0;
+        for (long top = 0; top < count; top += TILE)
+            for (long side = top; side < count; side += TILE, tile++) {
+                /* Where rows end within a tile, the last one is taken again and its products are left out. */
+                const float *a[TILE], *b[TILE];
+                for (long i = 0; i < TILE; i++) {
+                    a[i] = rows + (top + i < count ? top + i : count - 1) * stride + left;
+                    b[i] = rows + (side + i < count ? side + i : count - 1) * stride + left;
+                }
+                /* What comes next is fetched meanwhile, a row with each tile. */
+                const float *next = tile < count && left + 2 * PANEL <= width ? rows + tile * stride + left + PANEL : a[0];
+                NAME(vector) sums[TILE][TILE] = {0};
+                for (long column = 0; column < even; column += LANES) {
+                    __builtin_prefetch(next + column, 0, 2);
+                    for (long i = 0; i < TILE; i++)
+                        for (long j = 0; j < TILE; j++)
+                            sums[i][j] += *(const NAME(vector) *)(a[i] + column) * *(const NAME(vector) *)(b[j] + column);
+                }
+                for (long i = 0; i < TILE && top + i < count; i++)
+                    for (long j = 0; j < TILE && side + j < count; j++) {
+                        float product = NAME(sum)(sums[i][j]);
+                        for (long column = even; column < here; column++)
+                            product += a[i][column] * b[j][column];
+                        out[(top + i) * count + side + j] += product;
+                        if (side > top)
+                            out[(side + j) * count + top + i] += product;
+                    }
+            }
+    }
+}

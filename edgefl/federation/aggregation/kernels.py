@@ -1,0 +1,135 @@
+"""The compiled kernels (kernels.c): trimmed means and inner products several times faster than NumPy, where a compiler was there.
+
+`python -m edgefl.federation.aggregation.kernels` compiles them beside this module, as `make install` does, and hosts get the file
+with the rest of the code. Nothing needs it: without it NumPy does the same. Its name tells its source, flags and architecture, so
+one of another version or for another processor is never loaded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefl.federation.aggregation.networks import trimming_network
+from edgefl.federation.aggregation.vectors import Matrix, Vector
+
+HERE = Path(__file__).parent
+SOURCES = ("kernels.c", "kernels.h")
+COMPILER = "cc"
+FLAGS = ("-std=gnu11", "-O3", "-ffinite-math-only", "-fno-signed-zeros", "-fno-trapping-math", "-ffreestanding", "-fPIC")
+LINKED = ("-shared", "-nostdlib", "-lgcc")
+"""Not the C library: the hosts' may be older than the operator's."""
+MOST_ROWS = 1 << 12
+"""A block of as many rows still fits a thread's stack."""
+
+Steps = NDArray[np.uint16]
+
+
+class NotCompiled(Exception):
+    """There is no compiler, or it refused the source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """The compiled functions. They let go of the interpreter, read finite float32 values and change none of them."""
+
+    library: ctypes.CDLL
+
+    def trimmed(self, rows: Matrix, trim: int) -> Vector:
+        """Mean of each column without its `trim` smallest and largest values. rows: (n, p), of at most MOST_ROWS rows."""
+        steps, fit = _steps(len(rows), trim), _fit(rows)
+        out = np.empty(fit.shape[1], np.float32)
+        self.library.edgefl_trimmed(*_described(fit), steps.ctypes.data, len(steps), trim, out.ctypes.data)
+        return out
+
+    def products(self, rows: Matrix) -> NDArray[np.float64]:
+        """Inner products of the rows, (n, n): float32 over 1024 columns at a time, float64 between them."""
+        fit = _fit(rows)
+        out = np.zeros((len(fit), len(fit)))
+        self.library.edgefl_products(*_described(fit), out.ctypes.data)
+        return out
+
+
+@cache
+def compiled(directory: Path = HERE) -> Kernels | None:
+    """The kernels that were compiled from this source for this machine; None where there are none."""
+    try:
+        library = ctypes.CDLL(str(directory / name()))
+    except OSError:
+        return None
+    whole, pointer = ctypes.c_long, ctypes.c_void_p
+    library.edgefl_trimmed.argtypes = (pointer, whole, whole, whole, pointer, whole, whole, pointer)
+    library.edgefl_products.argtypes = (pointer, whole, whole, whole, pointer)
+    for function in (library.edgefl_trimmed, library.edgefl_products):
+        function.restype = None
+    return Kernels(library)
+
+
+def name() -> str:
+    """What the compiled file is called, here and now."""
+    told = b"".join((HERE / source).read_bytes() for source in SOURCES) + " ".join((*FLAGS, *LINKED)).encode()
+    return f"kernels-{hashlib.sha256(told).hexdigest()[:12]}-{platform.machine()}.so"
+
+
+def build(directory: Path = HERE) -> Path:
+    """Compile them, and remove what an earlier version left. Raises NotCompiled."""
+    compiler = shutil.which(COMPILER)
+    if compiler is None:
+        raise NotCompiled(f"there is no C compiler ({COMPILER})")
+    target = directory / name()
+    fresh = target.with_suffix(f".{os.getpid()}")
+    made = subprocess.run(
+        [compiler, *FLAGS, "-o", str(fresh), str(HERE / SOURCES[0]), *LINKED], capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        fresh.unlink(missing_ok=True)
+        raise NotCompiled(f"{compiler} refused {SOURCES[0]}: {made.stderr.strip()[-500:]}")
+    for old in directory.glob("kernels-*.so"):
+        old.unlink()
+    return fresh.replace(target)
+
+
+def used() -> str:
+    """Which code aggregates here, in words."""
+    return f"compiled kernels, {platform.machine()}" if compiled() else f"NumPy, no kernels are compiled for {platform.machine()}"
+
+
+@lru_cache(maxsize=64)
+def _steps(count: int, trim: int) -> Steps:
+    network = [(step.low, step.high, step.keep) for step in trimming_network(count, trim)]
+    return np.array(network, np.uint16).reshape(len(network), 3)
+
+
+def _fit(rows: Matrix) -> Matrix:
+    """The same rows such that each one's values lie one after the other."""
+    return rows if rows.strides[1] == rows.itemsize else np.ascontiguousarray(rows)
+
+
+def _described(rows: Matrix) -> tuple[int, int, int, int]:
+    return rows.ctypes.data, rows.strides[0] // rows.itemsize, *rows.shape
+
+
+def main() -> int:
+    """Compile them and say so; a machine without a compiler is no failure."""
+    try:
+        made = build()
+    except NotCompiled as error:
+        sys.stderr.write(f"! aggregation will be done by NumPy, several times slower: {error}\n")
+        return 0
+    sys.stdout.write(f"✔ {made.name}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
