@@ -6,14 +6,16 @@
 
 #include <stdint.h>
 
-#define LOW 1
-#define HIGH 2
+#define LOW 1 /* of a comparison of a and b, keep the smaller at a */
+#define HIGH 2 /* keep the larger at b */
+#define BOTH 3
+#define CROSSING 4 /* compare a with c and b with d, then b with c */
 #define LINE 16    /* floats in a line of the cache */
 #define BLOCK 64   /* columns that go through the network at once: much work for each step, and 100 rows fit the first-level cache */
 #define PANEL 1024 /* columns of a panel of products: five rows fit the first-level cache, 400 the second */
 
 struct step {
-    uint16_t low, high, keep;
+    uint16_t kind, a, b, c, d;
 };
 
 #define JOINED(name, level) name##_##level

@@ -19,25 +19,39 @@ static void NAME(trimmed)(const float *rows, long stride, long count, long width
             if (step < ahead)
                 for (long column = 0; column < BLOCK; column += LINE)
                     __builtin_prefetch(next + step * stride + column, 0, 2);
-            float *low = places + steps[step].low * BLOCK, *high = places + steps[step].high * BLOCK;
-            switch (steps[step].keep) {
+            float *a = places + steps[step].a * BLOCK, *b = places + steps[step].b * BLOCK;
+            float *c = places + steps[step].c * BLOCK, *d = places + steps[step].d * BLOCK;
+            switch (steps[step].kind) {
+            case CROSSING:
+#pragma GCC ivdep
+                for (long column = 0; column < BLOCK; column++) {
+                    const float w = a[column], x = b[column], y = c[column], z = d[column];
+                    const float left_low = w < y ? w : y, left_high = w < y ? y : w;
+                    const float right_low = x < z ? x : z, right_high = x < z ? z : x;
+                    a[column] = left_low;
+                    b[column] = left_high < right_low ? left_high : right_low;
+                    c[column] = left_high < right_low ? right_low : left_high;
+                    d[column] = right_high;
+                }
+                break;
+            case BOTH:
+#pragma GCC ivdep
+                for (long column = 0; column < BLOCK; column++) {
+                    const float x = a[column], y = b[column];
+                    a[column] = x < y ? x : y;
+                    b[column] = x < y ? y : x;
+                }
+                break;
             case LOW:
 #pragma GCC ivdep
                 for (long column = 0; column < BLOCK; column++)
-                    low[column] = low[column] < high[column] ? low[column] : high[column];
+                    a[column] = a[column] < b[column] ? a[column] : b[column];
                 break;
             case HIGH:
 #pragma GCC ivdep
                 for (long column = 0; column < BLOCK; column++)
-                    high[column] = low[column] < high[column] ? high[column] : low[column];
+                    b[column] = a[column] < b[column] ? b[column] : a[column];
                 break;
-            default:
-#pragma GCC ivdep
-                for (long column = 0; column < BLOCK; column++) {
-                    const float one = low[column], other = high[column];
-                    low[column] = one < other ? one : other;
-                    high[column] = one < other ? other : one;
-                }
             }
         }
         float total[BLOCK] = {0};

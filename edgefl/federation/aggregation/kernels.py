@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefl.federation.aggregation.networks import trimming_network
+from edgefl.federation.aggregation.networks import Comparison, crossings, trimming_network
 from edgefl.federation.aggregation.vectors import Matrix, Vector
 
 HERE = Path(__file__).parent
@@ -32,6 +32,8 @@ LINKED = ("-shared", "-nostdlib", "-lgcc")
 """Not the C library: the hosts' may be older than the operator's."""
 MOST_ROWS = 1 << 12
 """A block of as many rows still fits a thread's stack."""
+CROSSING = 4
+"""Beside the values of Keep, what a step of the network is."""
 
 Steps = NDArray[np.uint16]
 
@@ -107,8 +109,11 @@ def used() -> str:
 
 @lru_cache(maxsize=64)
 def _steps(count: int, trim: int) -> Steps:
-    network = [(step.low, step.high, step.keep) for step in trimming_network(count, trim)]
-    return np.array(network, np.uint16).reshape(len(network), 3)
+    steps = [
+        (step.keep, step.low, step.high, 0, 0) if isinstance(step, Comparison) else (CROSSING, *step)
+        for step in crossings(trimming_network(count, trim))
+    ]
+    return np.array(steps, np.uint16).reshape(len(steps), 5)
 
 
 def _fit(rows: Matrix) -> Matrix:

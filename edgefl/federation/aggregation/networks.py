@@ -7,7 +7,7 @@ wanted output.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from functools import lru_cache
@@ -52,6 +52,39 @@ def trimming_network(count: int, trim: int) -> tuple[Comparison, ...]:
         needed[low] = needed[high] = True
         direct[low] = direct[high] = False
     return tuple(reversed(kept))
+
+
+Crossing = tuple[int, int, int, int]
+"""Places a, b, c, d: the comparisons (a, c) and (b, d), then (b, c), which together fetch and put back four values, not six."""
+
+
+def crossings(network: Sequence[Comparison]) -> Iterator[Comparison | Crossing]:
+    """The same network, with most comparisons of two layers that follow each other as crossings."""
+    last: dict[int, int] = {}  # place → the step that touched it last
+    following: dict[tuple[int, int], int] = {}  # step, place → the next step that touches it
+    crossing: dict[int, Crossing] = {}
+    within: set[int] = set()
+    for number, step in enumerate(network):
+        for place in (step.low, step.high):
+            if place in last:
+                following[last[place], place] = number
+        upper, lower = last.get(step.low), last.get(step.high)
+        last[step.low] = last[step.high] = number
+        if upper is None or lower is None or upper == lower or {upper, lower} & within:
+            continue
+        members = (network[lower].low, network[upper].low, network[lower].high, network[upper].high)
+        if members[1:3] != (step.low, step.high) or not all(network[one].keep is Keep.BOTH for one in (upper, lower, number)):
+            continue
+        # All three take the place of the later one of the two: until then nobody may ask for what the earlier one gives.
+        first, second = sorted((upper, lower))
+        if all(following.get((first, place), number) > second for place in (network[first].low, network[first].high)):
+            crossing[second] = members
+            within |= {upper, lower, number}
+    for number, step in enumerate(network):
+        if number in crossing:
+            yield crossing[number]
+        elif number not in within:
+            yield step
 
 
 def _batcher(count: int) -> Iterator[tuple[int, int]]:

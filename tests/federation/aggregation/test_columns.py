@@ -1,6 +1,4 @@
-"""Coordinate-wise kernels against NumPy's own sort, and sorting networks by the 0-1 principle."""
-
-from itertools import product
+"""Coordinate-wise kernels against NumPy's own sort."""
 
 import numpy as np
 import pytest
@@ -9,7 +7,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edgefl.federation.aggregation import columns
-from edgefl.federation.aggregation.networks import Keep, trimming_network
 
 pytestmark = pytest.mark.usefixtures("either")
 VALUES = st.floats(-1e3, 1e3, width=32)
@@ -20,21 +17,6 @@ def updates(draw: st.DrawFn) -> tuple[np.ndarray, int]:
     rows = draw(st.integers(1, 40))
     trim = draw(st.integers(0, (rows - 1) // 2))
     return draw(arrays(np.float32, (rows, draw(st.integers(1, 9))), elements=VALUES)), trim
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("count", range(1, 11))
-def test_a_pruned_network_leaves_the_middle_values_in_the_middle(count: int) -> None:
-    for trim in range((count - 1) // 2 + 1):
-        for bits in product((0, 1), repeat=count):
-            places: list[int | None] = list(bits)
-            for step in trimming_network(count, trim):
-                low, high = places[step.low], places[step.high]
-                assert low is not None, "a value that was dropped is compared again"
-                assert high is not None, "a value that was dropped is compared again"
-                places[step.low] = min(low, high) if step.keep & Keep.LOW else None
-                places[step.high] = max(low, high) if step.keep & Keep.HIGH else None
-            assert sorted(places[trim : count - trim]) == sorted(bits)[trim : count - trim]
 
 
 @given(updates())

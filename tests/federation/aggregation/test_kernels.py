@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import platform
 from pathlib import Path
 
@@ -51,6 +53,24 @@ def test_products_are_those_of_float64(level: Kernels, seed: int, rows: int, wid
     values = updates(seed, rows, width)
     wide = values.astype(np.float64)
     np.testing.assert_allclose(level.products(values), wide @ wide.T, rtol=1e-5, atol=1e-3)
+
+
+def fenced(rows: int, width: int) -> np.ndarray:
+    """Rows behind which memory ends: whoever reads on dies."""
+    size = -(-4 * rows * width // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, size + mmap.PAGESIZE)
+    fence = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(memory)) + size)
+    assert ctypes.CDLL(None).mprotect(fence, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    values = np.frombuffer(memory, np.float32, rows * width, size - 4 * rows * width).reshape(rows, width)
+    values[:] = updates(2, rows, width)
+    return values
+
+
+@pytest.mark.parametrize(("rows", "width"), [(1, 1), (4, 63), (7, 65), (11, 1027), (50, 2049)])
+def test_nothing_is_read_behind_the_last_row(level: Kernels, rows: int, width: int) -> None:
+    values = fenced(rows, width)
+    np.testing.assert_array_equal(level.trimmed(values, (rows - 1) // 2), np.median(values, axis=0))
+    np.testing.assert_allclose(np.diag(level.products(values)), np.square(values).sum(axis=1), rtol=1e-5)
 
 
 def test_columns_that_do_not_lie_side_by_side_are_read_all_the_same(compiled: Kernels) -> None:
