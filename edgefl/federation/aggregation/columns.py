@@ -20,7 +20,7 @@ CHUNK_BYTES = 1 << 20
 """A chunk of all updates, and as much again to swap or sort in, fits a core's second-level cache."""
 KERNEL_COLUMNS = 1 << 12
 """A chunk of what a kernel reads as it is, without a copy: much work beside the call, little beside a core's share."""
-SUM_COLUMNS = 1 << 16
+SUM_COLUMNS = 1 << 14
 """Columns of a sum's chunk: a row's share of it is multiplied in the cache."""
 MEMORY_SHARE = 0.1
 """Chunks at work are together at most this share of the updates, so that small federations' peak stays low too."""
@@ -62,17 +62,19 @@ def median(deltas: Matrix) -> Vector:
 
 
 def weighted_sum(deltas: Matrix, weights: NDArray[np.floating]) -> Vector:
-    """Sum of the rows times their weights, (p,) float32; where most weights are zero, those rows are not read."""
-    used = np.flatnonzero(weights)
+    """Sum of the rows times their weights, (p,) float32; rows of weight zero are not read."""
+    used, narrow = np.flatnonzero(weights), np.ascontiguousarray(weights, np.float32)
+    if (compiled := kernels.compiled()) is not None:
+        return _by_columns(deltas, lambda chunk: compiled.weighted(chunk, narrow), SUM_COLUMNS)
     total: Vector
-    if 2 * len(used) > len(weights):
-        total = np.asarray(weights, np.float32) @ deltas
+    if len(used) == len(weights):
+        total = narrow @ deltas
         return total
     total = np.zeros(deltas.shape[1], np.float32)
     for start in range(0, len(total), SUM_COLUMNS):
         columns = slice(start, start + SUM_COLUMNS)
-        for row, weight in zip(used, np.asarray(weights[used], np.float32), strict=True):
-            total[columns] += weight * deltas[row, columns]
+        for row in used:
+            total[columns] += narrow[row] * deltas[row, columns]
     return total
 
 

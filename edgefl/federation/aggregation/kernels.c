@@ -99,3 +99,21 @@ void edgefl_products(const float *rows, long stride, long count, long width, dou
 #endif
     products_any(rows, stride, count, width, out);
 }
+
+void edgefl_weighted(const float *rows, long stride, long count, long width, const float *weights, float *out)
+{
+    LOOK();
+#ifdef HAS_AVX512
+    if (HAS_AVX512) {
+        weighted_avx512(rows, stride, count, width, weights, out);
+        return;
+    }
+#endif
+#ifdef HAS_AVX2
+    if (HAS_AVX2) {
+        weighted_avx2(rows, stride, count, width, weights, out);
+        return;
+    }
+#endif
+    weighted_any(rows, stride, count, width, weights, out);
+}

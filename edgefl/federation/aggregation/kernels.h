@@ -107,3 +107,17 @@ static void NAME(products)(const float *rows, long stride, long count, long widt
             }
     }
 }
+
+static void NAME(weighted)(const float *rows, long stride, long count, long width, const float *weights, float *out)
+{
+    for (long left = 0; left < width; left += PANEL) {
+        const long here = width - left < PANEL ? width - left : PANEL;
+        float total[PANEL] = {0};
+        for (long row = 0; row < count; row++)
+            if (weights[row] != 0)
+                for (long column = 0; column < here; column++)
+                    total[column] += weights[row] * rows[row * stride + left + column];
+        for (long column = 0; column < here; column++)
+            out[left + column] = total[column];
+    }
+}

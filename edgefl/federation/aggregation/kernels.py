@@ -1,4 +1,4 @@
-"""The compiled kernels (kernels.c): trimmed means and inner products several times faster than NumPy, where a compiler was there.
+"""The compiled kernels (kernels.c): sums, trimmed means and inner products faster than NumPy's, where a compiler was there.
 
 `python -m edgefl.federation.aggregation.kernels` compiles them beside this module, as `make install` does, and hosts get the file
 with the rest of the code. Nothing needs it: without it NumPy does the same. Its name tells its source, flags and architecture, so
@@ -62,6 +62,13 @@ class Kernels:
         self.library.edgefl_products(*_described(fit), out.ctypes.data)
         return out
 
+    def weighted(self, rows: Matrix, weights: Vector) -> Vector:
+        """Sum of the rows times their weights, (p,); rows of weight zero are not read. weights: (n,) float32."""
+        fit = _fit(rows)
+        out = np.empty(fit.shape[1], np.float32)
+        self.library.edgefl_weighted(*_described(fit), weights.ctypes.data, out.ctypes.data)
+        return out
+
 
 @cache
 def compiled(directory: Path = HERE) -> Kernels | None:
@@ -73,7 +80,8 @@ def compiled(directory: Path = HERE) -> Kernels | None:
     whole, pointer = ctypes.c_long, ctypes.c_void_p
     library.edgefl_trimmed.argtypes = (pointer, whole, whole, whole, pointer, whole, whole, pointer)
     library.edgefl_products.argtypes = (pointer, whole, whole, whole, pointer)
-    for function in (library.edgefl_trimmed, library.edgefl_products):
+    library.edgefl_weighted.argtypes = (pointer, whole, whole, whole, pointer, pointer)
+    for function in (library.edgefl_trimmed, library.edgefl_products, library.edgefl_weighted):
         function.restype = None
     return Kernels(library)
 

@@ -55,6 +55,18 @@ def test_products_are_those_of_float64(level: Kernels, seed: int, rows: int, wid
     np.testing.assert_allclose(level.products(values), wide @ wide.T, rtol=1e-5, atol=1e-3)
 
 
+@given(seed=st.integers(0, 99), rows=ROWS, width=COLUMNS)
+@settings(max_examples=20, deadline=None)
+def test_a_weighted_sum_is_that_of_float64_and_leaves_out_what_weighs_nothing(
+    level: Kernels, seed: int, rows: int, width: int
+) -> None:
+    values, weights = updates(seed, rows, width), np.random.default_rng(seed).random(rows, np.float32).round(1)
+    weights[0] = 0
+    wanted = weights.astype(np.float64) @ values.astype(np.float64)
+    values[0] = np.nan
+    np.testing.assert_allclose(level.weighted(values, weights), wanted, atol=1e-4)
+
+
 def fenced(rows: int, width: int) -> np.ndarray:
     """Rows behind which memory ends: whoever reads on dies."""
     size = -(-4 * rows * width // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -70,6 +82,7 @@ def fenced(rows: int, width: int) -> np.ndarray:
 def test_nothing_is_read_behind_the_last_row(level: Kernels, rows: int, width: int) -> None:
     values = fenced(rows, width)
     np.testing.assert_array_equal(level.trimmed(values, (rows - 1) // 2), np.median(values, axis=0))
+    np.testing.assert_allclose(level.weighted(values, np.ones(rows, np.float32)), values.sum(axis=0), atol=1e-4)
     np.testing.assert_allclose(np.diag(level.products(values)), np.square(values).sum(axis=1), rtol=1e-5)
 
 
