@@ -86,6 +86,7 @@ class GridView(View):
 
     def action_filter(self) -> None:
         """Type a filter."""
+        self._tell()
         self._filter_line.open()
 
     def action_sort(self) -> None:

@@ -204,7 +204,9 @@ async def test_the_cursor_stays_on_its_device_when_rows_move(state: FederationSt
 @pytest.mark.slow
 async def test_slash_filters_while_typing_and_escape_clears(state: FederationState) -> None:
     async with console(Recorded(state), state.seq) as (app, pilot):
-        await pilot.press("slash", *"state:offline")
+        await pilot.press("slash")
+        assert "10 of 10" in shown(app)
+        await pilot.press(*"state:offline")
         assert names(app) == ["edge-09"]
         assert "1 of 10" in shown(app)
         await pilot.press("enter")

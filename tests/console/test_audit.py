@@ -199,6 +199,19 @@ async def test_verifying_shows_how_far_it_is_and_v_stops_it(events: list[Event])
 
 
 @pytest.mark.slow
+async def test_the_console_can_be_left_while_it_verifies(events: list[Event]) -> None:
+    shelf = Shelf(events)
+    shelf.hold.clear()
+    async with console(Opened(events, 25), len(events), size=(120, 30), archive=shelf) as (app, pilot):
+        await pilot.press(KEY, "V")
+        await until(pilot, lambda: "hold, V stops" in shown(app))
+        await pilot.press("q")
+        await until(pilot, lambda: not app.is_running)
+        assert app.crash is None
+    assert shelf.walks == 0
+
+
+@pytest.mark.slow
 async def test_without_a_journal_there_is_nothing_to_be_verified(events: list[Event]) -> None:
     async with console(Live(events), len(events)) as (app, pilot):
         await pilot.press(KEY, "V")

@@ -138,6 +138,17 @@ async def test_l_reads_the_row_the_marked_rows_or_the_pages_device_and_a_reads_a
 
 
 @pytest.mark.slow
+async def test_lines_of_hosts_that_are_not_read_any_more_go(state: FederationState) -> None:
+    async with logs(state) as (app, pilot, hosts):
+        await pilot.press("up")
+        hosts.said.put_nowait(line(50, message="line 50"))
+        await until(pilot, lambda: "1 new: end follows" in shown(app))
+        await pilot.press("l")
+        await until(pilot, lambda: hosts.open == [("edge-01",)] and "● following · edge-01 · a reads all · 0 lines" in shown(app))
+        assert "no lines yet" in shown(app)
+
+
+@pytest.mark.slow
 async def test_a_recording_has_no_logs_and_the_view_says_so(state: FederationState) -> None:
     async with console(Recorded(state), state.seq) as (app, pilot):
         await pilot.press("l")
@@ -151,6 +162,8 @@ async def test_a_frozen_picture_takes_no_lines(state: FederationState) -> None:
         hosts.said.put_nowait(line(50, message="line 50"))
         await until(pilot, hosts.said.empty)
         await asyncio.sleep(0.3)
+        await pilot.press("up", "end")
+        await pilot.pause(0.2)
         assert "line 50" not in shown(app)
         await pilot.press("p")
         await until(pilot, lambda: "line 50" in shown(app))

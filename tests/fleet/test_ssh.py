@@ -33,7 +33,7 @@ asyncio.run(leave())
 @pytest.fixture
 def mute() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(10)
+        listener.settimeout(60)
         yield listener
 
 

@@ -44,6 +44,7 @@ class Logs(GridView):
         self._lines: Lines | None = None
         self._names: tuple[str, ...] = ()
         self._is_reading = False
+        self._is_frozen = False
         self._shown = 0
 
     def take(self, sources: Sources) -> None:
@@ -67,15 +68,15 @@ class Logs(GridView):
             return
         if not self._is_reading:
             self.read(self._names)
-        if not frame.is_paused:
-            self._grow(lines)
+        self._is_frozen = frame.is_paused
+        self._grow(lines)
         self._sheet.show(self._state(lines))
 
     def read(self, names: Sequence[str]) -> None:
         """Read these hosts from now on; without names, all."""
         self._names = tuple(names)
         if self._lines is not None:
-            self._is_reading = True
+            self._is_reading, self._shown = True, self._lines.arrived
             self._tail.show([])
             self._tail.action_follow()
             self.run_worker(self._lines.follow(self._names), group="logs", exclusive=True)
@@ -107,7 +108,7 @@ class Logs(GridView):
             self.post_message(self.Open(Whole(f"{line.host} {short(line.unit)}", [*fields.items(), ("message", line.message)])))
 
     def _grow(self, lines: Lines) -> None:
-        if self._tail.is_following and lines.arrived != self._shown:
+        if self._tail.is_following and not self._is_frozen and lines.arrived != self._shown:
             self._shown = lines.arrived
             self._tail.grow(list(lines.held))
             self._tell()
