@@ -57,6 +57,25 @@ def test_an_update_of_unusual_length_is_rejected_and_said_to_be_so() -> None:
     assert "times as long" in aggregate.scores[2].reason
 
 
+@pytest.mark.parametrize("byzantine", [0.0, 0.3])
+def test_an_update_that_is_doubtful_counts_less_and_pulls_less(byzantine: float) -> None:
+    deltas = updates(1, signal=2.0)
+    deltas[2] *= 1.6  # log 1.6 is 3.1 of the least spreads, and the limit is 4
+    guard, counts = build("guard", byzantine), np.full(8, 4000)
+    aggregate = guard.aggregate(deltas, NAMES[:8], counts, Reputation())
+    odd, *others = sorted(aggregate.scores, key=lambda score: score.weight)
+    assert (odd.device, odd.verdict, odd.flagged) == ("edge-03", "down-weight", False)
+    assert 0.625 * odd.threshold < odd.score < odd.threshold
+    assert 0.25 < odd.weight < 1
+    assert {score.weight for score in others} == {1.0}
+    assert "times as long" in odd.reason
+    weights = np.array([score.weight for score in aggregate.scores])
+    lesser, whole = np.average(deltas, axis=0, weights=weights), deltas.mean(axis=0)
+    if byzantine == 0:
+        np.testing.assert_allclose(aggregate.delta, lesser, rtol=1e-3, atol=1e-5)
+    assert np.linalg.norm(aggregate.delta) < np.linalg.norm(whole)
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_noise_of_the_usual_length_in_place_of_an_update_is_found(seed: int) -> None:
     deltas = updates(seed, signal=2.0)

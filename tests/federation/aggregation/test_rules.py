@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgefl.federation.aggregation.gram import Gram
 from edgefl.federation.aggregation.limits import RULES, RuleUnfit, attackers, attackers_among, check_rule
 from edgefl.federation.aggregation.reputation import Reputation
-from edgefl.federation.aggregation.rules import build
+from edgefl.federation.aggregation.rules import build, off
 from edgefl.federation.aggregation.weights import krum_scores
 
 pytestmark = pytest.mark.usefixtures("either")
@@ -33,11 +33,11 @@ def brute_force_krum(deltas: np.ndarray, malicious: int) -> np.ndarray:
     )
 
 
-@given(st.integers(0, 10_000), st.integers(5, 12))
+@given(st.integers(0, 10_000), st.integers(3, 12), st.data())
 @settings(max_examples=40, deadline=None)
-def test_krums_scores_are_those_of_its_definition(seed: int, count: int) -> None:
+def test_krums_scores_are_those_of_its_definition(seed: int, count: int, data: st.DataObject) -> None:
     deltas = crowd(count, seed=seed)
-    malicious = (count - 3) // 2
+    malicious = data.draw(st.integers(0, (count - 3) // 2))
     np.testing.assert_allclose(krum_scores(Gram.of(deltas), malicious), brute_force_krum(deltas, malicious), rtol=1e-4)
 
 
@@ -63,6 +63,37 @@ def test_the_gram_matrix_gives_the_distances_norms_and_cosines_of_the_updates() 
     assert gram.cosines_to_others()[2] == pytest.approx(units[2] @ others / np.linalg.norm(others), abs=1e-5)
     assert gram.blocks is not None
     np.testing.assert_allclose(gram.blocks.sum(axis=0), gram.products, rtol=1e-4)
+
+
+def test_an_estimate_from_some_columns_is_of_all_of_them_however_unlike_they_are() -> None:
+    deltas = crowd(6, length=300_000) * np.linspace(0.1, 3, 300_000, dtype=np.float32)
+    some, whole = Gram.sampled(deltas), Gram.of(deltas)
+    np.testing.assert_allclose(some.norms, whole.norms, rtol=0.05)
+    np.testing.assert_allclose(some.squared_distances, whole.squared_distances, rtol=0.1)
+    np.testing.assert_array_equal(Gram.sampled(deltas[:, :5000]).products, Gram.of(deltas[:, :5000]).products)
+
+
+def test_how_far_an_update_lies_off_is_its_median_distance_over_the_usual_one() -> None:
+    deltas = crowd(7) * np.array([1, 1, 1, 1, 2, 3, -1], np.float32)[:, None]
+    wide = deltas.astype(np.float64)
+    others = [[np.linalg.norm(one - two) for two in np.delete(wide, place, axis=0)] for place, one in enumerate(wide)]
+    np.testing.assert_allclose(off(Gram.of(deltas)), np.median(others, axis=1) / np.median(others), rtol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [-1.0, 10.0])
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in ("guard", "z-score")])
+def test_a_rule_that_flags_nobody_still_shows_the_update_that_stands_out(rule: str, factor: float) -> None:
+    deltas = crowd(10)
+    deltas[6] *= factor
+    scores = build(rule, 0.3).aggregate(deltas, NAMES[:10], np.full(10, 50), Reputation()).scores
+    odd, others = scores[6], [score for place, score in enumerate(scores) if place != 6]
+    if rule == "norm-clipping" and factor == -1:
+        assert odd.score == pytest.approx(1, abs=0.1), "it looks at lengths alone, and a flipped update has the usual one"
+        return
+    assert odd.score > odd.threshold
+    assert odd.score > 1.5 * max(score.score for score in others)
+    assert "farther from its neighbours" in odd.reason if "krum" in rule else "times the limit" in odd.reason
+    assert not any(score.flagged for score in scores)
 
 
 @pytest.mark.parametrize("rule", RULES)

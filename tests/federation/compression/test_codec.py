@@ -36,9 +36,9 @@ def test_one_bit_keeps_the_sign_at_the_mean_magnitude(delta: np.ndarray) -> None
 
 
 @pytest.mark.slow
-@given(VECTORS, st.floats(0.01, 1.0))
-def test_top_k_sends_the_largest_values_and_nothing_else(delta: np.ndarray, keep: float) -> None:
-    back = decode(encode(delta, Compression(mode="top-k", keep=keep, bits=16)), len(delta))
+@given(VECTORS, st.floats(0.01, 1.0), st.integers(1, 16))
+def test_top_k_sends_the_largest_values_and_nothing_else(delta: np.ndarray, keep: float, bits: int) -> None:
+    back = decode(encode(delta, Compression(mode="top-k", keep=keep, bits=bits)), len(delta))
     count = max(1, round(keep * len(delta)))
     places = largest(delta, count)
     assert len(set(places.tolist())) == count
@@ -46,7 +46,12 @@ def test_top_k_sends_the_largest_values_and_nothing_else(delta: np.ndarray, keep
     assert not back[others].any()
     if len(others):
         assert np.abs(delta[places]).min() >= np.abs(delta[others]).max()
-    np.testing.assert_allclose(back[places], delta[places], atol=np.abs(delta).max() / 2**15 + 1e-30)
+    kept = delta[places].astype(np.float64)
+    if bits == 1:
+        expected, off = np.where(kept >= 0, 1, -1) * np.abs(kept).mean(), 0.0
+    else:
+        expected, off = kept, 0.5 * np.abs(kept).max() / (2 ** (bits - 1) - 1)
+    np.testing.assert_allclose(back[places], expected, rtol=1e-5, atol=off * (1 + 1e-4) + 1e-30)
 
 
 @pytest.mark.slow
