@@ -19,7 +19,7 @@ _TITLES: dict[Kind, str] = {
     "dns": "DNS",
     "loopback": "own loopback",
     "operator": "operator",
-    "allowed": "site allows",
+    "allowed": "allowed",
 }
 
 

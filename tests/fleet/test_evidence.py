@@ -144,3 +144,20 @@ def test_the_table_shows_a_row_a_host_and_breaches_in_red() -> None:
     (row,) = [line for line in console.export_text().splitlines() if line.lstrip().startswith("edge-01")]
     assert "1 open" in row
     assert "✖ 1" in row
+
+
+def test_what_the_site_allows_has_a_column_where_it_allows_something() -> None:
+    def shown(proof: Proof) -> str:
+        from rich.console import Console
+
+        console = Console(file=io.StringIO(), width=98, color_system=None)
+        console.print(table(proof, compact=True))
+        return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+    assert "allowed" not in shown(GOOD)
+    lost = replace(
+        GOOD, results=(*GOOD.results, Result(ARCHIVE, "closed", ""), Result(replace(ARCHIVE, port=105), "unanswered", ""))
+    )
+    heading, row = shown(lost).splitlines()
+    assert "allowed" in heading
+    assert "✖1 2/0" in row
