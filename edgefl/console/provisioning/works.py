@@ -119,8 +119,8 @@ class Works:
             self._cancel = None
         assert self._tree is not None  # noqa: S101 - `run` made one
         self._tree = self._tree.finish(monotonic(), error, stopped=stopped)
-        if name == "plan":
-            self._planned = None if stopped else Planned(self._tree, digest)
+        if name == "plan":  # one that ended before it found anything out is nothing to be asked about
+            self._planned = Planned(self._tree, digest) if self._tree.stages and not stopped else None
         elif self._tree.mark is Mark.DONE:
             self._planned = None
 

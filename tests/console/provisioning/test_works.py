@@ -111,7 +111,9 @@ async def test_a_site_that_somebody_else_holds_is_a_clear_failure(tmp_path: Path
 
 async def test_a_site_that_is_wrong_fails_with_its_lines(tmp_path: Path) -> None:
     (tmp_path / "site.yaml").write_text(ADOPTED.replace("devices:", "devcies:"))
-    tree = await Works(tmp_path).run("plan")
+    works = Works(tmp_path)
+    tree = await works.run("plan")
+    assert works.planned is None, "there is nothing that could be applied"
     assert tree.fault is not None
     assert any("site.yaml:4" in line for line in tree.fault.lines)
 
