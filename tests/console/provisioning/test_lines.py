@@ -34,7 +34,10 @@ def names(lines: list[Line]) -> list[str]:
 def test_a_plan_shows_each_change_under_its_part_with_its_sign() -> None:
     lines = outline(tree_of("plan-first", "plan"))
     assert names(lines)[:5] == ["infrastructure", "  edge-01", "  edge-02", "  hub", "configuration"]
-    assert [plain(name_ink(line, 40)).strip() for line in lines[1:3]] == ["+ edge-01  will be created", "+ edge-02  will be created"]
+    assert [plain(name_ink(line, 40)).strip() for line in lines[1:3]] == [
+        "+ edge-01  will be created",
+        "+ edge-02  will be created",
+    ]
 
 
 def test_what_is_done_is_closed_and_what_failed_is_open_down_to_the_host() -> None:
