@@ -92,7 +92,7 @@ class _Look:
     def _play(self, key: str, play: Play, hosts: int) -> Iterator[Line]:
         is_active = play.mark in _ACTIVE or (self.is_plan and play.changed > 0)
         is_open = self.said.get(key, is_active) if play.tasks else None
-        what = f"{len(play.tasks)} tasks" if play.tasks else ""
+        what = _tasks(len(play.tasks)) if play.tasks else ""
         seconds = self._elapsed(play)
         yield Line(key, 1, play.name, what, play.mark, play, seconds, is_open, changed=play.changed, failed=play.failed)
         if is_open:
@@ -172,7 +172,7 @@ def _of_tally(key: str, tally: Tally, mark: Mark, most: int) -> Line:
         key,
         2,
         tally.host,
-        tally.outcome or f"{tally.done} tasks",
+        tally.outcome or _tasks(tally.done),
         mark,
         tally,
         tally.seconds,
@@ -182,6 +182,10 @@ def _of_tally(key: str, tally: Tally, mark: Mark, most: int) -> Line:
         changed=tally.changed,
         failed=tally.failed,
     )
+
+
+def _tasks(many: int) -> str:
+    return "1 task" if many == 1 else f"{many} tasks"
 
 
 def _standing(tally: Tally, stage: Mark) -> Mark:
