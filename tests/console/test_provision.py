@@ -305,7 +305,7 @@ async def test_an_empty_directory_begins_with_three_answers_and_ends_in_a_plan(t
         await sees(pilot, "○▌ lab", "●▌ static")
         await pilot.press("tab", "backspace", "0", "tab", "enter")
         await sees(pilot, "✖ devices: a number from 1 to 200")
-        await pilot.press("shift+tab", "backspace", "2", "tab", "enter")
+        await pilot.press("shift+tab", "backspace", "2", "enter")
         await until(pilot, lambda: isinstance(app.stage.top, Editor))
         await sees(pilot, "name: ward", "✓ saved", "valid")
         site = load(directory)

@@ -86,11 +86,14 @@ class FirstRun(View):
         """Nothing here comes from the federation."""
 
     @on(Input.Submitted)
-    def _submitted(self) -> None:
-        self.screen.focus_next()
+    def _submitted(self, message: Input.Submitted) -> None:
+        if message.input is self._devices:  # the last answer
+            self._answered()
+        else:
+            self.screen.focus_next()
 
     @on(Button.Pressed)
-    def _pressed(self) -> None:
+    def _answered(self) -> None:
         said = self._devices.value
         if not said.isdigit() or not 1 <= int(said) <= MOST_DEVICES:
             self._problem.update(f"✖ devices: a number from 1 to {MOST_DEVICES}")
