@@ -96,7 +96,7 @@ async def _served(command: Sequence[str], port: int) -> AsyncIterator[str]:
         listener = socket.create_server((ADDRESS, port))
     except OSError as error:
         why = error.strerror or str(error)
-        raise NotServed(f"{ADDRESS}:{port} cannot be served: {why}", hint="edgefl console --web --port N") from error
+        raise NotServed(f"{ADDRESS}:{port} cannot be served: {why}", hint="edgefl console --web --port 0") from error
     gate = Gate(listener.getsockname()[1])
     runner = _runner(gate, Server(shlex.join(command)))
     try:
