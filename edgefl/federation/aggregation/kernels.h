@@ -63,14 +63,14 @@ static void NAME(trimmed)(const float *rows, long stride, long count, long width
     }
 }
 
-static float NAME(sum)(NAME(vector) values)
+static inline float NAME(sum)(NAME(vector) values)
 {
-    float lanes[LANES];
-    *(NAME(vector) *)lanes = values;
-    for (long half = LANES / 2; half; half /= 2)
-        for (long lane = 0; lane < half; lane++)
-            lanes[lane] += lanes[lane + half];
-    return lanes[0];
+    typedef float four __attribute__((vector_size(16), aligned(4)));
+    union { NAME(vector) whole; four parts[LANES / 4]; } lanes = {values};
+    four total = lanes.parts[0];
+    for (long part = 1; part < LANES / 4; part++)
+        total += lanes.parts[part];
+    return (total[0] + total[1]) + (total[2] + total[3]);
 }
 
 static void NAME(products)(const float *rows, long stride, long count, long width, double *out)
@@ -101,11 +101,12 @@ static void NAME(products)(const float *rows, long stride, long count, long widt
                         for (long column = even; column < here; column++)
                             product += a[i][column] * b[j][column];
                         out[(top + i) * count + side + j] += product;
-                        if (side > top)
-                            out[(side + j) * count + top + i] += product;
                     }
             }
     }
+    for (long row = 0; row < count; row++)
+        for (long column = 0; column < row; column++)
+            out[row * count + column] = out[column * count + row];
 }
 
 static void NAME(weighted)(const float *rows, long stride, long count, long width, const float *weights, float *out)
