@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from edgefl.errors import ExitCode
-from edgefl.monitor.logs import LEVELS
+from edgefl.monitor.logs import LEVELS, MOST_LINES
 
 if TYPE_CHECKING:
     from edgefl.cli.output import Output
@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what is written from now")
     parser.add_argument("--since", type=moment, metavar="WHEN", help="a time (2026-01-31T12:00) or an age (90s, 10m, 2h, 1d)")
     parser.add_argument("--level", choices=LEVELS, default="info", help="least important lines to show (default: info)")
-    parser.add_argument("-n", "--lines", type=int, default=200, metavar="N", help="at most this many old lines per host")
+    parser.add_argument("-n", "--lines", type=count, default=200, metavar="N", help="at most this many old lines per host")
 
 
 async def run(args: argparse.Namespace, out: Output) -> ExitCode:
@@ -51,6 +51,13 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
         async for line in lines:
             out.result({**line.as_dict()}, _shown(line))
     return ExitCode.OK
+
+
+def count(text: str) -> int:
+    """How many lines: as many as a host gives at once, at most."""
+    if not text.isdecimal() or int(text) > MOST_LINES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines up to {MOST_LINES}; --since goes further back")
+    return int(text)
 
 
 def moment(text: str) -> datetime:

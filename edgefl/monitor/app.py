@@ -23,7 +23,7 @@ from edgefl.monitor import metrics
 from edgefl.monitor.access import Admission, caller, refusal
 from edgefl.monitor.errors import Refused, Unavailable
 from edgefl.monitor.evolve import evolve
-from edgefl.monitor.logs import Level, Wanted, journald, require_journald
+from edgefl.monitor.logs import MOST_LINES, Level, Wanted, journald, require_journald
 from edgefl.monitor.models import LAST, Library
 from edgefl.monitor.past import MOST_KINDS, MOST_PAST
 from edgefl.monitor.presence import Presence
@@ -137,7 +137,7 @@ def _reading(app: FastAPI, monitor: Monitor) -> None:
     async def logs(
         since: datetime | None = None,
         level: Level = "info",
-        lines: Annotated[int, Query(ge=0, le=10_000)] = 200,
+        lines: Annotated[int, Query(ge=0, le=MOST_LINES)] = 200,
         *,
         follow: bool = False,
     ) -> StreamingResponse:

@@ -19,6 +19,8 @@ Level = Literal["emerg", "alert", "crit", "err", "warning", "notice", "info", "d
 LEVELS: tuple[Level, ...] = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 UNITS = ("superlink", "superexec", "monitor", "gate", "supernode", "watchdog", "renewal")
 """edgefl's services on any host. Named one by one: journalctl fails on a pattern that nothing has matched yet."""
+MOST_LINES = 10_000
+"""Old lines that a host is asked for at once."""
 _LONGEST = 8192
 """Characters of a message that are kept."""
 
@@ -83,7 +85,10 @@ def parse(line: str, host: str) -> LogLine | None:
         priority = int(said.get("PRIORITY", 6))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    unit = str(said.get("_SYSTEMD_UNIT") or said.get("UNIT") or said.get("SYSLOG_IDENTIFIER") or "")
+    unit = said.get("_SYSTEMD_UNIT")
+    if unit in {None, "init.scope"}:  # what systemd itself says of a unit
+        unit = said.get("UNIT") or unit or said.get("SYSLOG_IDENTIFIER")
+    unit = str(unit or "")
     return LogLine(at, host, unit.removesuffix(".service"), LEVELS[min(max(priority, 0), 7)], _text(said.get("MESSAGE")))
 
 

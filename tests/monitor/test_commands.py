@@ -120,6 +120,14 @@ async def test_logs_of_an_unknown_host_are_a_usage_error(site, capsys):
     assert "coordinator, edge-01" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("lines", ["-1", "10001", "many"])
+async def test_more_lines_than_a_host_gives_are_a_usage_error(site, lines, capsys):
+    with pytest.raises(SystemExit) as refused:
+        await command("logs", "--lines", lines, "--site", str(site))
+    assert refused.value.code == ExitCode.USAGE
+    assert "--since goes further back" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(shutil.which("journalctl") is None, reason="no journald here")
 async def test_logs_of_the_coordinator_come_from_its_journald(site, service):
     assert await command("logs", "--since", "10m", "--site", str(site)) == ExitCode.OK

@@ -42,8 +42,12 @@ def test_what_is_no_line_is_left_out(text):
 
 
 def test_a_manager_message_about_a_unit_is_that_units():
-    fields = {name: value for name, value in FIELDS.items() if name != "_SYSTEMD_UNIT"}
-    assert parse(json.dumps({**fields, "UNIT": "edgefl-gate.service"}), "coordinator").unit == "edgefl-gate"
+    said = {**FIELDS, "_SYSTEMD_UNIT": "init.scope", "UNIT": "edgefl-gate.service"}
+    assert parse(json.dumps(said), "coordinator").unit == "edgefl-gate"
+
+
+def test_a_service_cannot_speak_for_another():
+    assert parse(json.dumps({**FIELDS, "UNIT": "edgefl-gate.service"}), "coordinator").unit == "edgefl-supernode"
 
 
 def test_what_is_wanted_becomes_an_argument_list():
