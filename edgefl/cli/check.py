@@ -41,7 +41,7 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     from edgefl.fleet import wheels
     from edgefl.operations.task import prove_task
 
-    await prove_task(site)
+    await out.stream(prove_task(site))
     for warning in wheels.foreseen(site):
         out.progress(warning)
     budget = f"ε {site.privacy.epsilon_per_run:g} of {site.privacy.epsilon_limit:g}"

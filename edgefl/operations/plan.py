@@ -33,7 +33,8 @@ async def plan(site: Site) -> AsyncIterator[Progress]:
     """
     from edgefl.fleet import wheels
 
-    await prove_task(site)
+    async for event in chained(prove_task(site)):
+        yield event
     for warning in wheels.foreseen(site):
         yield warning
     with site_lock(site, "plan"):

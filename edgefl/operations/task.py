@@ -6,21 +6,26 @@ import asyncio
 import hashlib
 import json
 import sys
+import time
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from edgefl.errors import Where
 from edgefl.federation.outline import TaskInvalid, check_task
+from edgefl.progress import Finished, Progress, Started
 from edgefl.site.model import Site
 
+STAGE = "task"
 
-async def prove_task(site: Site) -> None:
+
+async def prove_task(site: Site) -> AsyncIterator[Progress]:
     """Read the task's source, then import it in a process of its own, where this machine has what hosts have; there the model is
     made too, where the site's modes demand something of it.
 
-    An import costs seconds, so what was proven once is not tried again until it changes. Where torch is not installed
-    here, the source is read and no more. Raises TaskInvalid with the user's own line.
+    An import costs seconds, so what was proven once is not tried again until it changes, and nothing is said then. Where torch is
+    not installed here, the source is read and no more. Raises TaskInvalid with the user's own line.
     """
     ref, root = site.task.module, site.root
     outline = check_task(ref, root, site.task.parameters, private=site.privacy.mode == "dp-sgd")
@@ -31,6 +36,8 @@ async def prove_task(site: Site) -> None:
     proven = site.state / "task.proven"
     if proven.exists() and proven.read_text() == mark:
         return
+    began = time.monotonic()
+    yield Started(STAGE, "", f"import {ref} as a device would")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "edgefl.federation.task", ref, str(root), asked),
         stdout=asyncio.subprocess.PIPE,
@@ -47,6 +54,7 @@ async def prove_task(site: Site) -> None:
     with suppress(OSError):  # a site that may only be read is imported every time
         site.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         proven.write_text(mark)
+    yield Finished(STAGE, "", "can be trained", seconds=time.monotonic() - began)
 
 
 def _demands(site: Site) -> str:

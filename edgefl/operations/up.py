@@ -35,7 +35,8 @@ async def up(site: Site) -> AsyncIterator[Progress]:
     from edgefl.fleet import ansible, bundle, preflight
     from edgefl.lab.machine import demand
 
-    await prove_task(site)
+    async for event in chained(prove_task(site)):
+        yield event
     if site.infrastructure.module == "lab":
         demand()
     with site_lock(site, "up"):

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from edgefl.errors import EdgeflError, ExitCode
-from edgefl.operations.task import prove_task
 from edgefl.site import load
 from edgefl.site.invalid import SiteInvalid
+from tests.operations.test_task import proved
 
 Sections = dict[str, Any]
 SITE, TASK = ExitCode.SITE_INVALID, ExitCode.TASK_INVALID
@@ -141,11 +141,11 @@ async def test_a_model_that_the_modes_cannot_train_is_refused_before_anything_is
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
     write(tmp_path, sections)
     with pytest.raises(EdgeflError) as refused:
-        await prove_task(load(tmp_path, with_files=True))
+        await proved(load(tmp_path, with_files=True))
     assert refused.value.exit_code == TASK
     [where] = refused.value.where
     assert (where.path, where.line) == (tmp_path / "task.py", MODEL.splitlines().index("def model(parameters):") + 1)
     assert says in refused.value.what
     assert works in refused.value.hint
     write(tmp_path, {**sections, **instead})
-    await prove_task(load(tmp_path, with_files=True))
+    await proved(load(tmp_path, with_files=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from edgefl.infra.inventory import Inventory, prospective
 from edgefl.operations import plan as planning
 from edgefl.operations.plan import due_certificates, existing_hosts
 from edgefl.pki.operator import ensure_operator, why_due
-from edgefl.progress import Warned
+from edgefl.progress import Progress, Warned
 from edgefl.site.model import Site
 
 SITE = Site.model_validate({"name": "clinic", "devices": [{"name": "edge-01"}, {"name": "edge-02"}]}).at(Path("/srv/clinic"))
@@ -70,7 +71,9 @@ def test_the_operators_own_certificate_is_part_of_it(tmp_path: Path) -> None:
 
 
 async def test_it_begins_with_the_torch_that_up_would_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def proven(_: Site) -> None: ...
+    async def proven(_: Site) -> AsyncIterator[Progress]:
+        for event in ():
+            yield event
 
     monkeypatch.setattr(planning, "prove_task", proven)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")

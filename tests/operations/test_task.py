@@ -8,7 +8,13 @@ import pytest
 
 from edgefl.federation.outline import TaskInvalid
 from edgefl.operations.task import prove_task
+from edgefl.progress import Progress
 from edgefl.site import Site
+
+
+async def proved(site: Site) -> list[Progress]:
+    return [event async for event in prove_task(site)]
+
 
 TASK = """\
 {first}
@@ -36,27 +42,27 @@ def site(root: Path, first: str, *, privacy: str = "none", **task: object) -> Si
 )
 async def test_a_task_that_does_not_import_is_said_with_its_line(tmp_path: Path, first: str, says: str) -> None:
     with pytest.raises(TaskInvalid, match=says) as refused:
-        await prove_task(site(tmp_path, first))
+        await proved(site(tmp_path, first))
     assert all((place.path, place.line) == (tmp_path / "task.py", 1) for place in refused.value.where)
     assert not (tmp_path / ".edgefl" / "task.proven").exists()
 
 
 async def test_an_unknown_parameter_is_said(tmp_path: Path) -> None:
     with pytest.raises(TaskInvalid, match="did you mean"):
-        await prove_task(site(tmp_path, "PARAMETERS = {'batch_size': 8}", parameters={"batch_sise": 4}))
+        await proved(site(tmp_path, "PARAMETERS = {'batch_size': 8}", parameters={"batch_sise": 4}))
 
 
 async def test_batch_normalisation_under_privacy_is_said(tmp_path: Path) -> None:
     with pytest.raises(TaskInvalid, match="batch normalisation"):
-        await prove_task(site(tmp_path, "from torch import nn\nNORM = nn.BatchNorm2d", privacy="dp-sgd"))
+        await proved(site(tmp_path, "from torch import nn\nNORM = nn.BatchNorm2d", privacy="dp-sgd"))
 
 
 async def test_a_task_is_imported_again_only_when_it_changed(tmp_path: Path) -> None:
     mark = tmp_path / "imported"
     count = f"with open({str(mark)!r}, 'a') as file: file.write('x')"
-    for first in (count, count, f"{count}  # changed"):
-        await prove_task(site(tmp_path, first))
+    said = [await proved(site(tmp_path, first)) for first in (count, count, f"{count}  # changed")]
     assert mark.read_text() == "xx"
+    assert [len(events) for events in said] == [2, 0, 2], "what takes seconds is said before and after"
 
 
 MODEL = """\
@@ -72,7 +78,7 @@ def evaluate(model, batches, parameters): ...
 @pytest.mark.slow
 async def test_a_model_that_is_none_is_said(tmp_path: Path) -> None:
     with pytest.raises(TaskInvalid, match="`model` gave NoneType, not a torch module"):
-        await prove_task(site(tmp_path, "", privacy="dp-sgd"))
+        await proved(site(tmp_path, "", privacy="dp-sgd"))
 
 
 @pytest.mark.slow
@@ -81,8 +87,8 @@ async def test_personal_layers_that_fit_no_layer_or_all_are_said(tmp_path: Path,
     planned = site(tmp_path, "", personal_layers=patterns, parameters={"width": 4})
     (tmp_path / "task.py").write_text(MODEL)
     with pytest.raises(TaskInvalid, match=says):
-        await prove_task(planned)
-    await prove_task(site_with(planned, ["1.*"]))
+        await proved(planned)
+    await proved(site_with(planned, ["1.*"]))
 
 
 def site_with(site: Site, patterns: list[str]) -> Site:
