@@ -444,7 +444,8 @@ async def test_the_mouse_chooses_views_sorts_and_opens(state: FederationState) -
         await pilot.click(offset=(5, 5))
         await pilot.click(offset=(5, 5))
         assert isinstance(app.stage.top, DevicePage)
-        await pilot.click(offset=(14, 2))
+        tabs = shown(app).splitlines()[2]
+        await pilot.click(offset=(tabs.index(" 2 ") + 1, 2))
         assert isinstance(app.stage.top, Rounds)
 
 

@@ -34,7 +34,8 @@ def checkout(tmp_path: Path, venv: Path) -> Path:
     top.mkdir()
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, top)
-    (top / "tools").symlink_to(ROOT / "tools")
+    for name in ("tools", "edgefl"):
+        (top / name).symlink_to(ROOT / name)
     (top / ".venv").symlink_to(venv)
     return top
 
