@@ -31,6 +31,7 @@ def up_to(events: list[Event], moment: datetime) -> FederationState:
     return FederationState().apply_all(event for event in events if event.at <= moment)
 
 
+@pytest.mark.slow
 def test_the_state_at_any_moment_is_that_of_the_events_up_to_it(tape: Tape, events: list[Event]) -> None:
     assert len(events) > 600, "more than are kept in one piece"
     chance = random.Random(3)
