@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from flwr.app import Context
@@ -21,6 +24,9 @@ from edgefl.federation.hostconfig import HostConfig, Places
 from edgefl.federation.run import Run
 
 app = ServerApp()
+STOP_SEEN_S = 2.0
+"""How long after a failure the operator's wish is looked for: the monitor writes it down once Flower has obeyed."""
+
 log = logging.getLogger("edgefl")
 
 
@@ -36,16 +42,28 @@ def main(grid: Grid, context: Context) -> None:
             with Models(places.models).alone():
                 Run.open(host, places, exchange, journal, overrides=context.run_config, run=run).work()
         except BaseException as cause:
-            journal.append(ending(cause), run=run)
+            journal.append(ending(cause, partial(was_stopped, journal, run)), run=run)
             raise
 
 
 app.main()(main)
 
 
-def ending(cause: BaseException) -> events.RunFinished:
-    """What the journal says of a run that did not complete."""
-    if isinstance(cause, SystemExit | KeyboardInterrupt | patches.run_is_over()):
+def was_stopped(journal: Journal, run: str, *, within_s: float = STOP_SEEN_S) -> bool:
+    """Whether the operator asked for the end of this run: the SuperLink then turns away whatever call is under way."""
+    gives_up = time.monotonic() + within_s
+    while True:
+        actions = [record["body"] for record in journal.newest(["operator_action"], size=20)]
+        if any(body["action"] == "stop" and body["subject"] == f"run {run}" for body in actions):
+            return True
+        if time.monotonic() >= gives_up:
+            return False
+        time.sleep(0.1)
+
+
+def ending(cause: BaseException, was_stopped: Callable[[], bool] = lambda: False) -> events.RunFinished:
+    """What the journal says of a run that did not complete. was_stopped: asked where the cause alone does not tell."""
+    if isinstance(cause, SystemExit | KeyboardInterrupt | patches.run_is_over()) or was_stopped():
         return events.RunFinished(status="stopped", reason="stopped by the operator, or with the coordinator's services")
     why = " ".join(cause.lines()) if isinstance(cause, EdgeflError) else f"{type(cause).__name__}: {cause}"
     return events.RunFinished(status="failed", reason=why)

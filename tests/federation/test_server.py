@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from edgefl.events.journal import Journal
+from edgefl.events.schema import OperatorAction
 from edgefl.federation.flower import patches
 from edgefl.federation.rounds import QuorumMissing, RunInvalid
-from edgefl.federation.server import device_names, ending
+from edgefl.federation.server import device_names, ending, was_stopped
 
 
 @pytest.mark.parametrize(
@@ -25,6 +28,14 @@ def test_every_end_of_a_run_is_said(cause: BaseException, status: str, says: str
     found = ending(cause)
     assert found.status == status
     assert says in found.reason
+
+
+def test_a_run_that_the_operator_stopped_is_stopped_whatever_call_it_was_in(tmp_path: Path) -> None:
+    turned_away = ConnectionError("403")
+    with Journal(tmp_path / "journal.db") as journal:
+        journal.append(OperatorAction(who="alice", action="stop", subject="run 7", why="wrong data"), run="7")
+        assert ending(turned_away, partial(was_stopped, journal, "7")).status == "stopped"
+        assert ending(turned_away, partial(was_stopped, journal, "8", within_s=0)).status == "failed"
 
 
 def test_node_ids_become_names(tmp_path: Path) -> None:
