@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from textual_serve.server import Server
 
 ADDRESS = "127.0.0.1"
-PORT = 8420
 _ENDS_WITHIN_S = 5.0
 """How long consoles may take to end when the server does."""
 _PAGE = Template("""\
@@ -65,7 +64,7 @@ class NotServed(EdgeflError):
     """The console cannot be served to a browser."""
 
 
-async def serve(command: Sequence[str], *, port: int = PORT, told: Callable[[str], None]) -> None:
+async def serve(command: Sequence[str], *, port: int, told: Callable[[str], None]) -> None:
     """Give each tab a console, the process of this command, until SIGINT or SIGTERM. told: hears the address once it answers.
 
     port: 0 takes a free one. Raises NotServed.

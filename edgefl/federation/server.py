@@ -58,7 +58,7 @@ def was_stopped(journal: Journal, run: str, *, within_s: float = STOP_SEEN_S) ->
             return True
         if time.monotonic() >= gives_up:
             return False
-        time.sleep(0.1)
+        time.sleep(0.1)  # the monitor's line is milliseconds away, where there is one
 
 
 def ending(cause: BaseException, was_stopped: Callable[[], bool] = lambda: False) -> events.RunFinished:
