@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -21,6 +22,8 @@ UNITS = ("superlink", "superexec", "monitor", "gate", "supernode", "watchdog", "
 """edgefl's services on any host. Named one by one: journalctl fails on a pattern that nothing has matched yet."""
 MOST_LINES = 10_000
 """Old lines that a host is asked for at once."""
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""Flower colours what it logs, also where nobody's terminal is (ECMA-48, SGR)."""
 _LONGEST = 8192
 """Characters of a message that are kept."""
 
@@ -131,4 +134,4 @@ def _text(message: object) -> str:
     """A message is a string, an array of bytes when it is no UTF-8, or null when it is too large."""
     if isinstance(message, list):
         message = bytes(byte for byte in message if isinstance(byte, int) and 0 <= byte < 256).decode(errors="replace")
-    return str(message or "")[:_LONGEST]
+    return _COLOUR.sub("", str(message or ""))[:_LONGEST]

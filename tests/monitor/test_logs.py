@@ -28,6 +28,7 @@ def test_a_line_of_journalctl_becomes_a_typed_one():
     [
         ({"MESSAGE": list("Grüße".encode("latin-1"))}, "Gr\ufffd\ufffde"),
         ({"MESSAGE": [0x1B, 91, 51]}, "\x1b[3"),
+        ({"MESSAGE": "\x1b[92mINFO \x1b[0m: ready"}, "INFO : ready"),
         ({"MESSAGE": None}, ""),
         ({"MESSAGE": "x" * 20_000}, "x" * 8192),
     ],
