@@ -341,7 +341,7 @@ def descendants(pid: int) -> Iterator[int]:
     """Every living process below a process, nearest first."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second: it ended between opening and reading
         return
     for child in map(int, children):
         yield child

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,11 @@ async def told(events) -> list[Progress]:
 def children() -> list[str]:
     """The command lines of this process's children."""
     listed = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text()
-    return [Path(f"/proc/{pid}/cmdline").read_text() for pid in listed.split()]
+    lines = []
+    for pid in listed.split():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            lines.append(Path(f"/proc/{pid}/cmdline").read_text())
+    return lines
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import pytest
 from edgefl.console.provisioning import works as works_module
 from edgefl.console.provisioning.tree import Mark
 from edgefl.console.provisioning.works import Works
+from edgefl.lab.process import Process
 from edgefl.operations.lock import site_lock
 from edgefl.progress import Progress, Started
 from edgefl.site import Site, load
@@ -90,11 +91,12 @@ async def test_an_operation_whose_console_goes_away_is_ended_too(gate: Gate) -> 
     works = Works(gate.directory)
     running = asyncio.create_task(works.run("plan"))
     await until(lambda: gate.process() is not None)
-    pid = gate.process() or 0
+    process = Process.of(gate.process() or 0)
+    assert process is not None
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    await until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text())
+    await until(lambda: not process.is_alive)
 
 
 async def test_a_site_that_somebody_else_holds_is_a_clear_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from edgefl.lab.process import Process
+
 TORCH = ("torch", "torch._dynamo")
 CLIENT, IMAGES = "edgefl.federation.client", "edgefl.federation.tasks.images"
 
@@ -106,13 +108,6 @@ def test_a_module_that_does_not_import_ends_the_executor_with_the_reason() -> No
     assert "ZygoteDied: the zygote" in result.stderr
 
 
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 @pytest.mark.slow
 def test_zygote_and_tasks_die_with_the_superexec_however_it_dies() -> None:
     program = PROGRAM.replace("LIMIT", "0")
@@ -123,7 +118,7 @@ def test_zygote_and_tasks_die_with_the_superexec_however_it_dies() -> None:
         wait_until("the task runs", lambda: bool(children.read_text().split()))
         task = int(children.read_text())
         os.kill(superexec.pid, signal.SIGKILL)
-        wait_until("both are gone", lambda: not is_running(zygote) and not is_running(task))
+        wait_until("both are gone", lambda: Process.of(zygote) is None and Process.of(task) is None)
 
 
 @pytest.mark.slow
