@@ -9,6 +9,7 @@ from edgefl.errors import ExitCode
 
 if TYPE_CHECKING:
     from edgefl.cli.output import Output
+    from edgefl.site import Site
 
 SITE = True
 _EPILOG = """\
@@ -57,7 +58,14 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
             "rounds": site.run.rounds,
             "rule": site.aggregation.rule,
         },
-        f"[green]✔[/] {site.name} is valid: {len(site.devices)} devices on {site.infrastructure.module}, quorum {site.quorum}, "
+        f"[green]✔[/] {site.name} is valid: {_devices(site)}, "
         f"{site.run.rounds} rounds of {site.task.module}, {site.aggregation.rule}, privacy {privacy}",
     )
     return ExitCode.OK
+
+
+def _devices(site: Site) -> str:
+    """Which devices, and how many of them a round needs."""
+    if site.devices:
+        return f"{len(site.devices)} devices on {site.infrastructure.module}, quorum {site.quorum}"
+    return f"the devices that {site.infrastructure.source} makes, quorum {site.run.quorum:.0%}"

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.site.addresses import assign
 from edgefl.site.model import Coordinator, Device, Site
@@ -78,7 +80,7 @@ def inventory_from(outputs: Mapping[str, Any], site: Site) -> Inventory:
 
     Raises InventoryMismatch when a host of the site was not made, or one exists that the site does not name, naming them.
     """
-    made: Mapping[str, Any] = (outputs.get("inventory") or {}).get("hosts") or {}
+    made = _made(outputs)
     named = [host.name for host in site.hosts]
     missing, unknown = [name for name in named if name not in made], [name for name in made if name not in named]
     if missing or unknown:
@@ -89,11 +91,37 @@ def inventory_from(outputs: Mapping[str, Any], site: Site) -> Inventory:
     return Inventory(tuple(_joined(host, made[host.name], lab) for host in site.hosts))
 
 
+def made_devices(outputs: Mapping[str, Any], site: Site) -> list[Device]:
+    """The devices that the operator's module made, by name: every host but the coordinator.
+
+    What else site.yaml may say of a device, its `vars` may: `data`, `epsilon_limit` and the like. Raises InventoryMismatch when
+    there is none, or one is no device that a site could have.
+    """
+    devices = []
+    for name, host in sorted(_made(outputs).items()):
+        if name == site.coordinator.name:
+            continue
+        said = {key: value for key, value in host.get("vars", {}).items() if key in Device.model_fields and value is not None}
+        try:
+            devices.append(Device.model_validate({**said, "name": name}))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            what = f"the module's host {name} is no device: {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            raise InventoryMismatch(what, hint="change what the module's `inventory` says of it, then edgefl up") from error
+    if not devices:
+        raise InventoryMismatch(
+            "site.yaml names no devices, and the module made none", hint="see docs/real-devices.md for what `inventory` holds"
+        )
+    return devices
+
+
 def prospective(site: Site, known: Inventory) -> Inventory | None:
     """The hosts that `up` would work on: adopted ones where site.yaml has them, others as they are known or would be made.
 
     None when an address cannot be told before Terraform has made the host.
     """
+    if not site.devices:
+        return None
     module, there = site.infrastructure.module, {host.name: host for host in known.hosts}
     addresses = assign(site) if module == "lab" else {host.name: host.address for host in site.hosts if host.address is not None}
     lab = site.state / "lab" if module == "lab" else None
@@ -107,6 +135,10 @@ def prospective(site: Site, known: Inventory) -> Inventory | None:
         else:
             return None
     return Inventory(tuple(hosts))
+
+
+def _made(outputs: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    return (outputs.get("inventory") or {}).get("hosts") or {}
 
 
 def _joined(host: Coordinator | Device, made: Mapping[str, Any], lab: Path | None) -> Host:

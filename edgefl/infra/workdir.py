@@ -168,7 +168,7 @@ def variables(site: Site) -> dict[str, Any]:
                 "ssh_port": host.ssh_port,
                 "host_key": host.host_key,
             }
-            for host in site.hosts
+            for host in ((site.coordinator,) if site.asks_module else site.hosts)
         }
         return {"devices": hosts}
     addresses = assign(site)

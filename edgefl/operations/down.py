@@ -10,6 +10,7 @@ from edgefl.operations.lock import site_lock
 from edgefl.operations.stage import chained
 from edgefl.operations.state import inventory_file
 from edgefl.progress import Finished, Progress, Started, Warned
+from edgefl.site import made
 from edgefl.site.model import Site
 
 
@@ -31,6 +32,7 @@ async def down(site: Site) -> AsyncIterator[Progress]:
             async for event in chained(_lab_gone(site)):
                 yield event
         inventory_file(site).unlink(missing_ok=True)
+        made.file(site).unlink(missing_ok=True)
 
 
 async def _hosts_reset(site: Site, inventory: Inventory) -> AsyncIterator[Progress]:

@@ -85,7 +85,9 @@ async def _whole(site: Site, there: Collection[str]) -> AsyncIterator[Progress]:
     for host in site.hosts:
         what = "exists, and would be configured again" if host.name in there else _MISSING
         yield Step("configuration", host.name, what, changed=True)
-    what = f"{len(site.hosts)} hosts would be configured whole"
+    if not site.devices:
+        yield Step("configuration", "", "the devices that the module makes would be configured whole", changed=True)
+    what = f"{len(site.hosts)} hosts would be configured whole" if site.devices else "every host would be configured whole"
     yield Finished("configuration", "", what, changed=True, seconds=time.monotonic() - began)
 
 

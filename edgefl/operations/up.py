@@ -20,6 +20,7 @@ from edgefl.operations.stage import chained
 from edgefl.operations.state import bundle_directory, inventory_file, passphrase
 from edgefl.operations.task import prove_task
 from edgefl.progress import Failed, Finished, Progress, Started, Warned
+from edgefl.site import load, made
 from edgefl.site.model import Site
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ async def up(site: Site) -> AsyncIterator[Progress]:
         async for event in chained(bundle.build(site, bundle_directory(site))):
             yield event
         package = bundle.Bundle.load(bundle_directory(site))
-        async for event in chained(infrastructure(site, package), certificates(site)):
+        async for event in chained(infrastructure(site, package)):
+            yield event
+        site = _as_made(site)
+        async for event in chained(certificates(site)):
             yield event
         inventory = Inventory.load(inventory_file(site))
         fit: list[str] = []
@@ -62,6 +66,11 @@ async def up(site: Site) -> AsyncIterator[Progress]:
         reported = report_fleet(site, fleet, facts, converged=converged, unfit=unfit)
         async for event in chained(_proven(site, fleet, reported)):
             yield event
+
+
+def _as_made(site: Site) -> Site:
+    """The site with the devices that its module made; only now can what depends on their number be checked."""
+    return load(site.root) if site.asks_module else site
 
 
 async def _proven(site: Site, fleet: Inventory, reported: AsyncIterator[Progress]) -> AsyncIterator[Progress]:
@@ -84,7 +93,7 @@ async def _proven(site: Site, fleet: Inventory, reported: AsyncIterator[Progress
 
 async def infrastructure(site: Site, package: Bundle) -> AsyncIterator[Progress]:
     """Make or adopt the hosts, and write down which there are."""
-    from edgefl.infra.inventory import inventory_from
+    from edgefl.infra.inventory import inventory_from, made_devices
     from edgefl.infra.terraform import Terraform
 
     if site.infrastructure.module == "lab":
@@ -93,7 +102,11 @@ async def infrastructure(site: Site, package: Bundle) -> AsyncIterator[Progress]
     terraform = Terraform(site)
     async for event in chained(terraform.apply()):
         yield event
-    inventory_from(await terraform.outputs(), site).save(inventory_file(site))
+    outputs = await terraform.outputs()
+    if site.asks_module:
+        site = site.having(made_devices(outputs, site))
+        made.keep(site, site.devices)
+    inventory_from(outputs, site).save(inventory_file(site))
 
 
 async def lab_ground(site: Site, package: Path) -> AsyncIterator[Progress]:

@@ -22,6 +22,8 @@ def mistakes(site: Site, doubtful: Collection[str] = ()) -> Iterator[Mistake]:
 
     doubtful: sections that hold wrong values; what follows from them is not said, it would be noise.
     """
+    if not site.devices:
+        doubtful = {*doubtful, _NUMBER}
     for rule, sections in RULES:
         if not set(sections) & set(doubtful):
             yield from rule(site)
@@ -39,6 +41,13 @@ def missing_files(site: Site) -> Iterator[Mistake]:
             yield (*location, "ssh_key"), f"there is no key {host.ssh_key}", "leave it out to use the agent's keys"
         if site.infrastructure.module == "lab" and isinstance(host, Device) and host.data and not host.data.is_dir():
             yield (*location, "data"), f"there is no directory {host.data}", "a directory on this machine, copied to the host"
+
+
+def some_devices(site: Site) -> Iterator[Mistake]:
+    """A site has devices, of its own or its module's."""
+    if not site.devices and not site.asks_module:
+        what = "devices is empty" if "devices" in site.model_fields_set else "devices is missing"
+        yield ("devices",), what, "name at least one; only with `module: own` may the module say which there are"
 
 
 def names(site: Site) -> Iterator[Mistake]:
@@ -162,7 +171,11 @@ def _hosts(site: Site) -> Iterator[tuple[Location, Coordinator | Device]]:
     yield from chain([(("coordinator",), site.coordinator)], ((("devices", i), d) for i, d in enumerate(site.devices)))
 
 
+_NUMBER = "number of devices"
+"""What rules that count devices take at its word; it is doubtful while there are none, or the module has not made them yet."""
+
 RULES: tuple[tuple[Callable[[Site], Iterator[Mistake]], tuple[str, ...]], ...] = (
+    (some_devices, ("devices",)),
     (names, ()),
     (addresses, ()),
     (lab_network, ("infrastructure",)),
@@ -172,14 +185,14 @@ RULES: tuple[tuple[Callable[[Site], Iterator[Mistake]], tuple[str, ...]], ...] =
     (allowances.repetitions, ("isolation",)),
     (allowances.known_hosts, ("infrastructure", "isolation", "coordinator", "devices")),
     (budgets, ("privacy",)),
-    (robustness, ("run", "aggregation")),
-    (modes.hidden_updates, ("aggregation", "secure")),
-    (modes.sizes_of_sums, ("secure",)),
-    (modes.encrypted_sums, ("secure",)),
-    (modes.small_sums, ("compression", "secure")),
+    (robustness, ("run", "aggregation", _NUMBER)),
+    (modes.hidden_updates, ("aggregation", "secure", _NUMBER)),
+    (modes.sizes_of_sums, ("secure", _NUMBER)),
+    (modes.encrypted_sums, ("secure", _NUMBER)),
+    (modes.small_sums, ("compression", "secure", _NUMBER)),
     (policy, ("aggregation",)),
-    (modes.selected_sums, ("run", "secure")),
-    (modes.own_pace, ("run", "secure")),
-    (modes.whole_devices, ("privacy", "aggregation", "secure", "run")),
+    (modes.selected_sums, ("run", "secure", _NUMBER)),
+    (modes.own_pace, ("run", "secure", _NUMBER)),
+    (modes.whole_devices, ("privacy", "aggregation", "secure", "run", _NUMBER)),
 )
 """Every rule with the sections that it takes at their word."""

