@@ -16,7 +16,7 @@ from edgefl.fleet import evidence, ssh
 from edgefl.fleet.dial import dial
 from edgefl.fleet.evidence import Proof, Result
 from edgefl.fleet.probes import LISTENER_PORT, OPERATOR, Probe, matrix
-from edgefl.fleet.remote import program
+from edgefl.fleet.remote import started
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.progress import Failed, Finished, Progress, Started, Warned
 from edgefl.site.model import Site
@@ -25,7 +25,6 @@ STAGE = "proof"
 PATIENCE_S = 15.0
 """A path that must be open may need this long: services are starting."""
 _DIAL_TIMEOUT_S = 2.0
-_START = "import sys; exec(compile(sys.stdin.buffer.read({size}), 'probe', 'exec'))"
 
 
 class NotIsolated(EdgeflError):
@@ -96,9 +95,8 @@ class _Verification:
         return tuple(results)
 
     async def _on_host(self, host: Host) -> list[Result]:
-        source = program("probe")
+        start, source = started("probe")
         began = time.monotonic()
-        start = ["python3", "-c", _START.format(size=len(source))]
         async with ssh.converse(host, start, timeout_s=PATIENCE_S + 30) as talk:
             await talk.send(source + _line({"listen": LISTENER_PORT, "patience_s": PATIENCE_S}))
             self._addresses6[host.name] = json.loads(await talk.line())["addresses6"]

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from edgefl.errors import EdgeflError
-from edgefl.events.schema import AuditFinished, Body, CertificateIssued, DeviceFacts, DeviceFitness, OperatorAction
+from edgefl.events.schema import (
+    AuditFinished,
+    Body,
+    CertificateIssued,
+    CertificateRevoked,
+    DeviceFacts,
+    DeviceFitness,
+    DeviceState,
+    OperatorAction,
+)
 from edgefl.infra.inventory import Inventory
 from edgefl.monitor.state import FederationState
+from edgefl.operations.state import kept_out
 from edgefl.operations.watch import watching
 from edgefl.progress import Finished, Progress, Started, Warned
 from edgefl.site.model import Site
@@ -38,7 +48,7 @@ async def report_fleet(
     yield Started(STAGE, "", "tell the monitor what stands")
     async with watching(site) as monitor:
         known = (await monitor.status(updates=False)).state
-        news: list[Body] = [*_facts(inventory, facts, known), *_certificates(site, known)]
+        news: list[Body] = [*_facts(inventory, facts, known), *_certificates(site, known), *standings(site, known)]
         reasons = {**{device.name: "" for device in inventory.devices}, **(unfit or {})}
         news += [DeviceFitness(device=name, why=why) for name, why in reasons.items() if _unfit(known, name) != why]
         if (latest := evidence.latest(site.state)) is not None:
@@ -52,6 +62,44 @@ async def report_fleet(
         for path, _ in untold:
             path.unlink(missing_ok=True)
     yield Finished(STAGE, "", f"{len(news)} events" if news else "nothing new", seconds=time.monotonic() - began)
+
+
+async def report_standing(site: Site, action: str, subjects: Sequence[str], why: str) -> AsyncIterator[Progress]:
+    """Tell the monitor who is kept out and who is not any more, and who did what to whom; only what it does not know yet.
+
+    A monitor that cannot be told is only warned about: the authority's register says it, and the next `up` tells it.
+    """
+    began = time.monotonic()
+    try:
+        async with watching(site) as monitor:
+            known = (await monitor.status(updates=False)).state
+            news = list(standings(site, known))
+            if news:
+                news += [OperatorAction(who="", action=action, subject=subject, why=why) for subject in subjects]
+                await monitor.append(*news)
+    except EdgeflError as error:
+        yield Warned(STAGE, "", f"does not know of it: {error.what}", hint="edgefl up tells it")
+        return
+    yield Finished(STAGE, "", f"{len(news)} events" if news else "nothing new", seconds=time.monotonic() - began)
+
+
+def standings(site: Site, known: FederationState) -> Iterable[Body]:
+    """What the authority's register says of revocations and quarantines, as far as the monitor knows it otherwise."""
+    from edgefl.pki.register import Register
+
+    entries = {entry.serial: entry for entry in Register(site.state / "pki" / "index.jsonl").entries()}
+    for held in known.certificates.values():
+        entry = entries.get(held.serial)
+        if entry is not None and entry.is_revoked and not held.revoked:
+            yield CertificateRevoked(subject=entry.subject, serial=entry.serial, reason=entry.reason)
+    out = kept_out(site)
+    for device in site.devices:
+        row = known.devices.get(device.name)
+        was_out = row is not None and row.standing == "quarantined"
+        if device.name in out and not was_out:
+            yield DeviceState(device=device.name, state="quarantined", detail=out[device.name].reason)
+        elif was_out and device.name not in out:
+            yield DeviceState(device=device.name, state="enrolled", detail="released from quarantine")
 
 
 async def report_proof(site: Site, inventory: Inventory) -> AsyncIterator[Progress]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from edgefl.errors import NotProvisioned
 from edgefl.infra.inventory import Inventory
+from edgefl.pki import register
+from edgefl.pki.register import Entry, Register
 from edgefl.site.model import Site
 
 PASSPHRASE = "EDGEFL_PASSPHRASE"  # noqa: S105  # the variable's name, not a passphrase
@@ -28,6 +30,15 @@ def inventory_of(site: Site) -> Inventory:
         return Inventory.load(inventory_file(site))
     except FileNotFoundError:
         raise NotProvisioned(f"{site.name} has no hosts yet", hint="edgefl up") from None
+
+
+def kept_out(site: Site) -> dict[str, Entry]:
+    """The site's devices that are in quarantine, in its order, each with the certificate that was revoked and why.
+
+    The authority's register is the one place that says so; the journal repeats it.
+    """
+    found = register.kept_out(Register(site.state / "pki" / "index.jsonl").entries())
+    return {device.name: found[device.name] for device in site.devices if device.name in found}
 
 
 def passphrase() -> str | None:

@@ -83,6 +83,12 @@ def lists_of(pem: str) -> list[x509.CertificateRevocationList]:
     return [x509.load_pem_x509_crl((part + end).encode()) for part in pem.split(end) if part.strip()]
 
 
+def revoked_serials(lists: str) -> list[str]:
+    """Every revoked serial as haproxy's `ssl_c_serial,hex` writes it: upper-case hex, whole bytes."""
+    serials = [entry.serial_number for crl in lists_of(lists) for entry in crl]
+    return sorted(number.to_bytes((number.bit_length() + 7) // 8 or 1, "big").hex().upper() for number in serials)
+
+
 def _issuer(certificate: x509.Certificate, among: Sequence[Listed]) -> x509.Certificate | None:
     """Who signed the certificate and did not revoke it."""
     for authority, revoked in among:

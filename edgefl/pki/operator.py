@@ -38,6 +38,13 @@ def ensure_operator(site: Site, *, passphrase: str | None = None) -> Path:
     return directory
 
 
+def forget_operator(site: Site, name: str) -> None:
+    """Delete this machine's own key and certificate when they are in this name: the next use makes others."""
+    if name == operator_name():
+        for file in ("operator.key", "operator.crt"):
+            (site.state / "operator" / file).unlink(missing_ok=True)
+
+
 def operator_name() -> str:
     """Who acts, as the audit log names them: `user@machine`, at most the 64 characters that a subject holds."""
     return f"{getuser()}@{gethostname()}"[:64]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -81,6 +81,12 @@ class Register:
             os.ftruncate(descriptor, content.rfind(b"\n") + 1)
             os.write(descriptor, (json.dumps(record, sort_keys=True) + "\n").encode())
             os.fsync(descriptor)
+
+
+def kept_out(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """The devices that are kept out, each with why: the newest of its certificates was revoked, and none was given since."""
+    newest = {entry.subject: entry for entry in entries if entry.role == "device"}
+    return {name: entry for name, entry in newest.items() if entry.is_revoked}
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from edgefl.pki.anchors import lists_of
+from edgefl.pki.anchors import revoked_serials as revoked_serials  # noqa: PLC0414  # who installs lists, takes this from here
 from edgefl.pki.anchors import subject as subject_of
 from edgefl.pki.lifetime import renewal
 
@@ -63,12 +64,6 @@ def lists_differ(installed: str, current: str, now: datetime) -> bool:
     except ValueError:
         return True
     return content_of(olds) != content_of(news) or any(crl.next_update_utc and crl.next_update_utc < now for crl in olds)
-
-
-def revoked_serials(lists: str) -> list[str]:
-    """Every revoked serial as haproxy's `ssl_c_serial,hex` writes it: upper-case hex, whole bytes."""
-    serials = [entry.serial_number for crl in lists_of(lists) for entry in crl]
-    return sorted(number.to_bytes((number.bit_length() + 7) // 8 or 1, "big").hex().upper() for number in serials)
 
 
 def content_of(lists: list[x509.CertificateRevocationList]) -> list[tuple[bytes, list[int]]]:
