@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
-from edgefl.errors import EdgeflError, ExitCode
+from edgefl.errors import ExitCode
 
 if TYPE_CHECKING:
     from edgefl.cli.output import Output
@@ -25,12 +24,6 @@ exit codes: 0 gone · 2 nobody to ask, and no --yes · 12 locked · 20 no Terraf
 """
 
 
-class NobodyToAsk(EdgeflError):
-    """Without a terminal nobody can say yes."""
-
-    exit_code = ExitCode.USAGE
-
-
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's own arguments and examples."""
     parser.epilog = _EPILOG
@@ -39,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     """Ask once, then take it down."""
+    from edgefl.cli.asking import confirmed
     from edgefl.operations.down import down
     from edgefl.site import load
 
@@ -49,14 +43,8 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
         if lab
         else f"remove edgefl from {len(site.hosts)} hosts of {site.name}"
     )
-    if not args.yes and not _confirmed(what, interactive=not args.json and sys.stdin.isatty()):
+    if not args.yes and not confirmed(what, command="down", as_json=args.json):
         return ExitCode.CANCELLED
     await out.stream(down(site))
     out.result({"site": site.name, "down": True})
     return ExitCode.OK
-
-
-def _confirmed(what: str, *, interactive: bool) -> bool:
-    if not interactive:
-        raise NobodyToAsk(f"down would {what}, and there is nobody to ask", hint="edgefl down --yes")
-    return input(f"This will {what}. Go on? [y/N] ").strip().lower() in ("y", "yes")

@@ -28,6 +28,8 @@ COMMANDS = {
     "console": "watch and steer the federation, live",
     "status": "is it well, and if not, what needs attention",
     "devices": "the fleet, or one device with its flags, budget and proofs",
+    "quarantine": "cut devices off now; their evidence stays",
+    "release": "take devices back from quarantine, with new keys",
     "logs": "what the services wrote, on the coordinator and on devices",
     "verify": "prove what every host reaches and what not",
     "audit": "attack the task on purpose, and see what it gives away",

@@ -7,7 +7,7 @@ says of itself: Flower's own error replies carry another node's number.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from edgefl.federation.aside import LEFT_OUT, Aside
 from edgefl.federation.flower import patches
 from edgefl.federation.messages import Undecodable, size, unpack
 
@@ -42,15 +43,18 @@ class Arrival:
 
 
 class Exchange:
-    """One run's traffic. names: Flower's node id to the device's name."""
+    """One run's traffic. names: Flower's node id to the device's name, as it is at the moment: a device that comes back from
+    quarantine has another node. aside: whom the operator keeps out.
+    """
 
-    def __init__(self, grid: Grid, names: Mapping[int, str]) -> None:
-        self._grid, self._names = grid, dict(names)
+    def __init__(self, grid: Grid, names: Callable[[], Mapping[int, str]], aside: Aside) -> None:
+        self._grid, self._names, self._aside = grid, names, aside
         self._fetchers = ThreadPoolExecutor(max_workers=FETCHERS, thread_name_prefix="fetch")
 
     def online(self) -> dict[str, int]:
         """The devices that the SuperLink counts as online, with their node ids; nodes without a name are nobody's."""
-        return {self._names[node]: node for node in self._grid.get_node_ids() if node in self._names}
+        names = self._names()
+        return {names[node]: node for node in self._grid.get_node_ids() if node in names}
 
     def send(self, kind: str, content: RecordDict, devices: Mapping[str, int], *, group: int, ttl_s: float) -> Pending:
         """Send one content to these devices; see `send_each`."""
@@ -77,11 +81,11 @@ class Exchange:
         sent = {key: device for key, (device, _) in zip(accepted, ordered, strict=False) if key}
         lost = [device for device in devices if device not in sent.values()]
         largest = max([model_bytes, *(size(contents[device]) for device in devices)])
-        return Pending(self._grid, self._fetchers, sent, lost, began, GROWTH * largest + SLACK)
+        return Pending(self._grid, self._fetchers, self._aside, sent, lost, began, GROWTH * largest + SLACK)
 
     def nothing(self) -> Pending:
         """Nothing under way yet; others can be joined to it."""
-        return Pending(self._grid, self._fetchers, {}, [], time.monotonic(), SLACK)
+        return Pending(self._grid, self._fetchers, self._aside, {}, [], time.monotonic(), SLACK)
 
     def close(self) -> None:
         """Let go of replies that are still being fetched."""
@@ -98,6 +102,7 @@ class Pending:
 
     _grid: Grid
     _fetchers: ThreadPoolExecutor
+    _aside: Aside
     waiting: dict[str, str]
     lost: list[str]
     began: float
@@ -137,14 +142,19 @@ class Pending:
                 return
 
     def some(self, limit_s: float) -> list[Arrival]:
-        """The replies that have arrived, or do within the limit."""
-        arrived = list(self._errors(patches.pull_replies(self._grid, list(self.waiting)))) if self.waiting else []
+        """The replies that have arrived, or do within the limit; for who is kept out from now on, that it is."""
+        arrived = [self._left_out(device) for device in self._aside.devices.intersection(self.silent)]
+        arrived += list(self._errors(patches.pull_replies(self._grid, list(self.waiting)))) if self.waiting else []
         if self._fetching:
             finished, _ = wait(self._fetching, timeout=0.0 if arrived else limit_s, return_when=FIRST_COMPLETED)
             arrived += [self._arrived(self._fetching.pop(future), future) for future in finished]
         elif self.waiting and not arrived:
             time.sleep(limit_s)
         return arrived
+
+    def _left_out(self, device: str) -> Arrival:
+        self.forget(device)
+        return Arrival(device, self._after_s(device), 0, None, {}, problem=LEFT_OUT)
 
     def join(self, other: Pending) -> None:
         """Wait for the other's replies too; each device's time counts from its own message."""

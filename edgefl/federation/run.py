@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgefl.events import schema as events
 from edgefl.events.journal import Journal
@@ -21,7 +20,8 @@ from edgefl.federation.aggregation import policy
 from edgefl.federation.aggregation.rules import Rule, build
 from edgefl.federation.aggregation.scores import Aggregate
 from edgefl.federation.aggregation.validate import Rejection, check_claims
-from edgefl.federation.aggregation.vectors import Template
+from edgefl.federation.aggregation.vectors import Arrays, Template
+from edgefl.federation.aside import LEFT_OUT, Aside
 from edgefl.federation.asynchronous import Asynchronous, weighed
 from edgefl.federation.checkpoint import Models
 from edgefl.federation.client import task_source
@@ -39,8 +39,6 @@ from edgefl.federation.secure.modes import secure_rounds
 from edgefl.federation.secure.round import SecureRounds
 from edgefl.federation.selection import Choice, History, choose
 from edgefl.federation.task import Task, load_task
-
-Arrays = Mapping[str, NDArray[Any]]
 
 GATHER_S = 90.0
 """How long a run waits for a quorum of devices before its first round, at least."""
@@ -71,6 +69,10 @@ class Run:
     history: History = field(default_factory=History)
     choice: Choice = field(default_factory=Choice)
     asynchronous: Asynchronous | None = None
+    aside: Aside = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.aside = Aside(self.journal)
 
     @classmethod
     def open(
@@ -127,9 +129,7 @@ class Run:
                 start_sha256=parent.sha256 if parent else "",
             )
         )
-        reputation, pardoned = policy.pardon(self.memory.reputation, plan.pardoned, plan.policy)
-        self.memory = replace(self.memory, reputation=reputation)
-        self.journal.append_all(pardoned, run=plan.run)
+        self._pardon(plan.pardoned)
         if not plan.resume:
             self.saving.commit(self.saving.stage(0, self.arrays, self.memory), self.memory)
         there = self._gather(max(GATHER_S, plan.deadline_s))
@@ -221,10 +221,21 @@ class Run:
         end = time.monotonic() + limit_s
         while True:
             online = self.exchange.online()
-            there = {device: online[device] for device in self.memory.reputation.admitted(self.plan.devices) if device in online}
+            self._pardon(self.aside.returned())
+            there = {device: online[device] for device in self._admitted() if device in online}
             if len(there) >= self.plan.quorum or time.monotonic() >= end:
                 return there
             time.sleep(GATHER_POLL_S)
+
+    def _pardon(self, devices: Sequence[str]) -> None:
+        """Take devices as new: the operator pardoned them, or took them back from quarantine."""
+        reputation, pardoned = policy.pardon(self.memory.reputation, devices, self.plan.policy)
+        self.memory = replace(self.memory, reputation=reputation)
+        self.journal.append_all(pardoned, run=self.plan.run)
+
+    def _admitted(self) -> list[str]:
+        """The planned devices that neither the policy nor the operator keeps out."""
+        return self.memory.reputation.admitted(self.aside.without(self.plan.devices))
 
     def begin(self, round_: int, devices: Mapping[str, int]) -> Received:
         """Say that the round began, and who is not there."""
@@ -237,7 +248,7 @@ class Run:
         )
         self.say(started, round_=round_)
         received = Received(deltas=Stack(len(self.plan.devices if self.asynchronous else devices)))
-        for device in self.memory.reputation.admitted(self.plan.devices):
+        for device in self._admitted():
             if device not in devices and device not in self.choice.passed_over:
                 self.drop(round_, received, device, "offline")
         return received
@@ -337,6 +348,9 @@ class Run:
 
     def _aggregate(self, round_: int, received: Received) -> Aggregate | None:
         """The round's robust step, with every update's score in the journal; None when the round is skipped."""
+        for device in self.aside.devices.intersection(received.updates):
+            del received.updates[device]
+            self.drop(round_, received, device, LEFT_OUT)
         devices = [device for device in self.plan.devices if device in received.updates]
         if len(devices) < self.plan.quorum:
             self.skip(round_, f"{len(devices)} updates came, {self.plan.quorum} are needed", devices)
@@ -359,8 +373,7 @@ class Run:
 
     def _set_aside(self, aggregate: Aggregate, took_part: list[str], received: Received) -> Aggregate:
         """Who was flagged again and again, or sent what was no update; whose quarantine is over."""
-        plan = self.plan
-        reputation, judged = policy.judge(aggregate.reputation, took_part, plan.devices, plan.policy, plan.spare)
+        reputation, judged = policy.judge(aggregate.reputation, took_part, self.plan.devices, self.plan.policy, self.plan.spare)
         received.said += judged
         return replace(aggregate, reputation=reputation)
 
@@ -377,8 +390,7 @@ class Run:
     def reject(self, round_: int, received: Received, device: str, problem: Rejection) -> None:
         """What a device sent is no update."""
         received.rejected.append(device)
-        detail = problem.detail[:MOST_DETAIL]
-        self.say(events.UpdateRejected(device=device, reason=problem.reason, detail=detail), round_=round_)
+        self.say(events.UpdateRejected(device=device, reason=problem.reason, detail=problem.detail[:MOST_DETAIL]), round_=round_)
 
     def say(self, body: events.Body, *, round_: int = 0) -> None:
         """Into the journal."""

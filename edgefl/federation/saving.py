@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgefl.events.journal import Journal
-from edgefl.events.schema import AnyBody, DeviceJudged, ModelPrivacySpent, PrivacySpent
+from edgefl.events.schema import AnyBody, DeviceJudged, DeviceState, ModelPrivacySpent, PrivacySpent
 from edgefl.federation import rounds
 from edgefl.federation.aggregation.policy import PARDONED
 from edgefl.federation.aggregation.reputation import Reputation, Standing
@@ -171,16 +171,19 @@ def tell(journal: Journal, version: Version) -> None:
 
 
 def _reputation(versions: list[Version], journal: Journal) -> Reputation:
-    """The devices' standing after the last round that counted, of whichever run; who was pardoned since is as new."""
+    """The devices' standing after the last round that counted, of whichever run; who was pardoned since, or taken back from
+    quarantine, is as new.
+    """
     if not versions:
         return Reputation()
     try:
         found = Reputation.from_dict(versions[-1].reputation)
     except ValueError as error:
         raise CheckpointUnusable(f"the devices' reputations after {versions[-1].name} cannot be read: {error}") from error
-    judged = (event.body for event in journal.events(versions[-1].journal_seq) if isinstance(event.body, DeviceJudged))
-    pardoned = {body.device: Standing() for body in judged if body.reason == PARDONED}
-    return Reputation({**found.standings, **pardoned})
+    since = [event.body for event in journal.events(versions[-1].journal_seq)]
+    pardoned = [body.device for body in since if isinstance(body, DeviceJudged) and body.reason == PARDONED]
+    pardoned += [body.device for body in since if isinstance(body, DeviceState) and body.state == "enrolled"]
+    return Reputation({**found.standings, **dict.fromkeys(pardoned, Standing())})
 
 
 def _remembered(last: Version, memory: Memory, models: Models, size: int) -> Memory:

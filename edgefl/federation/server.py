@@ -17,6 +17,7 @@ from edgefl.events import schema as events
 from edgefl.events.journal import Journal
 from edgefl.federation import rounds
 from edgefl.federation.aggregation import kernels
+from edgefl.federation.aside import Aside
 from edgefl.federation.checkpoint import Models
 from edgefl.federation.exchange import Exchange
 from edgefl.federation.flower import patches
@@ -38,7 +39,7 @@ def main(grid: Grid, context: Context) -> None:
     log.info("run %s: updates are aggregated by %s", run, kernels.used())
     with Journal(places.journal) as journal:
         try:
-            exchange = Exchange(grid, device_names(places.nodes))
+            exchange = Exchange(grid, partial(device_names, places.nodes), Aside(journal))
             with Models(places.models).alone():
                 Run.open(host, places, exchange, journal, overrides=context.run_config, run=run).work()
         except BaseException as cause:

@@ -264,5 +264,5 @@ class DeviceRow:
                 return self.settled(suspect=True, clean_updates=0, detail=body.detail)
             case "quarantined" | "removed":
                 return self.settled(standing=body.state, detail=body.detail)
-            case "enrolled":  # also how a device is released from quarantine
-                return self.settled(standing="", suspect=False, clean_updates=0, detail=body.detail)
+            case "enrolled":  # also how a device is released from quarantine, the operator's or the policy's
+                return self.settled(standing="", conduct="", suspect=False, clean_updates=0, detail=body.detail)

@@ -95,7 +95,7 @@ def _nearly_spent(budget: Epsilon) -> bool:
 
 def _of_presence(row: DeviceRow, now: datetime) -> Iterator[Concern]:
     if row.standing == "quarantined":
-        yield Concern(row.name, f"is quarantined{_because(row.detail)}", f"edgefl devices {row.name}")
+        yield Concern(row.name, f"is quarantined{_because(row.detail)}", f"edgefl release {row.name} --why TEXT")
     elif row.conduct == "quarantined":
         why = _because(row.detail)
         yield Concern(row.name, f"is left out of rounds{why}", f"edgefl devices {row.name}; edgefl run --pardon {row.name}")

@@ -11,7 +11,7 @@ from edgefl.errors import EdgeflError
 from edgefl.infra.inventory import Inventory, prospective
 from edgefl.operations.lock import site_lock
 from edgefl.operations.stage import chained
-from edgefl.operations.state import bundle_directory, inventory_file
+from edgefl.operations.state import bundle_directory, inventory_file, kept_out
 from edgefl.operations.task import prove_task
 from edgefl.operations.watch import watching
 from edgefl.progress import Finished, Progress, Started, Step, Warned
@@ -51,6 +51,7 @@ async def _planned(site: Site) -> AsyncIterator[Progress]:
     known = Inventory.load(inventory_file(site)) if inventory_file(site).exists() else Inventory(())
     there, standing = existing_hosts(site, known, terraform.changes)
     fleet = prospective(site, known)
+    out = kept_out(site)
     checked: list[str] = []
     renewed: dict[tuple[str, str], str] = {}
     failed: EdgeflError | None = None
@@ -59,13 +60,13 @@ async def _planned(site: Site) -> AsyncIterator[Progress]:
             async for event in chained(_whole(site, there)):
                 yield event
         else:
-            async for event in chained(_checked(site, fleet, there, standing)):
+            checked = [name for name in standing if name not in out]
+            async for event in chained(_checked(site, fleet, there, checked, out)):
                 renewed |= _renewed(event)
                 yield event
-            checked = standing
     except EdgeflError as error:
         failed = error
-    async for event in chained(_certificates(site, there, checked, renewed)):
+    async for event in chained(_certificates(site, there, checked, renewed, out)):
         yield event
     if failed is not None:
         raise failed
@@ -91,12 +92,19 @@ async def _whole(site: Site, there: Collection[str]) -> AsyncIterator[Progress]:
     yield Finished("configuration", "", what, changed=True, seconds=time.monotonic() - began)
 
 
-async def _checked(site: Site, fleet: Inventory, there: Collection[str], standing: list[str]) -> AsyncIterator[Progress]:
-    """The configuration's part: every host that stands is compared, one that is missing would be configured whole."""
+async def _checked(
+    site: Site, fleet: Inventory, there: Collection[str], standing: list[str], out: Collection[str]
+) -> AsyncIterator[Progress]:
+    """The configuration's part: every host that stands is compared, one that is missing would be configured whole.
+
+    out: the devices in quarantine, which are left as they are.
+    """
     from edgefl.fleet import ansible, bundle
 
     for host in fleet.hosts:
-        if host.name not in there:
+        if host.name in out:
+            yield Warned("configuration", host.name, IN_QUARANTINE, hint=f"edgefl release {host.name} --why TEXT")
+        elif host.name not in there:
             yield Step("configuration", host.name, _MISSING, changed=True)
         elif host.name not in standing:
             yield Warned("configuration", host.name, "does not run; what it lacks shows once it does")
@@ -107,6 +115,7 @@ async def _checked(site: Site, fleet: Inventory, there: Collection[str], standin
         yield event
 
 
+IN_QUARANTINE = "is in quarantine, and is left as it is"
 _MISSING = "does not exist yet, and would be configured whole"
 
 
@@ -121,7 +130,7 @@ def _renewed(event: Progress) -> Renewals:
 
 
 async def _certificates(
-    site: Site, there: Collection[str], checked: Collection[str], renewed: Renewals
+    site: Site, there: Collection[str], checked: Collection[str], renewed: Renewals, out: Collection[str]
 ) -> AsyncIterator[Progress]:
     """Which certificates `up` would issue. checked: the hosts whose own certificates were looked at, as `renewed` says."""
     from edgefl.pki.lifetime import RENEWED_AFTER
@@ -135,7 +144,7 @@ async def _certificates(
     lasting = {(entry.role, entry.subject) for entry in entries if not entry.is_revoked and entry.expires > by}
     if not _has_authority(site):
         yield Step("certificates", site.name, "the site's own authority would be made", changed=True)
-    due = list(due_certificates(site, there, checked, renewed, lasting))
+    due = [one for one in due_certificates(site, there, checked, renewed, lasting) if one[1] not in out]
     if why := why_due(site):
         due.append(("operator", operator_name(), why))
     for role, name, why in due:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,16 +64,19 @@ async def report_fleet(
     yield Finished(STAGE, "", f"{len(news)} events" if news else "nothing new", seconds=time.monotonic() - began)
 
 
-async def report_standing(site: Site, action: str, subjects: Sequence[str], why: str) -> AsyncIterator[Progress]:
+async def report_standing(
+    site: Site, action: str, subjects: Sequence[str], why: str, *, released: Collection[str] = ()
+) -> AsyncIterator[Progress]:
     """Tell the monitor who is kept out and who is not any more, and who did what to whom; only what it does not know yet.
 
+    released: devices that are to be taken back also where the policy alone keeps them out of rounds.
     A monitor that cannot be told is only warned about: the authority's register says it, and the next `up` tells it.
     """
     began = time.monotonic()
     try:
         async with watching(site) as monitor:
             known = (await monitor.status(updates=False)).state
-            news = list(standings(site, known))
+            news = [*_certificates(site, known), *standings(site, known, released)]
             if news:
                 news += [OperatorAction(who="", action=action, subject=subject, why=why) for subject in subjects]
                 await monitor.append(*news)
@@ -83,7 +86,7 @@ async def report_standing(site: Site, action: str, subjects: Sequence[str], why:
     yield Finished(STAGE, "", f"{len(news)} events" if news else "nothing new", seconds=time.monotonic() - began)
 
 
-def standings(site: Site, known: FederationState) -> Iterable[Body]:
+def standings(site: Site, known: FederationState, released: Collection[str] = ()) -> Iterable[Body]:
     """What the authority's register says of revocations and quarantines, as far as the monitor knows it otherwise."""
     from edgefl.pki.register import Register
 
@@ -95,10 +98,11 @@ def standings(site: Site, known: FederationState) -> Iterable[Body]:
     out = kept_out(site)
     for device in site.devices:
         row = known.devices.get(device.name)
-        was_out = row is not None and row.standing == "quarantined"
-        if device.name in out and not was_out:
+        standing, conduct = (row.standing, row.conduct) if row is not None else ("", "")
+        is_set_aside = conduct == "quarantined" and device.name in released
+        if device.name in out and standing != "quarantined":
             yield DeviceState(device=device.name, state="quarantined", detail=out[device.name].reason)
-        elif was_out and device.name not in out:
+        elif device.name not in out and (standing == "quarantined" or is_set_aside):
             yield DeviceState(device=device.name, state="enrolled", detail="released from quarantine")
 
 

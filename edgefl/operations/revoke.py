@@ -76,7 +76,7 @@ def _revocable(site: Site, authority: Authority, name: str) -> list[str]:
 
     if name == site.coordinator.name:
         what = f"{name} is the coordinator: without its certificates no device trains, and nobody watches"
-        raise PkiError(what, hint="edgefl certs rotate gives it others")
+        raise PkiError(what, hint="move .edgefl/pki/issuing.* away and run `edgefl up`: every host gets others")
     entries = [entry for entry in authority.certificates() if entry.subject == name]
     if not entries:
         raise PkiError(f"{name} never had a certificate of {site.name}", hint="edgefl devices")

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from edgefl.errors import EdgeflError
 from edgefl.infra.inventory import Inventory
 from edgefl.operations.lock import site_lock
+from edgefl.operations.quarantine import keep_apart
 from edgefl.operations.reporting import report_fleet
 from edgefl.operations.stage import chained
-from edgefl.operations.state import bundle_directory, inventory_file, passphrase
+from edgefl.operations.state import bundle_directory, inventory_file, kept_out, passphrase
 from edgefl.operations.task import prove_task
 from edgefl.progress import Failed, Finished, Progress, Started, Warned
 from edgefl.site import load, made
@@ -49,7 +50,11 @@ async def up(site: Site) -> AsyncIterator[Progress]:
         site = _as_made(site)
         async for event in chained(certificates(site)):
             yield event
-        inventory = Inventory.load(inventory_file(site))
+        whole = Inventory.load(inventory_file(site))
+        out = kept_out(site)
+        async for event in chained(keep_apart(site, [host for host in whole.hosts if host.name in out])):
+            yield event
+        inventory = Inventory(tuple(host for host in whole.hosts if host.name not in out))
         fit: list[str] = []
         facts: dict[str, Mapping[str, Any]] = {}
         unfit: dict[str, str] = {}
@@ -60,7 +65,7 @@ async def up(site: Site) -> AsyncIterator[Progress]:
             yield event
         fleet = Inventory(tuple(host for host in inventory.hosts if host.name in fit))
         converged = False
-        async for event in chained(ansible.converge(site, inventory, package, limit=fit)):
+        async for event in chained(ansible.converge(site, whole, package, limit=fit)):
             converged = converged or (isinstance(event, Finished) and event.changed)
             yield event
         reported = report_fleet(site, fleet, facts, converged=converged, unfit=unfit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,9 @@ from flwr.server.superlink.linkstate.utils import (
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.task_identity import TaskIdentity
 
+from edgefl.events.journal import Journal
+from edgefl.events.schema import DeviceState
+from edgefl.federation.aside import LEFT_OUT, Aside
 from edgefl.federation.exchange import SLACK, Arrival, Exchange, Pending, explained
 from edgefl.federation.messages import Failed, Trained, TrainRequest, pack
 
@@ -111,8 +115,19 @@ def link(monkeypatch: pytest.MonkeyPatch) -> Link:
 
 
 @pytest.fixture
-def exchange(link: Link) -> Iterator[Exchange]:
-    made = Exchange(link, NODES)  # type: ignore[arg-type]
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal(tmp_path / "journal.db") as journal:
+        yield journal
+
+
+@pytest.fixture
+def aside(journal: Journal) -> Aside:
+    return Aside(journal)
+
+
+@pytest.fixture
+def exchange(link: Link, aside: Aside) -> Iterator[Exchange]:
+    made = Exchange(link, lambda: NODES, aside)  # type: ignore[arg-type]
     yield made
     link.withheld.clear()  # what still waits for a part ends
     made.close()
@@ -148,6 +163,28 @@ def test_a_reply_is_whose_message_it_answers_whatever_it_says_of_itself(link: Li
     assert not arrived["edge-3"].undecodable
     assert arrived["edge-3"].problem == "the device went offline during the round"
     assert pending.silent == []
+
+
+def test_nobody_waits_for_a_device_that_is_put_in_quarantine_meanwhile(link: Link, exchange: Exchange, journal: Journal) -> None:
+    pending = ask(exchange)
+    link.answer("edge-1")
+    link.answer("edge-2")
+    journal.append(DeviceState(device="edge-3", state="quarantined", detail="stolen"))
+    began = time.monotonic()
+    arrived = by_device(pending.arrivals(PATIENT_S))
+    assert time.monotonic() - began < PATIENT_S / 2
+    assert (arrived["edge-3"].said, arrived["edge-3"].problem) == (None, LEFT_OUT)
+    assert arrived["edge-1"].said == arrived["edge-2"].said == UPDATE
+    assert pending.silent == []
+
+
+def test_a_device_that_comes_back_under_another_node_is_the_same_device(link: Link, journal: Journal) -> None:
+    names = {11: "edge-1", 12: "edge-2"}
+    exchange = Exchange(link, lambda: names, Aside(journal))  # type: ignore[arg-type]
+    assert exchange.online() == {"edge-1": 11, "edge-2": 12}
+    names.pop(12)
+    names[13] = "edge-2"
+    assert exchange.online() == {"edge-1": 11, "edge-2": 13}
 
 
 @pytest.mark.slow

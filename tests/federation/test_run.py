@@ -18,6 +18,7 @@ from edgefl.events.journal import Journal
 from edgefl.federation.aggregation.reputation import Reputation, Standing
 from edgefl.federation.aggregation.rules import build
 from edgefl.federation.aggregation.scores import Aggregate
+from edgefl.federation.aside import LEFT_OUT, Aside
 from edgefl.federation.checkpoint import Models
 from edgefl.federation.compression.downlink import Downlink
 from edgefl.federation.compression.feedback import Feedback
@@ -53,7 +54,7 @@ def run(tmp_path: Path):
             plan=Plan("1", DEVICES, 30, 1, 7, 0.1, 7, "guard", 0.3, policy=POLICY),
             host=None,
             task=None,
-            exchange=Exchange(Nodes(), dict(enumerate(DEVICES))),
+            exchange=Exchange(Nodes(), lambda: dict(enumerate(DEVICES)), Aside(journal)),
             witness=None,
             downlink=Downlink(Compression()),
             journal=journal,
@@ -116,6 +117,48 @@ def test_who_sends_no_updates_at_all_is_left_out_too_but_never_below_the_quorum(
     for number in range(1, 8):
         lives(run, number, {"edge-04": ABSURD, "edge-05": ABSURD})
     assert len(run._gather(0)) == 9, "nine make a quorum: only one can be spared"
+
+
+def quarantined(run: Run, device: str, state: str = "quarantined") -> None:
+    """The operator's word, as the monitor writes it down."""
+    run.journal.append(events.DeviceState(device=device, state=state, detail="stolen"))
+
+
+def test_the_operators_quarantine_counts_in_the_run_that_is_going_and_so_does_the_release(run: Run) -> None:
+    assert "edge-02" in run._gather(0)
+    quarantined(run, "edge-02")
+    assert set(run._gather(0)) == set(DEVICES) - {"edge-02"}
+    run.host = SimpleNamespace(run=SimpleNamespace(selection=SimpleNamespace(strategy="all")))
+    received = run.begin(1, run._gather(0))
+    assert received.dropped == [], "who is kept out is not missing"
+    quarantined(run, "edge-02", "enrolled")
+    assert set(run._gather(0)) == set(DEVICES)
+
+
+def test_an_update_that_came_before_the_quarantine_is_in_no_model(run: Run) -> None:
+    received = Received(deltas=Stack(len(DEVICES)))
+    for number, device in enumerate(DEVICES):
+        received.updates[device] = Trained(samples=100, metrics={}, start_s=0, train_s=1, cpu_s=1)
+        received.deltas.free(LENGTH)[:] = np.random.default_rng(number).standard_normal(LENGTH) + 1
+        received.deltas.took(device)
+    quarantined(run, "edge-02")
+    aggregate = run._aggregate(1, received)
+    assert aggregate is not None
+    assert [score.device for score in aggregate.scores] == [device for device in DEVICES if device != "edge-02"]
+    assert received.dropped == ["edge-02"]
+    [dropped] = [event.body for event in run.journal.events() if isinstance(event.body, events.DeviceDropped)]
+    assert (dropped.device, dropped.reason) == ("edge-02", LEFT_OUT)
+
+
+def test_a_release_takes_back_whom_the_policy_set_aside_too(run: Run) -> None:
+    for number in range(1, 5):
+        lives(run, number, {"edge-02": ABSURD})
+    assert "edge-02" not in run._gather(0)
+    quarantined(run, "edge-02", "enrolled")
+    assert "edge-02" in run._gather(0)
+    assert run.memory.reputation.of("edge-02") == Standing()
+    [judged] = [event.body for event in run.journal.events() if isinstance(event.body, events.DeviceJudged)]
+    assert (judged.device, judged.before, judged.conduct) == ("edge-02", "quarantined", "trusted")
 
 
 def test_a_pardon_must_name_a_device_of_the_site() -> None:

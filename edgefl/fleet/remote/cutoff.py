@@ -1,8 +1,8 @@
 """The host speaks to its operator alone: its firewall first, then its services. Runs as root on a device, in two steps.
 
 Reads one JSON object. {"step": "cut", "ruleset": …, "units": […], "guard_s": …} applies the ruleset behind a timer that restores
-the old one, has the units stopped and disabled, and prints {"changed": …, "unconfirmed": …, "bare": …}. {"step": "keep"}, asked over
-a connection of its own, disarms the timer: whoever can ask that still gets in. Nothing else on the host is touched.
+the old one, has the units stopped and disabled, and prints {"changed": …, "unconfirmed": …, "bare": …}. {"step": "keep"}, asked
+over a connection of its own, disarms the timer: whoever can ask that still gets in. Nothing else on the host is touched.
 """
 
 from __future__ import annotations
