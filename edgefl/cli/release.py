@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 SITE = True
 _EPILOG = """\
-A device comes back with new keys and new certificates, its firewall and services as the site says, its isolation proven, and it
-takes part in rounds again. What it has spent of its privacy budget stays spent. What the policy held against it is forgotten, as by
-`edgefl run --pardon`. It works while a run is going; Ctrl-C anywhere, the same command goes on from there.
+A device comes back with new keys and new certificates, its firewall and services as the site says, its isolation proven, and
+takes part in rounds again. What it has spent of its privacy budget stays spent; what the policy held against it is forgotten, as
+by `edgefl run --pardon`. It works while a run is going; Ctrl-C anywhere, the same command goes on from there.
 
 examples:
   edgefl release edge-07 --why "its records were checked"

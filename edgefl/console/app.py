@@ -21,6 +21,7 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer
 
+from edgefl.console import wards
 from edgefl.console.archive import Archive
 from edgefl.console.controls import Controls
 from edgefl.console.export import NoPicture, as_csv, as_json, as_png, write
@@ -28,11 +29,13 @@ from edgefl.console.feed import Feed
 from edgefl.console.jump import Nowhere, lead, places
 from edgefl.console.lines import LogSource
 from edgefl.console.live import Frame, Link, Live
+from edgefl.console.provisioning.tree import Mark
 from edgefl.console.provisioning.works import Works
 from edgefl.console.screens.confirm import Confirm
 from edgefl.console.screens.export import Export
 from edgefl.console.screens.help import Help, told, told_of
 from edgefl.console.screens.jump import Jump
+from edgefl.console.screens.reason import Reason
 from edgefl.console.sources import Sources
 from edgefl.console.tape import NoSuchMoment
 from edgefl.console.theme import DARK, LIGHT, preferred
@@ -40,6 +43,7 @@ from edgefl.console.view import GridView, View
 from edgefl.console.views import VIEWS
 from edgefl.console.views.logs import Logs
 from edgefl.console.views.provision import Provision
+from edgefl.console.wards import Deed, Wish
 from edgefl.console.widgets.masthead import Masthead
 from edgefl.console.widgets.stage import Stage
 from edgefl.console.widgets.tabbar import TabBar
@@ -81,6 +85,8 @@ class Console(App[None]):
         ),
         Binding("r", "run", "Run"),
         Binding("x", "stop", "Stop"),
+        Binding("Q", "keep('quarantine')", "Quarantine"),
+        Binding("R", "keep('release')", "Release"),
         Binding("colon", "jump", "Jump", key_display=":"),
         Binding("e", "export", "Export"),
         Binding("p", "pause", "Pause"),
@@ -312,6 +318,8 @@ class Console(App[None]):
             return bool(self.stage.trail)
         if action in {"step", "pace"}:
             return not self.frame.is_live and (action == "step" or bool(self._live.moments))
+        if action == "keep":
+            return self.stage.top.OF_DEVICES and parameters[0] in self._could
         return action not in {"run", "stop"} or action in self._could
 
     def _abilities(self, frame: Frame) -> frozenset[str]:
@@ -319,7 +327,11 @@ class Console(App[None]):
         if self._controls is None or frame.is_paused or frame.link is Link.ABSENT:
             return frozenset()
         run = frame.state.run
-        return frozenset({"stop" if run is not None and run.status == "running" else "run"})
+        can = {"stop" if run is not None and run.status == "running" else "run"}
+        if self._works is not None and not self._works.is_running:
+            out = any(row.state == "quarantined" for row in frame.state.devices.values())
+            can |= {"quarantine", "release"} if out else {"quarantine"}
+        return frozenset(can)
 
     def action_run(self) -> None:
         """Ask, then start the site's run."""
@@ -338,6 +350,31 @@ class Console(App[None]):
             )
             stop = partial(self._controls.stop_run, run.id)
             self._ask(Confirm("Stop the run", what, "Stop"), stop, f"run {run.id} is being stopped")
+
+    def action_keep(self, deed: Deed) -> None:
+        """Ask why, then put the chosen devices in quarantine, or take them back."""
+        devices = self.stage.top.devices
+        wish = wards.wish(deed, devices, self.frame.state)
+        if wish is None:
+            self.notify(wards.nothing(deed, devices), severity="warning", markup=False)
+            return
+
+        def answered(why: str | None) -> None:
+            if why:
+                self._keep(wish, why)
+
+        self.push_screen(Reason(wish.title, wish.what, wish.yes), answered)
+
+    @work(group="operation")
+    async def _keep(self, wish: Wish, why: str) -> None:
+        if self._works is None or self._works.is_running:
+            self.notify("another operation is at work here\nnext: wait for it, or C in Provision", severity="error", markup=False)
+            return
+        tree = await self._works.run(wish.deed, wish.operation(why))
+        if tree.fault is not None:
+            self.notify("\n".join(tree.fault.lines).removeprefix("✖ "), severity="error", markup=False)
+        elif tree.mark is Mark.DONE:
+            self.notify(wish.done, markup=False)
 
     def _ask(self, question: Confirm, act: Callable[[], Awaitable[object]], done: str) -> None:
         def answered(yes: bool | None) -> None:

@@ -31,6 +31,8 @@ class View(Vertical, can_focus=False):
     """Its title in the tab bar, and for `:` in lower case."""
     WHAT: ClassVar[str] = ""
     """One sentence for the help."""
+    OF_DEVICES: ClassVar[bool] = False
+    """Whether it is about devices that can be put in quarantine and released from here."""
 
     class Open(Message):
         """Asks for a page to be opened over this view, or instead of it where it is a page itself."""
@@ -51,6 +53,11 @@ class View(Vertical, can_focus=False):
     def title(self) -> str:
         """What the tab bar calls it."""
         return self.NAME
+
+    @property
+    def devices(self) -> Sequence[str]:
+        """The devices that an action on devices is for."""
+        return ()
 
     def take(self, sources: Sources) -> None:
         """Remember what may be read beside frames, before the first of them; most views need nothing."""
@@ -111,6 +118,11 @@ class GridView(View):
         """The device that a row is about; empty when it is about none."""
         return self.grid.key_of(row)
 
+    @property
+    def devices(self) -> Sequence[str]:
+        """The devices of the chosen rows."""
+        return list(dict.fromkeys(filter(None, map(self.device_of, self.chosen))))
+
     def action_copy(self) -> None:
         """Give the terminal's clipboard what the chosen rows are known by, one a line."""
         texts = [self.copied(row) for row in self.chosen]
@@ -120,9 +132,8 @@ class GridView(View):
 
     def action_logs(self) -> None:
         """Read the logs of the chosen rows' devices."""
-        devices = dict.fromkeys(filter(None, map(self.device_of, self.chosen)))
-        if devices:
-            self.post_message(self.Logs(list(devices)))
+        if devices := self.devices:
+            self.post_message(self.Logs(devices))
 
     def action_unmark(self) -> None:
         """Mark no row."""

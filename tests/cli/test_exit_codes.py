@@ -17,6 +17,7 @@ from edgefl.site import load
 NAMES = list(main.COMMANDS)
 WATCHING = ("devices", "logs", "models list", "rounds", "run", "status", "stop")
 """Commands that ask the monitor."""
+APART = ("quarantine edge-01 --yes --why lost", "release edge-01 --why found")
 SITE = """\
 name: clinic
 infrastructure: {module: static}
@@ -95,7 +96,7 @@ def ends(command: str, shown: Help, capsys: pytest.CaptureFixture[str]) -> int:
     return code
 
 
-@pytest.mark.parametrize("command", ["check", "plan", "up", "down", *WATCHING, "verify", "doctor", "audit baseline"])
+@pytest.mark.parametrize("command", ["check", "plan", "up", "down", *WATCHING, *APART, "verify", "doctor", "audit baseline"])
 def test_no_site(command: str, shown: Help, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert ends(command, shown, capsys) == ExitCode.SITE_INVALID
@@ -107,13 +108,15 @@ def test_no_task(command: str, shown: Help, capsys, site: Path) -> None:
     assert ends(command, shown, capsys) == ExitCode.TASK_INVALID
 
 
-@pytest.mark.parametrize("command", [*WATCHING, "verify", "doctor"])
+@pytest.mark.parametrize("command", [*WATCHING, *APART, "verify", "doctor"])
 def test_no_hosts(command: str, shown: Help, capsys, site: Path) -> None:
     assert ends(command, shown, capsys) == ExitCode.NOT_PROVISIONED
 
 
-@pytest.mark.parametrize("command", ["plan", "up", "down --yes"])
+@pytest.mark.parametrize("command", ["plan", "up", "down --yes", *APART])
 def test_another_operation_at_work(command: str, shown: Help, capsys, site: Path) -> None:
+    if command in APART:
+        provision(site)
     with site_lock(load(site), "up"):
         assert ends(command, shown, capsys) == ExitCode.LOCKED
 
@@ -132,13 +135,13 @@ def test_a_lab_host_that_is_not_there(shown: Help, capsys, site: Path, monkeypat
     assert ends("lab kill host-09", shown, capsys) == ExitCode.LAB_FAILED
 
 
-@pytest.mark.parametrize("command", WATCHING)
+@pytest.mark.parametrize("command", [*WATCHING, *APART])
 def test_an_authority_whose_key_does_not_open(command: str, shown: Help, capsys, site: Path) -> None:
     provision(site, passphrase="of the other machine")
     assert ends(command, shown, capsys) == ExitCode.PKI_FAILED
 
 
-@pytest.mark.parametrize("command", WATCHING)
+@pytest.mark.parametrize("command", [*WATCHING, APART[1]])
 def test_a_coordinator_that_does_not_answer(command: str, shown: Help, capsys, site: Path) -> None:
     provision(site)
     assert ends(command, shown, capsys) == ExitCode.MONITOR_UNREACHABLE
@@ -151,13 +154,13 @@ def test_a_host_that_does_not_answer(command: str, code: ExitCode, shown: Help, 
     assert ends(command, shown, capsys) == code
 
 
-@pytest.mark.parametrize("command", ["verify nowhere", "doctor nowhere", "logs nowhere", "audit baseline --data nowhere"])
+@pytest.mark.parametrize("command", ["verify", "doctor", "logs", "audit baseline --data", "release --why found"])
 def test_a_name_of_nothing(command: str, shown: Help, capsys, site: Path) -> None:
     provision(site)
-    assert ends(command, shown, capsys) == ExitCode.USAGE
+    assert ends(f"{command} nowhere", shown, capsys) == ExitCode.USAGE
 
 
-@pytest.mark.parametrize("command", ["console", "down", "down --json"])
+@pytest.mark.parametrize("command", ["console", "down", "down --json", "quarantine edge-01 --why lost"])
 def test_a_command_that_needs_a_terminal(command: str, shown: Help, capsys, site: Path) -> None:
     assert ends(command, shown, capsys) == ExitCode.USAGE
     assert (site / "site.yaml").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual.binding import BindingType
@@ -26,6 +26,7 @@ class DevicePage(GridView):
     """A device, live."""
 
     WHAT = "One device: facts, budget, certificate, isolation, flags with their evidence, and its part in each round."
+    OF_DEVICES = True
     BINDINGS: ClassVar[list[BindingType]] = [LOGS]
 
     def __init__(self, name: str) -> None:
@@ -54,9 +55,10 @@ class DevicePage(GridView):
         rounds = reversed(frame.state.rounds)
         self.grid.show([Part(done.number, done.updates[row.name]) for done in rounds if row.name in done.updates])
 
-    def action_logs(self) -> None:
-        """The logs of this device, whatever row has the cursor."""
-        self.post_message(self.Logs([self._name_of_device]))
+    @property
+    def devices(self) -> Sequence[str]:
+        """The page's own device, whatever row has the cursor."""
+        return [self._name_of_device]
 
     def on_grid_opened(self, message: Grid.Opened) -> None:
         """Enter: the round, with every device's update beside this one's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual.binding import BindingType
@@ -28,6 +28,7 @@ class FlagPage(GridView):
     WHAT = (
         "One flag: the update's score against the threshold and its peers, and every update of that round. Enter opens a device."
     )
+    OF_DEVICES = True
     BINDINGS: ClassVar[list[BindingType]] = [LOGS]
 
     def __init__(self, device: str, flag: Flag) -> None:
@@ -50,6 +51,11 @@ class FlagPage(GridView):
     def above(self) -> Iterable[Widget]:
         """The evidence."""
         yield self._sheet
+
+    @property
+    def devices(self) -> Sequence[str]:
+        """The marked rows' devices, else the one that the flag is about."""
+        return super().devices if self.grid.marked else [self._device]
 
     def show(self, frame: Frame) -> None:
         """Bring the device's present state and the round's updates up to this frame."""

@@ -22,6 +22,8 @@ SIGNS: Mapping[Mark, tuple[str, Tone]] = {
 }
 _ACTIONS = {"+": Tone.GOOD, "-": Tone.BAD}
 _VERBS = {"plan": "plan", "up": "apply"}
+_AGAIN = {"plan": "P plans again", "up": "A goes on from here"}
+_DONE = {"up": "it stands and is proven; r starts a run"}
 _DIFFERENCES = {"+": Tone.GOOD, "-": Tone.BAD, "@": Tone.ACCENT}
 
 
@@ -65,7 +67,7 @@ def headline(tree: Tree, now: float, *, is_stopping: bool) -> list[Ink]:
         where = ink(f"{stage.name}: " if stage and not is_stopping else "", Tone.STRONG)
         return [_first(word, f"{verb}{site}", took, counts), (*where, *ink(next_, Tone.MUTED))]
     if tree.mark is Mark.STOPPED:
-        again = "P plans again" if tree.operation == "plan" else "A goes on from here"
+        again = _AGAIN.get(tree.operation, "the same again goes on from here")
         return [_first(("■ stopped", Tone.WARN), f"{verb}{site}", took, counts), ink(f"nothing is lost; {again}", Tone.MUTED)]
     if tree.fault is not None:
         first = tree.fault.what.splitlines()[0]
@@ -76,7 +78,7 @@ def headline(tree: Tree, now: float, *, is_stopping: bool) -> list[Ink]:
         return [_first(("✓ planned", Tone.GOOD), f"{verb}{site}", took, counts), ink(done, Tone.MUTED)]
     return [
         _first(("✓ done", Tone.GOOD), f"{verb}{site}", took, counts),
-        ink("it stands and is proven; r starts a run", Tone.MUTED),
+        ink(_DONE.get(tree.operation, ""), Tone.MUTED),
     ]
 
 

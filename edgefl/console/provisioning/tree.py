@@ -125,7 +125,7 @@ class Stage:
 class Tree:
     """An operation so far.
 
-    operation: `plan` or `up`. site: its name. ended: monotonic seconds, None while it is at work.
+    operation: `plan`, `up`, `quarantine` or `release`. site: its name. ended: monotonic seconds, None while it is at work.
     """
 
     operation: str

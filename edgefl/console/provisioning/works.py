@@ -74,11 +74,11 @@ class Works:
         except OSError:
             return ""
 
-    async def run(self, name: str) -> Tree:
-        """Have an operation at work until it ends, well or not: the tree says which."""
+    async def run(self, name: str, operation: Operation | None = None) -> Tree:
+        """Have an operation at work until it ends, well or not: the tree says which. operation: where OPERATIONS has none."""
         self._tree, self._is_running, self._is_stopping = Tree(name, "", monotonic()), True, False
         self._ended.clear()
-        work = asyncio.get_running_loop().run_in_executor(None, self._work, name)
+        work = asyncio.get_running_loop().run_in_executor(None, self._work, name, operation or OPERATIONS[name])
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:  # the console ends without having asked: so does what it started
@@ -102,13 +102,13 @@ class Works:
         if self._is_running:
             await self._ended.wait()
 
-    def _work(self, name: str) -> None:
+    def _work(self, name: str, operation: Operation) -> None:
         digest = self.digest()
         error: EdgeflError | None = None
         stopped = False
         try:
             with asyncio.Runner() as runner:
-                runner.run(self._follow(OPERATIONS[name]))
+                runner.run(self._follow(operation))
         except asyncio.CancelledError:
             stopped = True
         except EdgeflError as raised:

@@ -44,6 +44,7 @@ class Fleet(GridView):
 
     NAME = "Fleet"
     WHAT = "Every device: state, last update, privacy budget, trust, certificate, link and load. Enter opens the device."
+    OF_DEVICES = True
     BINDINGS: ClassVar[list[BindingType]] = [LOGS]
 
     def __init__(self) -> None:

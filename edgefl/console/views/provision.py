@@ -187,7 +187,7 @@ class Provision(GridView):
         works, tree = self._works, self._drawn
         if works is None or tree is None:
             return
-        key = "P" if tree.operation == "plan" else "A"
+        key = {"plan": "P", "up": "A"}.get(tree.operation, "The same again")
         what = (
             f"Stop it as Ctrl-C would: what is in hand is finished, and nothing is lost. {key} goes on from there.\n"
             f"So far: {tree.changed} changed, {tree.failed} failed."

@@ -76,6 +76,7 @@ class Security(GridView):
     WHAT = (
         "Flags with their evidence, certificates, isolation proofs; tab goes from table to table. Enter opens a flag or device."
     )
+    OF_DEVICES = True
     BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "app.focus_next", "Next table")]
 
     def __init__(self) -> None:
@@ -98,6 +99,13 @@ class Security(GridView):
         self._flags.show(findings(state))
         self._certificates.show(Rows(list(state.certificates.values()), lambda each: Held(each, frame)))
         self._proofs.show(Rows(list(_proofs(state)), lambda each: Proof(*each, frame)))
+
+    def device_of(self, row: Finding | Held | Proof) -> str:
+        """The device that a flag, a certificate or a proof is about; the coordinator is none, and no operator."""
+        if isinstance(row, Finding):
+            return row.device.name
+        name = row.host if isinstance(row, Proof) else row.certificate.subject
+        return name if name in self._state.devices else ""
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """Filter and sorting act on the table that has the keyboard."""

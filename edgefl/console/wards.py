@@ -1,0 +1,88 @@
+"""What `Q` and `R` would do to devices, in the words in which it is asked, and the operation that does it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from edgefl.monitor.state import FederationState
+from edgefl.operations.quarantine import quarantine, release
+from edgefl.progress import Progress
+from edgefl.site.model import Site
+
+Deed = Literal["quarantine", "release"]
+ACTS: Mapping[Deed, Callable[..., AsyncIterator[Progress]]] = {"quarantine": quarantine, "release": release}
+_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """An action on devices before it is confirmed: the question with its title, the word for yes, and what is said after it."""
+
+    deed: Deed
+    devices: tuple[str, ...]
+    title: str
+    what: str
+    yes: str
+    done: str
+
+    def operation(self, why: str) -> Callable[[Site], AsyncIterator[Progress]]:
+        """What is done where the answer is yes."""
+        return partial(ACTS[self.deed], devices=self.devices, why=why)
+
+
+def wish(deed: Deed, devices: Sequence[str], state: FederationState) -> Wish | None:
+    """The action on those of the devices that it changes anything for; None where there are none."""
+    out = {name for name, row in state.devices.items() if row.state == "quarantined"}
+    barred = {name for name, row in state.devices.items() if row.standing == "quarantined"}
+    known = [name for name in devices if name in state.devices]
+    if deed == "release":
+        chosen = tuple(name for name in known if name in out)
+        names = _listed(chosen)
+        return Wish(deed, chosen, "Release", _RELEASED.format(names=names), "Release", f"back: {names}") if chosen else None
+    chosen = tuple(name for name in known if name not in barred)
+    names = _listed(chosen)
+    what = _CUT.format(names=names, left=_left(state, out | set(chosen)))
+    return Wish(deed, chosen, "Quarantine", what, "Quarantine", f"cut off: {names}") if chosen else None
+
+
+def nothing(deed: Deed, devices: Sequence[str]) -> str:
+    """Why there is nothing to ask."""
+    if not devices:
+        return "this row is about no device"
+    return f"{_listed(devices)}: in quarantine already" if deed == "quarantine" else f"{_listed(devices)}: not in quarantine"
+
+
+def _left(state: FederationState, out: set[str]) -> str:
+    """How many devices may train then, and whether that is enough."""
+    members = [row for row in state.devices.values() if row.state != "removed"]
+    left = f"{sum(row.name not in out for row in members)} of {len(members)} devices are left"
+    if state.run is None or not state.run.quorum:
+        return left
+    enough = sum(row.name not in out for row in members) >= state.run.quorum
+    return f"{left}, a round needs {state.run.quorum}" + ("" if enough else ": too few, the run will end")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+_CUT = """\
+{names}
+
+· certificates are revoked; the gate ends live connections now
+· this run and later ones leave them out: {left}
+· their own firewalls let the operator's SSH in and nothing else,
+  their services stop
+· ledger, data and evidence stay; R takes them back"""
+_RELEASED = """\
+{names}
+
+· new keys and certificates are made on the devices
+· firewall and services are as site.yaml says, and proven
+· rounds ask them again; what the policy held against them is
+  forgotten
+· spent ε stays spent"""
