@@ -94,7 +94,7 @@ def _gate(directory: Path, address: str) -> str:
     )
     (directory / "revoked.acl").touch()
     moved = {"bind :": f"bind {address}:", str(layout.MONITOR_SOCKET): str(directory / "api.sock")}
-    for there in ("/etc/edgefl/identity", "/etc/edgefl/gate", "/run/edgefl-gate"):
+    for there in ("/etc/edgefl/identity", "/etc/edgefl/gate"):
         moved[there] = str(directory)
     for there, here in moved.items():
         text = text.replace(there, here)

@@ -80,7 +80,8 @@ def then(events: list[Event], state: str, *devices: str) -> list[Event]:
     said = list(events)
     for device in devices:
         body = DeviceState(device=device, state=state, detail="stolen")  # type: ignore[arg-type]
-        said.append(said[-1].model_copy(update={"seq": said[-1].seq + 1, "body": body, "round": 0, "run": ""}))
+        last = said[-1]
+        said.append(last.model_copy(update={"seq": last.seq + 1, "body": body, "round": 0, "run": "", "previous": last.hash}))
     return said
 
 

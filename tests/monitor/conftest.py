@@ -179,7 +179,6 @@ def gate_configuration(service: Service, identities: Path, address: str) -> str:
         "bind :": f"bind {address}:",
         "/etc/edgefl/identity": str(identities),
         "/etc/edgefl/gate": str(service.directory),
-        "/run/edgefl-gate": str(service.directory),
         str(layout.MONITOR_SOCKET): str(service.socket),
     }.items():
         assert there in text, f"the gate's template has no {there} any more"

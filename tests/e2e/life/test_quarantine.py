@@ -1,0 +1,111 @@
+"""A device is put in quarantine in the middle of a run, and taken back in the same one."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from ..conftest import in_background, last_object, until
+from .conftest import Fleet
+
+pytestmark = pytest.mark.e2e
+
+DEVICE = "edge-03"
+CALL = """\
+import http.client, ssl, sys
+context = ssl.create_default_context(cafile="/etc/edgefl/identity/ca.crt")
+context.check_hostname = False
+context.load_cert_chain("/tmp/called/device.crt", "/tmp/called/device.key")
+connection = http.client.HTTPSConnection(sys.argv[1], 7443, context=context, timeout=5)
+try:
+    connection.request("GET", "/")
+    print(connection.getresponse().status)
+except (OSError, ssl.SSLError) as error:
+    print(getattr(error, "reason", None) or type(error).__name__)
+"""
+
+
+def row(fleet: Fleet) -> dict[str, Any]:
+    """The device, as the monitor has it."""
+    return last_object(fleet.edgefl("devices", DEVICE, "--json"))
+
+
+def happened(fleet: Fleet, kind: str) -> list[dict[str, Any]]:
+    """The bodies of the journal's events of a kind, with their rounds."""
+    asked = "import json,sys; from edgefl.events.journal import Journal; from edgefl import layout\n"
+    asked += f"print(json.dumps([r for r in Journal(layout.JOURNAL).records(kind={kind!r})]))"
+    done = fleet.on("coordinator", "env", "PYTHONPATH=/opt/edgefl/current", "/opt/edgefl/venv/bin/python", "-c", asked)
+    assert done.returncode == 0, done.stderr
+    return [{**record["body"], "round": record["round"], "run": record["run"]} for record in json.loads(done.stdout)]
+
+
+def called(fleet: Fleet, *, with_the_identity_of: str) -> str:
+    """What the gate answers, from a device whose firewall lets it through, to the identity that a thief took off a device."""
+    thief, there = "edge-01", "/tmp/called"  # noqa: S108
+    for file in ("device.crt", "device.key"):
+        content = fleet.on(with_the_identity_of, "cat", f"/etc/edgefl/identity/{file}").stdout
+        fleet.on(thief, "mkdir", "-p", there)
+        done = fleet.lab.execute(thief, ["sh", "-c", f"cat > {there}/{file} && chmod -R a+rX {there}"], content)
+        assert done.returncode == 0, done.stderr
+    address = fleet.lab.read("coordinator").spec.address  # type: ignore[union-attr]
+    as_node = ("setpriv", "--reuid", "edgefl-node", "--regid", "edgefl-node", "--clear-groups")
+    done = fleet.on(thief, *as_node, "python3", "-c", CALL, str(address))
+    fleet.on(thief, "rm", "-r", there)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_device_is_cut_off_in_the_middle_of_a_run_and_comes_back_in_it(fleet: Fleet) -> None:
+    before, ledger = row(fleet)["certificate"]["serial"], "/var/lib/edgefl/ledger/ledger.db"
+    with in_background("run", "--site", str(fleet.directory), "--rounds", "40", "--json"):
+        fleet.await_round(2)
+        assert called(fleet, with_the_identity_of=DEVICE) == "404", "the thief is let in before"
+        spent = row(fleet)["epsilon"]["spent"]
+        assert spent > 0
+        began = time.monotonic()
+        cut = fleet.edgefl("quarantine", DEVICE, "--why", "sends copies", "--yes", "--json")
+        print(f"quarantine: {time.monotonic() - began:.1f} s wall")  # noqa: T201  # for who measures
+        assert cut.returncode == 0, cut.stdout + cut.stderr
+
+        assert row(fleet)["state"] == "quarantined"
+        assert "policy drop" in fleet.on(DEVICE, "nft", "list", "table", "inet", "edgefl").stdout
+        assert "7443" not in fleet.on(DEVICE, "nft", "list", "table", "inet", "edgefl").stdout
+        dial = "import socket; socket.create_connection(('10.77.0.10', 7443), 3)"
+        assert fleet.on(DEVICE, "python3", "-c", dial).returncode != 0
+        until(
+            lambda: (
+                fleet.on(DEVICE, "systemctl", "is-active", "edgefl-supernode", "edgefl-superexec").stdout.split()
+                == ["inactive", "inactive"]
+            ),
+            "the device's services to end",
+        )
+        assert called(fleet, with_the_identity_of=DEVICE) == "SSLV3_ALERT_CERTIFICATE_REVOKED"
+        assert fleet.on("coordinator", "systemctl", "restart", "edgefl-gate").returncode == 0
+        assert called(fleet, with_the_identity_of=DEVICE) == "SSLV3_ALERT_CERTIFICATE_REVOKED", "a restart forgets nothing"
+
+        at = fleet.round()
+        fleet.await_round(at + 2)
+        assert fleet.edgefl("up", "--json").returncode == 0, "a device in quarantine is no reason for up to fail"
+        assert row(fleet)["state"] == "quarantined"
+        assert fleet.on(DEVICE, "test", "-s", ledger).returncode == 0, "what is evidence stays"
+
+        back = fleet.edgefl("release", DEVICE, "--why", "its records were checked", "--json")
+        assert back.returncode == 0, back.stdout[-3000:] + back.stderr
+        assert row(fleet)["certificate"]["serial"] != before
+        asked_again = fleet.round() + 2
+        fleet.await_round(asked_again)
+        assert row(fleet)["epsilon"]["spent"] >= spent, "nothing is won back"
+        fleet.edgefl("stop", "--why", "seen enough", "--json")
+
+    started = [round_ for round_ in happened(fleet, "round_started") if round_["round"] >= at + 1]
+    assert DEVICE not in started[0]["devices"], "the run goes on without it"
+    assert DEVICE in started[-1]["devices"], "and asks it again"
+    waited = [drop for drop in happened(fleet, "device_dropped") if drop["device"] == DEVICE and drop["round"] > at]
+    assert waited == [], "no round waits for who is in quarantine"
+    assert [done["action"] for done in happened(fleet, "operator_action") if done["subject"] == DEVICE] == [
+        "quarantine",
+        "release",
+    ]
