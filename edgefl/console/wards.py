@@ -62,7 +62,7 @@ def _left(state: FederationState, out: set[str]) -> str:
     if state.run is None or not state.run.quorum:
         return left
     enough = sum(row.name not in out for row in members) >= state.run.quorum
-    return f"{left}, a round needs {state.run.quorum}" + ("" if enough else ": too few, the run will end")
+    return f"{left}, a round needs {state.run.quorum}" + ("" if enough else ":\n  too few, the run will end")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -74,7 +74,8 @@ _CUT = """\
 {names}
 
 · certificates are revoked; the gate ends live connections now
-· this run and later ones leave them out: {left}
+· this run and later ones leave them out:
+  {left}
 · their own firewalls let the operator's SSH in and nothing else,
   their services stop
 · ledger, data and evidence stay; R takes them back"""

@@ -44,7 +44,7 @@ def happened(fleet: Fleet, kind: str) -> list[dict[str, Any]]:
 
 def called(fleet: Fleet, *, with_the_identity_of: str) -> str:
     """What the gate answers, from a device whose firewall lets it through, to the identity that a thief took off a device."""
-    thief, there = "edge-01", "/tmp/called"  # noqa: S108
+    thief, there = "edge-01", "/tmp/called"
     for file in ("device.crt", "device.key"):
         content = fleet.on(with_the_identity_of, "cat", f"/etc/edgefl/identity/{file}").stdout
         fleet.on(thief, "mkdir", "-p", there)
