@@ -30,7 +30,7 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from edgefl.federation.aggregation.limits import RULES
 from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.rules import build
-from edgefl.federation.aggregation.vectors import Template
+from edgefl.federation.aggregation.vectors import Template, room
 
 SIZES = [(10, 10**5), (10, 10**6), (10, 10**7), (50, 10**5), (50, 10**6), (200, 10**5), (200, 10**6)]
 BYZANTINE = 0.2
@@ -83,7 +83,7 @@ def ours(rule: str, start: Model, updates: list[Model]) -> Callable[[], object]:
     chosen = build(rule, BYZANTINE)
     names = [f"edge-{place}" for place in range(len(updates))]
     samples = np.full(len(updates), 1000)
-    deltas = np.empty((len(updates), template.size), np.float32)
+    deltas = room(len(updates), template.size)
 
     def work() -> object:
         template.deltas(updates, start, out=deltas)

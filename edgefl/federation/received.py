@@ -7,12 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from edgefl.events import schema as events
 from edgefl.federation import rounds
 from edgefl.federation.aggregation.validate import Rejection
-from edgefl.federation.aggregation.vectors import Matrix, Template, Vector
+from edgefl.federation.aggregation.vectors import Matrix, Template, Vector, room
 from edgefl.federation.messages import Arrays, Evaluated, EvaluateRequest, Failed, Trained
 from edgefl.federation.question import Question
 from edgefl.federation.rounds import Measurement, Timing
@@ -45,7 +43,7 @@ class Stack:
     def free(self, length: int) -> Vector:
         """The row, (length,), that the next update is read into; it is not one of them before `took`."""
         if self._matrix is None:
-            self._matrix = np.empty((self._room, length), np.float32)
+            self._matrix = room(self._room, length)
         row: Vector = self._matrix[len(self._rows)]
         return row
 

@@ -18,6 +18,20 @@ from edgefl.federation.aggregation import cores
 Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[Any]]
+LINE = 64
+"""Bytes of a line of the processor's cache."""
+
+
+def room(count: int, length: int) -> Matrix:
+    """An empty matrix for updates, (count, length), each row of which begins with a line of the cache.
+
+    NumPy's own rows begin anywhere: each of a kernel's reads then takes parts of two lines, and products a third longer.
+    """
+    stride = -(-4 * length // LINE) * LINE
+    memory = np.empty(count * stride + LINE, np.uint8)
+    first = -memory.ctypes.data % LINE
+    rows: Matrix = memory[first : first + count * stride].view(np.float32).reshape(count, stride // 4)
+    return rows[:, :length]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +64,7 @@ class Template:
 
     def deltas(self, models: Sequence[Arrays], start: Arrays, out: Matrix | None = None) -> Matrix:
         """What changed in each model since `start`, a row each, (n, p) float32; into `out` when given."""
-        stacked = np.empty((len(models), self.size), np.float32) if out is None else out
+        stacked = room(len(models), self.size) if out is None else out
         cores.each(lambda row: self.delta(models[row], start, out=stacked[row]), range(len(models)))
         return stacked
 
