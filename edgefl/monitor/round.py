@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from statistics import median
 from typing import Any, Literal
 
 from edgefl.events.schema import (
     DeviceDropped,
     Event,
     FlagRaised,
+    ModelPrivacySpent,
     PrivacyRefused,
+    PrivacySpent,
     RoundFinished,
     RoundSkipped,
     RoundStarted,
@@ -83,11 +87,26 @@ class RunRow:
         )
 
 
+@dataclass(frozen=True)
+class Spread:
+    """A measure over several ledgers."""
+
+    least: float
+    middle: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Of at least one value."""
+        return cls(min(values), median(values), max(values))
+
+
 @dataclass(frozen=True, kw_only=True)
 class UpdateRow:
     """One device's part in one round: what it sent and what the rule thought of it.
 
     rejected, dropped: why, empty when it was not. verdict is empty until the update was scored; a masked one never is.
+    spent: which part of its budget the device's ledger had spent by then.
     """
 
     device: str
@@ -113,6 +132,7 @@ class UpdateRow:
     rejected: str = ""
     dropped: str = ""
     staleness: int = 0
+    spent: float | None = None
 
     def after(self, event: Event) -> UpdateRow:
         """The row after an event of its round that names its device."""
@@ -127,6 +147,8 @@ class UpdateRow:
                 return evolve(self, flagged=True, reason=self.reason or body.reason)
             case DeviceDropped() | PrivacyRefused() as body:
                 return evolve(self, dropped=body.reason)
+            case PrivacySpent() as body:
+                return evolve(self, spent=body.spent / body.limit if body.limit else None)
         return self
 
 
@@ -151,7 +173,7 @@ class SumRow:
 class RoundRow:
     """One round. seconds: by stage (STAGES), as the server measured them. ratio: how many times smaller than the model in float32
     a message was, `up` and `down`. updates: by device; empty in rounds long past. why: what spoke for asking each device, where
-    not all were asked.
+    not all were asked. spent: which part of their budgets the round's ledgers had spent by its end; None while none has said.
     """
 
     number: int
@@ -181,6 +203,7 @@ class RoundRow:
     updates: dict[str, UpdateRow] = field(default_factory=dict)
     selection: str = "all"
     why: dict[str, str] = field(default_factory=dict)
+    spent: Spread | None = None
 
     @property
     def wall_s(self) -> float | None:
@@ -206,6 +229,7 @@ class RoundRow:
         match body:
             case RoundFinished():
                 done = body.model_dump(exclude={"type", "participants", "dropped", "rejected", "flagged"})
+                shares = [update.spent for update in self.updates.values() if update.spent is not None]
                 return evolve(
                     self,
                     state="finished",
@@ -214,6 +238,7 @@ class RoundRow:
                     dropped=tuple(body.dropped),
                     rejected=tuple(body.rejected),
                     flagged=tuple(body.flagged),
+                    spent=Spread.of(shares) if shares else self.spent,
                     **done,
                 )
             case RoundSkipped():
@@ -230,7 +255,9 @@ class RoundRow:
                 scored = body.model_dump(exclude={"type", "members", "rule"})
                 sums = (evolve(made, **scored) if made.survivors == tuple(body.members) else made for made in self.sums)
                 return evolve(self, sums=tuple(sums))
-            case UpdateRejected() | UpdateScored() | FlagRaised() | DeviceDropped() | PrivacyRefused():
+            case ModelPrivacySpent():
+                return evolve(self, spent=Spread.of([body.spent / body.limit]) if body.limit else None)
+            case UpdateRejected() | UpdateScored() | FlagRaised() | DeviceDropped() | PrivacyRefused() | PrivacySpent():
                 return self._with_update(body.device, event)
         return self
 

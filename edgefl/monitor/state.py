@@ -59,12 +59,14 @@ class Totals:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an operator's last audit of a kind found. passed: no more leaked than the claimed epsilon allows."""
+    """What an operator's last audit of a kind found: see AuditFinished. site_hash: the site.yaml whose task was attacked."""
 
     at: datetime
     who: str
     passed: bool
     says: str
+    figures: dict[str, float] = field(default_factory=dict)
+    site_hash: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,8 +159,9 @@ class FederationState:
             return evolve(self, proofs={**self.proofs, body.device: Isolation.of(body, event)})
         if isinstance(body, ModelPrivacySpent):
             spent = Epsilon(body.spent, body.limit, body.delta, body.sigma, 1.0, body.run_spent, body.rounds_left)
-            return evolve(self, models=spent)
-        return evolve(self, audits={**self.audits, body.audit: Audit(body.at, body.who, body.passed, body.says)})
+            return evolve(self, models=spent)._in_round(event)
+        found = Audit(body.at, body.who, body.passed, body.says, dict(body.figures), body.site_hash)
+        return evolve(self, audits={**self.audits, body.audit: found})
 
     def _run_started(self, body: RunStarted, event: Event) -> FederationState:
         resumed = self.run is not None and self.run.id == event.run

@@ -40,3 +40,11 @@ def test_ticks_of_rounds_are_whole_and_within_the_run() -> None:
     assert ticks(1, 30, 4, whole=True) == [10, 20, 30]
     assert ticks(1, 3, 8, whole=True) == [1, 2, 3]
     assert ticks(1, 1, 4, whole=True) == [1]
+
+
+def test_a_forecast_is_dashed_and_the_level_has_a_mark_where_something_passes_it() -> None:
+    series = Series(((0, 0.0), (10, 0.5), (20, 0.5)), ahead=10.0, level=1.0, marks=(20.0,))
+    lines = drawn(Canvas(series, 20, 4, floor=0.0))
+    assert lines[0] == "╌" * 19 + "✖"
+    [ahead] = [line[11:] for line in lines[1:] if line[11:].strip()]
+    assert {sign == " " for sign in ahead[::2]} != {sign == " " for sign in ahead[1::2]}, "every other cell is empty"

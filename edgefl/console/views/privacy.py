@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from typing import ClassVar
 
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
 
-from edgefl.console import figures, summary
+from edgefl.console import figures
+from edgefl.console.budgets import COORDINATOR, Budget, budgets, lasting, position, spending
 from edgefl.console.ink import EMPTY, Ink, Tone, ink
 from edgefl.console.live import Frame
 from edgefl.console.pages.device import DevicePage
-from edgefl.console.view import GridView
-from edgefl.console.widgets.canvas import Series
+from edgefl.console.view import LOGS, GridView
 from edgefl.console.widgets.columns import Column
 from edgefl.console.widgets.grid import Grid
 from edgefl.console.widgets.plot import Plot
@@ -23,88 +23,48 @@ from edgefl.console.widgets.states import epsilon_ink
 from edgefl.monitor.device import Epsilon
 from edgefl.monitor.state import FederationState
 
-COORDINATOR = "coordinator"
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """One ledger. ends: the round that it will refuse, by its own forecast; None while that is unknown.
-
-    last: the last round of the run that is going on; 0 where none is, and `ends` counts the next run's rounds.
-    """
-
-    name: str
-    epsilon: Epsilon
-    ends: int | None
-    last: int
-
-    @property
-    def lasts(self) -> bool:
-        """Whether it covers the rest of the run that is going on."""
-        return self.ends is None or self.ends > self.last
+_LEGEND = ink("▆ all  ⠒ middle  ╌ limit  ✖ refuses", Tone.MUTED)
 
 
 class Privacy(GridView):
-    """How many budgets last how long, the last audits, and a row per ledger."""
+    """What ledgers have spent and will, how many last how long, the last audits, and a row per ledger."""
 
     NAME = "Privacy"
     WHAT = "What each device's own ledger has spent and has left, and the round that it will refuse. Enter opens the device."
+    BINDINGS: ClassVar[list[BindingType]] = [LOGS]
 
     def __init__(self) -> None:
         super().__init__(
             Grid[Budget](COLUMNS, lambda row: row.name, empty="no ledger has reported: `privacy.mode` in site.yaml asks for one")
         )
-        self._forecast = Plot("budgets that last", floor=0.0)
+        self._spending = Plot("ε, part of limit", floor=0.0, note="")
+        self._lasting = Plot("budgets that last", floor=0.0, id="lasting")
         self._sheet = Sheet()
+        self._hub = COORDINATOR
 
     def above(self) -> Iterable[Widget]:
-        """The forecast, and what it comes to in words."""
-        yield Horizontal(self._forecast, self._sheet, id="plots")
+        """What was spent and will be, how many last, and what that comes to in words."""
+        yield Horizontal(self._spending, self._lasting, self._sheet, id="plots")
 
     def show(self, frame: Frame) -> None:
         """Bring forecast, words and rows up to this frame."""
         rows = budgets(frame.state)
         known = sum(row.ends is not None for row in rows)
-        self._forecast.show(forecast(rows, frame.state), ink(f"{known} known" if known else "none known yet", Tone.MUTED))
-        self._sheet.show([ink(" ") + line for line in (*_outlook(rows, frame.state), EMPTY, *_audits(frame))])
+        self._hub = next((one.subject for one in frame.state.certificates.values() if one.role == "gate"), COORDINATOR)
+        most = max((row.epsilon.share for row in rows), default=None)
+        self._spending.show(spending(rows, frame.state), ink("" if most is None else f"{most:.0%} at most", Tone.MUTED))
+        self._lasting.show(lasting(rows, frame.state), ink(f"{known} known" if known else "none known yet", Tone.MUTED))
+        self._sheet.show([ink(" ") + line for line in (*_outlook(rows, frame.state), _LEGEND, EMPTY, *_audits(frame))])
         self.grid.show(rows)
+
+    def device_of(self, row: Budget) -> str:
+        """The host that keeps the ledger."""
+        return self._hub if row.name == COORDINATOR else row.name
 
     def on_grid_opened(self, message: Grid.Opened) -> None:
         """Enter: the device; the coordinator's ledger stands here in full."""
         if message.key != COORDINATOR:
             self.post_message(self.Open(DevicePage(message.key)))
-
-
-def budgets(state: FederationState) -> list[Budget]:
-    """The ledgers that have reported: the coordinator's own where it protects whole devices, then the devices'."""
-    done, last = _position(state)
-
-    def budget(name: str, epsilon: Epsilon) -> Budget:
-        left = epsilon.rounds_left
-        return Budget(name, epsilon, None if left is None else done + left + 1, last)
-
-    own = [budget(COORDINATOR, state.models)] if state.models else []
-    told = [row for row in summary.members(state) if row.epsilon.delta is not None or row.epsilon.refused]
-    return [*own, *(budget(row.name, row.epsilon) for row in told)]
-
-
-def _position(state: FederationState) -> tuple[int, int]:
-    """The rounds done and the last one of the run that is going on; (0, 0) where none is."""
-    run = state.run
-    return (summary.done(state), summary.last_round(state)) if run is not None and run.status == "running" else (0, 0)
-
-
-def forecast(rows: Sequence[Budget], state: FederationState) -> Series:
-    """How many budgets still last in each round from now on: a falling staircase, its corners only."""
-    ends = sorted(row.ends for row in rows if row.ends is not None)
-    if not ends:
-        return Series()
-    corners = {_position(state)[0]: len(ends)}
-    left = len(ends)
-    for end, going in Counter(ends).items():
-        corners |= {end - 1: left, end: left - going}
-        left -= going
-    return Series(tuple((float(round_), float(count)) for round_, count in corners.items()))
 
 
 def _outlook(rows: Sequence[Budget], state: FederationState) -> list[Ink]:
@@ -113,7 +73,7 @@ def _outlook(rows: Sequence[Budget], state: FederationState) -> list[Ink]:
     known = [row for row in rows if row.ends is not None]
     if not known:
         return [*refused, ink("no forecast: it comes with a run's first round", Tone.MUTED)]
-    _, last = _position(state)
+    _, last = position(state)
     if not last:
         least = min(row.ends or 0 for row in known) - 1
         return [*refused, ink(f"no run is on; all {len(known)} budgets last {least} rounds", Tone.PLAIN if least else Tone.WARN)]
@@ -134,9 +94,20 @@ def _audits(frame: Frame) -> list[Ink]:
     lines: list[Ink] = []
     for kind, audit in sorted(frame.state.audits.items()):
         sign, tone = ("✓", Tone.GOOD) if audit.passed else ("✖", Tone.BAD)
-        lines.append((*ink(f"{sign} audit: {kind}", tone), *ink(f" {figures.age(frame.age_s(audit.at))} ago", Tone.MUTED)))
+        at = f"  {audit.at.astimezone():%Y-%m-%d %H:%M}, {figures.age(frame.age_s(audit.at))} ago"
+        lines.append((*ink(f"{sign} audit: {kind}", tone), *ink(at, Tone.MUTED)))
         lines.append(ink(f"  {audit.says}"))
+        lines += [_audited(audit.site_hash, frame)] if audit.site_hash else []
     return lines or [ink("no audit yet: `edgefl audit membership`", Tone.MUTED)]
+
+
+def _audited(site_hash: str, frame: Frame) -> Ink:
+    """Which version of the task, its model and its terms was attacked: site.yaml has all of them."""
+    version = ink(f"  of site.yaml {site_hash[:12]}", Tone.MUTED)
+    run = frame.state.run
+    if run is None or site_hash == frame.state.site_hash:
+        return version
+    return (*version, *ink(f"; run {run.id} has {frame.state.site_hash[:12]}: audit again", Tone.WARN))
 
 
 def _ends(row: Budget, _: int) -> Ink:

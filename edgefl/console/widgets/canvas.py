@@ -14,7 +14,7 @@ DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 
 
 class Shade(Enum):
-    """What a cell shows: the line, the band, an edge of the band, or both."""
+    """What a cell shows: the line, the band, an edge of the band, or both; the level, or a mark on it."""
 
     NONE = auto()
     LINE = auto()
@@ -22,25 +22,34 @@ class Shade(Enum):
     LINE_ON_BAND = auto()
     BAND_TOP = auto()
     BAND_BOTTOM = auto()
+    LEVEL = auto()
+    MARK = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """points: (x, y), by x; band: (x, low, high), by x."""
+    """points: (x, y), by x; band: (x, low, high), by x.
+
+    ahead: from which x on the line is a forecast, and dashed. level: a y that nothing should pass; marks: where something does.
+    """
 
     points: tuple[tuple[float, float], ...] = ()
     band: tuple[tuple[float, float, float], ...] = ()
+    ahead: float = math.inf
+    level: float | None = None
+    marks: tuple[float, ...] = ()
 
     @property
     def span(self) -> tuple[float, float]:
         """The first and the last x; (0, 1) when there is nothing."""
-        xs = [point[0] for point in (*self.points, *self.band)]
+        xs = [*(point[0] for point in (*self.points, *self.band)), *self.marks]
         return (min(xs), max(xs)) if xs else (0.0, 1.0)
 
     @property
     def extent(self) -> tuple[float, float]:
         """The smallest and the largest y; (0, 1) when there is nothing."""
         ys = [y for _, y in self.points] + [y for _, *ends in self.band for y in ends]
+        ys += [] if self.level is None else [self.level]
         return (min(ys), max(ys)) if ys else (0.0, 1.0)
 
 
@@ -64,7 +73,9 @@ class Canvas:
         self.labels = self._label(step)
         self._dots = [[0] * columns for _ in range(rows)]
         self._edges = self._band(series.band)
-        self._stroke(series.points)
+        self._stroke(series.points, series.ahead)
+        self._level = None if series.level is None else min(rows - 1, int(self._height(series.level) * rows))
+        self._marks = {min(columns - 1, round(self._x(mark) * (columns - 1))) for mark in series.marks}
 
     def row(self, row: int) -> list[tuple[str, Shade]]:
         """The cells of one row, from the left."""
@@ -84,15 +95,16 @@ class Canvas:
         """Distance from the left as a share of the canvas."""
         return (x - self._first) / ((self._last - self._first) or 1.0)
 
-    def _stroke(self, points: Sequence[tuple[float, float]]) -> None:
-        """Dots along the straight lines between the points."""
+    def _stroke(self, points: Sequence[tuple[float, float]], ahead: float) -> None:
+        """Dots along the straight lines between the points; of a forecast every other cell."""
         across, down = self.columns * 2 - 1, self.rows * 4 - 1
-        places = [(self._x(x) * across, self._height(y) * down) for x, y in points]
-        for (x0, y0), (x1, y1) in zip(places, places[1:] or places, strict=False):
+        places = [(self._x(x) * across, self._height(y) * down, x >= ahead) for x, y in points]
+        for (x0, y0, is_ahead), (x1, y1, _) in zip(places, places[1:] or places, strict=False):
             steps = max(1, math.ceil(max(abs(x1 - x0), abs(y1 - y0))))
             for step in range(steps + 1):
                 x, y = round(x0 + (x1 - x0) * step / steps), round(y0 + (y1 - y0) * step / steps)
-                self._dots[y // 4][x // 2] |= DOTS[y % 4][x % 2]
+                if not is_ahead or (x // 2 + y // 4) % 2:
+                    self._dots[y // 4][x // 2] |= DOTS[y % 4][x % 2]
 
     def _band(self, band: Sequence[tuple[float, float, float]]) -> list[tuple[int, int] | None]:
         """For each column the band's top and bottom in eighths of a row from the top; None outside of it."""
@@ -108,6 +120,8 @@ class Canvas:
     def _cell(self, row: int, column: int) -> tuple[str, Shade]:
         dots = self._dots[row][column]
         covered = self._covered(row, column)
+        if row == self._level:
+            return ("✖", Shade.MARK) if column in self._marks else ("╌", Shade.LEVEL)
         if dots:
             return chr(0x2800 + dots), Shade.LINE_ON_BAND if covered is not None and covered[1] >= 4 else Shade.LINE
         if covered is None:

@@ -21,10 +21,19 @@ AXIS = 6
 class Plot(Inked):
     """One series over rounds, with its title, its axis and the band of the devices."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"plot--line", "plot--band"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"plot--line", "plot--band", "plot--level", "plot--mark"}
 
-    def __init__(self, title: str, *, floor: float | None = None, ceiling: float | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        title: str,
+        *,
+        floor: float | None = None,
+        ceiling: float | None = None,
+        note: str = "▆ devices, middle 80 %",
+        id: str | None = None,  # noqa: A002  # as Textual's widgets call it
+    ) -> None:
+        super().__init__(id=id)
+        self._note = note
         self._title = title
         self._floor = floor
         self._ceiling = ceiling
@@ -72,7 +81,7 @@ class Plot(Inked):
 
     def _heading(self, cells: int) -> Ink:
         left: Ink = (*ink(" " * AXIS), *ink(self._title, Tone.STRONG), *ink("  "), *self._latest)
-        note = ink("▆ devices, middle 80 % ", Tone.MUTED) if self._series.band else ()
+        note = ink(f"{self._note} ", Tone.MUTED) if self._series.band and self._note else ()
         room = cells - width(left) - width(note)
         return (*left, *ink(" " * room), *note) if room >= 2 else fit(left, cells)
 
@@ -101,6 +110,8 @@ class Plot(Inked):
             Shade.LINE_ON_BAND: Style(color=stroke, bgcolor=band),
             Shade.BAND_TOP: ground + Style(color=band),
             Shade.BAND_BOTTOM: Style(color=ground.bgcolor, bgcolor=band),
+            Shade.LEVEL: ground + Style(color=self.get_component_rich_style("plot--level").color),
+            Shade.MARK: ground + Style(color=self.get_component_rich_style("plot--mark").color, bold=True),
         }
 
 
