@@ -70,6 +70,9 @@ class View(Vertical, can_focus=False):
         """Give the keyboard to the part that it belongs to."""
         self.focus()
 
+    def begin(self) -> None:
+        """Its key was pressed: it begins where it always does, whatever had the keyboard there before."""
+
 
 class GridView(View):
     """A view around a grid: its sorting and its filter."""

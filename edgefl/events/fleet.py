@@ -60,7 +60,11 @@ class CertificateRevoked(Body):
 
 
 class IsolationProven(Body):
-    """A host was probed; `open_forbidden` and `closed_required` are empty when the proof holds. device: the host's name."""
+    """A host was probed; `open_forbidden` and `closed_required` are empty when the proof holds. device: the host's name.
+
+    paths: by kind of destination, and `inbound` for the ways into the host, how many paths are not as they must be, how many
+    must be open, and how many closed.
+    """
 
     type: Literal["isolation_proven"] = "isolation_proven"
     device: str
@@ -69,6 +73,7 @@ class IsolationProven(Body):
     open_forbidden: list[str]
     closed_required: list[str]
     proof_sha256: str
+    paths: dict[str, tuple[int, int, int]] = Field(default_factory=dict)
 
 
 class OperatorAction(Body):

@@ -92,9 +92,21 @@ class Proof:
                     open_forbidden=[result.probe.id for result in wrong if result.probe.expected == "closed"],
                     closed_required=[result.probe.id for result in wrong if result.probe.expected != "closed"],
                     proof_sha256=self.sha256,
+                    paths=_paths(results),
                 )
             )
         return made
+
+
+def _paths(results: Iterable[Result]) -> dict[str, tuple[int, int, int]]:
+    """A host's row of the matrix: see IsolationProven."""
+    found: dict[str, tuple[int, int, int]] = {}
+    for result in results:
+        kind = "inbound" if result.probe.host == OPERATOR else result.probe.kind
+        wrong, opened, closed = found.get(kind, (0, 0, 0))
+        must_be_closed = result.probe.expected == "closed"
+        found[kind] = (wrong + (not result.is_as_expected), opened + (not must_be_closed), closed + must_be_closed)
+    return found
 
 
 def changes(before: Proof, after: Proof) -> list[tuple[Probe, str, str]]:

@@ -47,7 +47,10 @@ class Flag:
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate of the site's authority; `revoked` is the reason, empty while it is valid."""
+    """A certificate of the site's authority; `revoked` is the reason, empty while it is valid.
+
+    rotations: how many others its subject had in the same role before.
+    """
 
     subject: str
     role: str
@@ -55,6 +58,7 @@ class Certificate:
     not_before: datetime
     not_after: datetime
     revoked: str = ""
+    rotations: int = 0
 
     @classmethod
     def of(cls, body: CertificateIssued) -> Certificate:
@@ -83,18 +87,20 @@ class Epsilon:
 
 @dataclass(frozen=True)
 class Isolation:
-    """The last proof; it holds when both lists are empty."""
+    """The last proof; it holds when both lists are empty. paths: see IsolationProven."""
 
     at: datetime
     probes: int
     open_forbidden: tuple[str, ...]
     closed_required: tuple[str, ...]
     proof_sha256: str
+    paths: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, body: IsolationProven, event: Event) -> Isolation:
         """As it was reported."""
-        return cls(event.at, body.probes, tuple(body.open_forbidden), tuple(body.closed_required), body.proof_sha256)
+        wrong = tuple(body.open_forbidden), tuple(body.closed_required)
+        return cls(event.at, body.probes, *wrong, body.proof_sha256, dict(body.paths))
 
     @property
     def holds(self) -> bool:

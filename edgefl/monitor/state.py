@@ -123,7 +123,7 @@ class FederationState:
             case StartChosen() | AuditFinished() | ModelPrivacySpent() | IsolationProven(role="coordinator"):
                 return state._noted(body, event)
             case CertificateIssued():
-                return state._certificate(Certificate.of(body))
+                return state._issued(Certificate.of(body))
             case CertificateRevoked():
                 return state._revoked(body)
         device = getattr(body, "device", None)
@@ -245,6 +245,13 @@ class FederationState:
                 flags = {**totals.flags, body.rule: totals.flags.get(body.rule, 0) + 1}
                 return evolve(self, totals=evolve(totals, flags=flags))
         return self
+
+    def _issued(self, certificate: Certificate) -> FederationState:
+        before = self.certificates.get(f"{certificate.role}/{certificate.subject}")
+        if before is not None:
+            again = before.serial == certificate.serial
+            certificate = evolve(certificate, rotations=before.rotations + (not again))
+        return self._certificate(certificate)
 
     def _certificate(self, certificate: Certificate) -> FederationState:
         known = {**self.certificates, f"{certificate.role}/{certificate.subject}": certificate}

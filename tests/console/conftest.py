@@ -90,7 +90,14 @@ def story(rounds: int = ROUNDS, of: int = 50) -> Iterator[Event]:
         )
         recorder.say(certificate)
         recorder.say(
-            IsolationProven(device=device, probes=14, open_forbidden=[], closed_required=[], proof_sha256=f"{number:064x}")
+            IsolationProven(
+                device=device,
+                probes=14,
+                open_forbidden=[],
+                closed_required=[],
+                proof_sha256=f"{number:064x}",
+                paths={"service": (0, 1, 2), "peers": (0, 0, 6), "internet": (0, 0, 3), "inbound": (0, 1, 1)},
+            )
         )
         recorder.say(DeviceState(device=device, state="online"))
     recorder.run("4")

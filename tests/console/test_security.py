@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from edgefl.console.ink import plain
 from edgefl.console.pages.device import DevicePage
 from edgefl.console.pages.flag import FlagPage, evidence
-from edgefl.console.views.security import Security, findings
-from edgefl.events.schema import CertificateRevoked, IsolationProven
+from edgefl.console.pages.whole import Whole
+from edgefl.console.views.security import Found, Security
+from edgefl.events.schema import CertificateIssued, CertificateRevoked, DeviceState, FlagRaised, IsolationProven
 from edgefl.monitor.device import Flag
 from edgefl.monitor.state import FederationState
 
-from .conftest import BEGAN
+from .conftest import BEGAN, DEVICES
 from .test_app import Recorded, console, shown, until
+from .test_lines import Hosts
 from .test_privacy import after
 
 
 def test_flags_are_listed_the_newest_first(state: FederationState) -> None:
-    assert [finding.flag.round for finding in findings(state)] == [27, 15, 8, 4, 3]
-    assert len({finding.key for finding in findings(state)}) == 5
+    assert [finding.flag.round for finding in Found().of(state)] == [27, 15, 8, 4, 3]
+    assert len({finding.key for finding in Found().of(state)}) == 5
+
+
+def test_flags_are_put_in_order_only_when_there_are_others_and_a_device_is_as_it_stands_now(state: FederationState) -> None:
+    found = Found()
+    before = found.of(state)
+    order = found._sorted
+    moved = after(state, DeviceState(device="edge-07", state="quarantined"))
+    assert found.of(moved)[0].device.state == "quarantined"
+    assert before[0].device.state == "suspect"
+    assert found._sorted is order
+    flag = FlagRaised(device="edge-02", rule="guard", score=3.0, threshold=2.5, peers=[], reason="odd")
+    assert found.of(after(moved, flag))[0].device.name == "edge-02"
+    gone = after(moved, DeviceState(device="edge-07", state="removed"))
+    assert list(found.of(gone)) == []
 
 
 def test_evidence_counts_the_peers_that_score_as_high() -> None:
@@ -79,3 +97,50 @@ async def test_what_is_revoked_or_open_is_said_in_words(state: FederationState) 
         assert "edge-05:22" in shown(app)
         lines = shown(app).splitlines()
         assert any("hub" in line and "✖ broken" in line for line in lines), "the coordinator's own proof is there too"
+        await pilot.press("tab", "tab", "enter")
+        assert isinstance(app.stage.top, Whole)
+        await until(pilot, lambda: "closed: fleet" in shown(app) and "1" * 64 in shown(app))
+
+
+@pytest.mark.slow
+async def test_a_certificate_says_how_often_it_was_rotated_and_the_matrix_where_paths_lead(state: FederationState) -> None:
+    def issued(serial: str) -> CertificateIssued:
+        return CertificateIssued(
+            subject="edge-02", role="device", serial=serial, not_before=BEGAN, not_after=BEGAN + timedelta(days=1)
+        )
+
+    paths = {"service": (1, 1, 2), "peers": (0, 0, 6)}
+    broken = IsolationProven(
+        device="edge-02", probes=9, open_forbidden=[], closed_required=["gate"], proof_sha256="2" * 64, paths=paths
+    )
+    told = after(state, issued("a"), issued("a"), issued("b"), broken)
+    assert told.certificates["device/edge-02"].rotations == 2
+    async with console(Recorded(told), told.seq, size=(160, 50)) as (app, pilot):
+        await pilot.press("4")
+        await until(pilot, lambda: "ROTATED" in shown(app) and "NOT AS IT MUST BE" in shown(app))
+        [row] = [line for line in shown(app).splitlines() if "✖ broken" in line]
+        assert "✖1 1/2" in row
+        assert "0/6" in row
+        [certificate] = [line for line in shown(app).splitlines() if "edge-02" in line and "valid" in line]
+        assert certificate.split()[-2:] == ["2", "b"]
+
+
+@pytest.mark.slow
+async def test_l_and_y_act_on_what_the_row_of_each_table_is_about(state: FederationState) -> None:
+    gate = CertificateIssued(subject="hub", role="gate", serial="9", not_before=BEGAN, not_after=BEGAN + timedelta(days=1))
+    alice = gate.model_copy(update={"subject": "alice@desk", "role": "operator", "serial": "a11ce"})
+    told = after(state, gate, alice)
+    hosts = Hosts("hub", *DEVICES)
+    async with console(Recorded(told), told.seq, logs=hosts) as (app, pilot):
+        await pilot.press("4", "y", "l")
+        await until(pilot, lambda: hosts.open == [("edge-07",)])
+        assert app.clipboard == "edge-07/4/27/guard"
+        await pilot.press("4", "tab", "end", "y")
+        assert app.clipboard == "a11ce"
+        await pilot.press("l")
+        assert isinstance(app.stage.top, Security), "an operator has no logs"
+        await pilot.press("up", "l")
+        await until(pilot, lambda: hosts.open == [("hub",)])
+        await pilot.press("4", "tab", "tab", "down", "y", "l")
+        await until(pilot, lambda: hosts.open == [("edge-02",)])
+        assert app.clipboard == f"{1:064x}"

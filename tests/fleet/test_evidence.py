@@ -121,6 +121,10 @@ def test_a_hosts_event_has_what_is_wrong_with_it_from_both_sides() -> None:
     assert (event.device, event.role, event.probes, event.proof_sha256) == ("edge-01", "device", 4, proof.sha256)
     assert event.closed_required == [GATE.id, ARCHIVE.id]
     assert event.open_forbidden == [INBOUND.id]
+    assert sum(wrong for wrong, *_ in event.paths.values()) == 3
+    assert event.paths["inbound"] == (1, 0, 1)
+    assert event.paths["service"] == (1, 1, 0)
+    assert event.paths["peers"] == (0, 0, 1)
 
 
 def test_a_host_that_was_not_probed_is_not_said_to_hold() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -11,12 +11,13 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from edgefl.console import figures, summary
-from edgefl.console.ink import Ink, Tone, ink, plain
+from edgefl.console.ink import Ink, Tone, ink, join, plain
 from edgefl.console.live import Frame
 from edgefl.console.pages.device import DevicePage
 from edgefl.console.pages.flag import FlagPage
+from edgefl.console.pages.whole import Whole
 from edgefl.console.rows import Rows
-from edgefl.console.view import GridView
+from edgefl.console.view import LOGS, GridView
 from edgefl.console.widgets.columns import Column
 from edgefl.console.widgets.grid import Grid
 from edgefl.console.widgets.states import certificate_ink, state_ink
@@ -45,6 +46,11 @@ class Held:
     frame: Frame = field(compare=False)
 
     @property
+    def name(self) -> str:
+        """Whose it is."""
+        return self.certificate.subject
+
+    @property
     def issued_s(self) -> float | None:
         """Since it was issued."""
         return self.frame.age_s(self.certificate.not_before)
@@ -59,7 +65,7 @@ class Held:
 class Proof:
     """A host's last proof at a frame's moment; None where there was none."""
 
-    host: str
+    name: str
     isolation: Isolation | None
     frame: Frame = field(compare=False)
 
@@ -68,24 +74,54 @@ class Proof:
         """Since it was proven."""
         return self.frame.age_s(self.isolation.at if self.isolation else None)
 
+    @property
+    def wrong(self) -> list[str]:
+        """The paths that are not as the site says."""
+        found = self.isolation
+        if found is None:
+            return []
+        return [f"open: {name}" for name in found.open_forbidden] + [f"closed: {name}" for name in found.closed_required]
+
+
+class Found:
+    """The flags of a fleet, the newest first: put in order again only when there are others, and joined with their devices when
+    somebody looks at them.
+    """
+
+    def __init__(self) -> None:
+        self._flags: list[tuple[str, tuple[Flag, ...]]] = []
+        self._sorted: list[tuple[str, Flag]] = []
+
+    def of(self, state: FederationState) -> Sequence[Finding]:
+        """Those of this state."""
+        flags = [(row.name, row.flags) for row in summary.members(state) if row.flags]
+        if flags != self._flags:  # an unchanged tuple is the same one, so that this looks at no flag
+            self._flags = flags
+            single = ((name, flag) for name, kept in flags for flag in kept)
+            self._sorted = sorted(single, key=lambda found: (found[1].at, found[0]), reverse=True)
+        return Rows(self._sorted, lambda found: Finding(state.devices[found[0]], found[1]))
+
 
 class Security(GridView):
     """Flags, certificates and isolation, one table below the other; tab goes from one to the next."""
 
     NAME = "Security"
     WHAT = (
-        "Flags with their evidence, certificates, isolation proofs; tab goes from table to table. Enter opens a flag or device."
+        "Flags with their evidence, certificates, and the matrix of isolation: open/closed paths by destination. tab goes from "
+        "table to table. Enter opens a flag, a certificate's device, a proof."
     )
     OF_DEVICES = True
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "app.focus_next", "Next table")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "app.focus_next", "Next table"), LOGS]
 
     def __init__(self) -> None:
         self._flags = Grid[Finding](FLAGS, lambda row: row.key, empty="no update was flagged")
         self._certificates = Grid[Held](
             CERTIFICATES, lambda row: f"{row.certificate.role}/{row.certificate.subject}", empty="no certificate was issued yet"
         )
-        self._proofs = Grid[Proof](PROOFS, lambda row: row.host, empty="isolation was not proven yet: `edgefl verify`")
+        self._proofs = Grid[Proof](PROOFS, lambda row: row.name, empty="isolation was not proven yet: `edgefl verify`")
         self._state = FederationState()
+        self._found = Found()
+        self._held: list[Certificate] = []
         super().__init__(self._flags)
 
     def below(self) -> Iterable[Widget]:
@@ -95,10 +131,40 @@ class Security(GridView):
     def show(self, frame: Frame) -> None:
         """Bring the three tables up to this frame."""
         state = frame.state
+        if state.certificates is not self._state.certificates:
+            self._held = list(state.certificates.values())
         self._state = state
-        self._flags.show(findings(state))
-        self._certificates.show(Rows(list(state.certificates.values()), lambda each: Held(each, frame)))
-        self._proofs.show(Rows(list(_proofs(state)), lambda each: Proof(*each, frame)))
+        self._flags.show(self._found.of(state))
+        self._certificates.show(Rows(self._held, lambda each: Held(each, frame)))
+        hosts = [*state.proofs, *summary.members(state)]
+        self._proofs.show(Rows(hosts, lambda host: _proof(host, frame)))
+
+    def begin(self) -> None:
+        """The flags have the keyboard: two keys lead to the newest one's evidence, from anywhere."""
+        self.grid = self._flags
+        self._tell()
+
+    def device_of(self, row: Finding | Held | Proof) -> str:
+        """The device that a flag, a certificate or a proof is about; the coordinator is none, and no operator."""
+        if isinstance(row, Finding):
+            return row.device.name
+        return row.name if row.name in self._state.devices else ""
+
+    def action_logs(self) -> None:
+        """Read the logs of the chosen rows' hosts, the coordinator's included."""
+        gates = {one.subject for one in self._held if one.role == "gate"} | set(self._state.proofs)
+        named = (row.device.name if isinstance(row, Finding) else row.name for row in self.chosen)
+        hosts = dict.fromkeys(name for name in named if name in self._state.devices or name in gates)
+        if hosts:
+            self.post_message(self.Logs(list(hosts)))
+
+    def copied(self, row: Finding | Held | Proof) -> str:
+        """Of a flag what tells it from others, of a certificate its serial, of a proof its hash."""
+        if isinstance(row, Finding):
+            return row.key
+        if isinstance(row, Held):
+            return row.certificate.serial
+        return row.isolation.proof_sha256 if row.isolation else row.name
 
     def device_of(self, row: Finding | Held | Proof) -> str:
         """The device that a flag, a certificate or a proof is about; the coordinator is none, and no operator."""
@@ -114,27 +180,49 @@ class Security(GridView):
             self._tell()
 
     def on_grid_opened(self, message: Grid.Opened) -> None:
-        """Enter: the flag's evidence; of a certificate or a proof the device."""
+        """Enter: the flag's evidence, the certificate's device, the proof whole."""
         if message.grid is self._flags:
             found = next((row for row in self._flags.rows if row.key == message.key), None)
             if found is not None:
                 self.post_message(self.Open(FlagPage(found.device.name, found.flag)))
-            return
-        name = message.key.removeprefix("device/")
-        if any(row.name == name for row in summary.members(self._state)):
-            self.post_message(self.Open(DevicePage(name)))
+        elif isinstance(row := message.grid.selected, Proof):
+            self.post_message(self.Open(Whole(f"isolation of {row.name}", list(_of_proof(row)))))
+        elif isinstance(row, Held):
+            name = row.certificate.subject
+            is_device = row.certificate.role == "device" and name in self._state.devices
+            title = f"certificate of {name}"
+            self.post_message(self.Open(DevicePage(name) if is_device else Whole(title, list(_of_certificate(row)))))
 
 
-def findings(state: FederationState) -> list[Finding]:
-    """Every flag that is kept, the newest first."""
-    found = [Finding(row, flag) for row in summary.members(state) if row.flags for flag in row.flags]
-    return sorted(found, key=lambda finding: (finding.flag.at, finding.device.name), reverse=True)
+def _proof(host: str | DeviceRow, frame: Frame) -> Proof:
+    """The row of the coordinator, known by its name, or of a device."""
+    if isinstance(host, str):
+        return Proof(host, frame.state.proofs[host], frame)
+    return Proof(host.name, host.isolation, frame)
 
 
-def _proofs(state: FederationState) -> Iterator[tuple[str, Isolation | None]]:
-    yield from state.proofs.items()
-    for row in summary.members(state):
-        yield row.name, row.isolation
+def _of_proof(row: Proof) -> Iterable[tuple[str, str]]:
+    """A proof field by field."""
+    yield "host", row.name
+    yield "result", plain(_result(row, 0))
+    if (found := row.isolation) is not None:
+        yield "signed", f"{found.at.astimezone():%Y-%m-%d %H:%M:%S}"
+        yield "probes", str(found.probes)
+        yield "wrong", "\n".join(row.wrong) or "nothing"
+        for kind, title in DESTINATIONS.items():
+            if kind in found.paths:
+                wrong, opened, closed = found.paths[kind]
+                yield title.lower(), f"{opened} must be open, {closed} closed; {wrong or 'none'} not as it must be"
+        yield "proof", found.proof_sha256
+
+
+def _of_certificate(row: Held) -> Iterable[tuple[str, str]]:
+    """A certificate field by field."""
+    one = row.certificate
+    yield from (("subject", one.subject), ("role", one.role), ("serial", one.serial), ("status", plain(_status(row, 0))))
+    yield "issued", f"{one.not_before.astimezone():%Y-%m-%d %H:%M:%S}"
+    yield "expires", f"{one.not_after.astimezone():%Y-%m-%d %H:%M:%S}"
+    yield "rotations", str(one.rotations)
 
 
 def _result(row: Proof, _: int) -> Ink:
@@ -143,8 +231,8 @@ def _result(row: Proof, _: int) -> Ink:
     return ink("✓ holds", Tone.GOOD) if row.isolation.holds else ink("✖ broken", Tone.BAD)
 
 
-def _paths(names: Sequence[str]) -> Ink:
-    return ink(", ".join(names), Tone.BAD) if names else ink("·", Tone.MUTED)
+def _wrong(row: Proof, _: int) -> Ink:
+    return ink(", ".join(row.wrong), Tone.BAD) if row.wrong else ink("·", Tone.MUTED)
 
 
 def _status(row: Held, _: int) -> Ink:
@@ -191,34 +279,69 @@ CERTIFICATES: tuple[Column[Held], ...] = (
     ),
     Column("role", "ROLE", 9, lambda row, _: ink(row.certificate.role), lambda row: row.certificate.role, 1, right=False),
     Column(
-        "ends", "ENDS IN", 7, lambda row, _: certificate_ink(row.certificate, row.left_s), lambda row: row.left_s, ages=True
+        "ends", "ENDS IN", 7, lambda row, _: certificate_ink(row.certificate, row.left_s), lambda row: row.left_s, ages=True,
+        raw=lambda row: row.certificate.not_after.isoformat(),
     ),
     Column(
         "status", "STATUS", 10, _status, lambda row: row.certificate.revoked, right=False, most=40,
         raw=lambda row: plain(_status(row, 0))[2:], ages=True,
     ),
-    Column("issued", "ISSUED", 6, lambda row, _: ink(figures.age(row.issued_s)), lambda row: row.issued_s, 2, ages=True),
     Column(
-        "serial", "SERIAL", 16, lambda row, _: ink(row.certificate.serial, Tone.MUTED), lambda row: row.certificate.serial, 3,
+        "issued", "ISSUED", 6, lambda row, _: ink(figures.age(row.issued_s)), lambda row: row.issued_s, 2, ages=True,
+        raw=lambda row: row.certificate.not_before.isoformat(),
+    ),
+    Column(
+        "rotations", "ROTATED", 7, lambda row, _: ink(str(row.certificate.rotations or "·"), Tone.MUTED),
+        lambda row: row.certificate.rotations, 3, descending=True,
+    ),
+    Column(
+        "serial", "SERIAL", 16, lambda row, _: ink(row.certificate.serial, Tone.MUTED), lambda row: row.certificate.serial, 4,
         right=False, most=40,
     ),
 )  # fmt: skip
+DESTINATIONS: Mapping[str, str] = {
+    "service": "GATE",
+    "coordinator": "COORD.",
+    "peers": "DEVICES",
+    "internet": "INTERNET",
+    "dns": "DNS",
+    "loopback": "LOOPBACK",
+    "operator": "OPERATOR",
+    "allowed": "ALLOWED",
+    "inbound": "INBOUND",
+}
+"""What a host's paths lead to, by what the journal calls it; `inbound` are the ways into the host."""
+
+
+def _kind(kind: str, title: str, importance: int) -> Column[Proof]:
+    """A column of the matrix: `1/12`, one path must be open and twelve closed; before it how many are not so."""
+
+    def paths(row: Proof) -> tuple[int, int, int]:
+        return row.isolation.paths.get(kind, (0, 0, 0)) if row.isolation else (0, 0, 0)
+
+    def draw(row: Proof, _: int) -> Ink:
+        wrong, opened, closed = paths(row)
+        if not opened and not closed:
+            return ink("·", Tone.MUTED)
+        return join([ink(f"✖{wrong}" if wrong else "", Tone.BAD), ink(f"{opened}/{closed}")], ink(" "))
+
+    return Column(kind, title, 6, draw, lambda row: paths(row)[0], importance, descending=True, raw=lambda row: list(paths(row)))
+
+
 PROOFS: tuple[Column[Proof], ...] = (
-    Column("host", "ISOLATION", 11, lambda row, _: ink(row.host, Tone.STRONG), lambda row: row.host, right=False, whole=True),
+    Column("host", "ISOLATION", 11, lambda row, _: ink(row.name, Tone.STRONG), lambda row: row.name, right=False, whole=True),
     Column("result", "RESULT", 12, _result, lambda row: row.isolation.holds if row.isolation else None, right=False),
     Column(
         "probes", "PROBES", 6, lambda row, _: ink(str(row.isolation.probes) if row.isolation else figures.NOTHING),
         lambda row: row.isolation.probes if row.isolation else None, 2,
     ),
-    Column("age", "PROVEN", 6, lambda row, _: ink(figures.age(row.age_s)), lambda row: row.age_s, 1, ages=True),
     Column(
-        "open", "OPEN, THOUGH FORBIDDEN", 10, lambda row, _: _paths(row.isolation.open_forbidden if row.isolation else ()),
-        lambda row: len(row.isolation.open_forbidden) if row.isolation else None, right=False, most=40, descending=True,
-        raw=lambda row: row.isolation.open_forbidden if row.isolation else None,
+        "age", "SIGNED", 6, lambda row, _: ink(figures.age(row.age_s)), lambda row: row.age_s, 1, ages=True,
+        raw=lambda row: row.isolation.at.isoformat() if row.isolation else None,
     ),
+    *(_kind(kind, title, 3 + place) for place, (kind, title) in enumerate(DESTINATIONS.items())),
     Column(
-        "closed", "CLOSED, THOUGH NEEDED", 10, lambda row, _: _paths(row.isolation.closed_required if row.isolation else ()),
-        lambda row: len(row.isolation.closed_required) if row.isolation else None, 3, right=False, most=40, descending=True,
-        raw=lambda row: row.isolation.closed_required if row.isolation else None,
+        "wrong", "NOT AS IT MUST BE", 10, _wrong, lambda row: len(row.wrong), right=False, most=60, descending=True,
+        raw=lambda row: row.wrong,
     ),
 )  # fmt: skip

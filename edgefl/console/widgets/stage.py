@@ -56,6 +56,7 @@ class Stage(Container):
         while self._pages:
             await self._pages.pop().remove()
         self._active = index
+        self.top.begin()
         self._settle(frame)
 
     async def open(self, page: View, frame: Frame, *, instead: bool = False) -> None:
