@@ -34,7 +34,7 @@ async def up(site: Site) -> AsyncIterator[Progress]:
     Raises the EdgeflError of the stage that failed; the monitor is told of a proof that failed before that. Cancelled anywhere,
     the next call goes on.
     """
-    from edgefl.fleet import ansible, bundle, preflight
+    from edgefl.fleet import bundle
     from edgefl.lab.machine import demand
 
     async for event in chained(prove_task(site)):
@@ -48,29 +48,35 @@ async def up(site: Site) -> AsyncIterator[Progress]:
         async for event in chained(infrastructure(site, package)):
             yield event
         site = _as_made(site)
-        async for event in chained(certificates(site)):
+        async for event in chained(certificates(site), _configured(site, package)):
             yield event
-        whole = Inventory.load(inventory_file(site))
-        out = kept_out(site)
-        async for event in chained(keep_apart(site, [host for host in whole.hosts if host.name in out])):
-            yield event
-        inventory = Inventory(tuple(host for host in whole.hosts if host.name not in out))
-        fit: list[str] = []
-        facts: dict[str, Mapping[str, Any]] = {}
-        unfit: dict[str, str] = {}
-        async for event in chained(preflight.check(site, inventory, fit, bundle=package)):
-            facts[event.subject] = event.detail
-            if isinstance(event, Failed):
-                unfit[event.subject] = event.why
-            yield event
-        fleet = Inventory(tuple(host for host in inventory.hosts if host.name in fit))
-        converged = False
-        async for event in chained(ansible.converge(site, whole, package, limit=fit)):
-            converged = converged or (isinstance(event, Finished) and event.changed)
-            yield event
-        reported = report_fleet(site, fleet, facts, converged=converged, unfit=unfit)
-        async for event in chained(_proven(site, fleet, reported)):
-            yield event
+
+
+async def _configured(site: Site, package: Bundle) -> AsyncIterator[Progress]:
+    """Configure and prove every host that is fit and not kept out."""
+    from edgefl.fleet import ansible, preflight
+
+    whole = Inventory.load(inventory_file(site))
+    out = kept_out(site)
+    async for event in chained(keep_apart(site, [host for host in whole.hosts if host.name in out])):
+        yield event
+    inventory = Inventory(tuple(host for host in whole.hosts if host.name not in out))
+    fit: list[str] = []
+    facts: dict[str, Mapping[str, Any]] = {}
+    unfit: dict[str, str] = {}
+    async for event in chained(preflight.check(site, inventory, fit, bundle=package)):
+        facts[event.subject] = event.detail
+        if isinstance(event, Failed):
+            unfit[event.subject] = event.why
+        yield event
+    fleet = Inventory(tuple(host for host in inventory.hosts if host.name in fit))
+    converged = False
+    async for event in chained(ansible.converge(site, whole, package, limit=fit)):
+        converged = converged or (isinstance(event, Finished) and event.changed)
+        yield event
+    reported = report_fleet(site, fleet, facts, converged=converged, unfit=unfit)
+    async for event in chained(_proven(site, fleet, reported)):
+        yield event
 
 
 def _as_made(site: Site) -> Site:

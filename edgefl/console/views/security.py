@@ -136,7 +136,7 @@ class Security(GridView):
         self._state = state
         self._flags.show(self._found.of(state))
         self._certificates.show(Rows(self._held, lambda each: Held(each, frame)))
-        hosts = [*state.proofs, *summary.members(state)]
+        hosts: list[str | DeviceRow] = [*state.proofs, *summary.members(state)]
         self._proofs.show(Rows(hosts, lambda host: _proof(host, frame)))
 
     def begin(self) -> None:
@@ -165,13 +165,6 @@ class Security(GridView):
         if isinstance(row, Held):
             return row.certificate.serial
         return row.isolation.proof_sha256 if row.isolation else row.name
-
-    def device_of(self, row: Finding | Held | Proof) -> str:
-        """The device that a flag, a certificate or a proof is about; the coordinator is none, and no operator."""
-        if isinstance(row, Finding):
-            return row.device.name
-        name = row.host if isinstance(row, Proof) else row.certificate.subject
-        return name if name in self._state.devices else ""
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """Filter and sorting act on the table that has the keyboard."""
