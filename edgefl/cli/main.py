@@ -107,9 +107,19 @@ def _nobody_reads() -> int:
     return ExitCode.NO_READER
 
 
+class _Shape(argparse.RawDescriptionHelpFormatter):
+    """Descriptions and examples as written, and every command with its meaning on one line."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Make room for the action; argparse forgets that commands are indented, and breaks the line after the longest."""
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):  # argparse names it nowhere else
+            self._action_max_length = max(self._action_max_length, max(map(len, action.choices)) + 2 * self._indent_increment)
+
+
 def _parser(argv: list[str]) -> argparse.ArgumentParser:
     """The parser; only the command that was asked for is imported, since every import costs start-up time."""
-    shape = argparse.RawDescriptionHelpFormatter
+    shape = _Shape
     description = "Private, Byzantine-robust federated training on a fleet of edge devices."
     parser = argparse.ArgumentParser("edgefl", description=description, epilog=_EPILOG, formatter_class=shape)
     parser.add_argument("--version", action="version", version=f"edgefl {__version__}")

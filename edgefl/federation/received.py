@@ -52,8 +52,8 @@ class Stack:
         self._rows[device] = len(self._rows)
 
     def stacked(self, devices: Sequence[str]) -> Matrix:
-        """Hand over the updates of exactly these devices, in this order, (n, p); there is nothing left here afterwards."""
-        if self._matrix is None or self._rows.keys() != set(devices):
+        """Hand over the updates of these devices, in this order, (n, p); nothing is left here afterwards, of no other either."""
+        if self._matrix is None or not self._rows.keys() >= set(devices):
             raise ValueError(f"there are updates of {sorted(self._rows)}, not of {sorted(devices)}")
         matrix, rows, held = self._matrix, self._rows, list(self._rows)
         for place, device in enumerate(devices):

@@ -46,8 +46,7 @@ def missing_files(site: Site) -> Iterator[Mistake]:
 def some_devices(site: Site) -> Iterator[Mistake]:
     """A site has devices, of its own or its module's."""
     if not site.devices and not site.asks_module:
-        what = "devices is empty" if "devices" in site.model_fields_set else "devices is missing"
-        yield ("devices",), what, "name at least one; only with `module: own` may the module say which there are"
+        yield ("devices",), "it names no devices", "name at least one; only with `module: own` may the module say which there are"
 
 
 def names(site: Site) -> Iterator[Mistake]:

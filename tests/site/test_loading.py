@@ -135,8 +135,8 @@ def test_an_error_reads_as_file_line_what_and_next(tmp_path: Path) -> None:
         ('name: "a\n\n\n', 1, "not YAML: while scanning a quoted scalar"),
         ("name: a\nname: b\n", 2, "not YAML: while constructing a mapping found duplicate key"),
         ("name: a\n---\nname: b\n", 2, "not YAML"),
-        ("name: clinic\n", 1, "devices is missing"),
-        ("name: clinic\ndevices: []\n", 2, "devices is empty"),
+        ("name: clinic\n", 1, "it names no devices"),
+        ("name: clinic\ndevices: []\n", 2, "it names no devices"),
         ("devices:\n  - name: a\n", 1, "name is missing"),
         ("name: clinic\ndevices:\n  - name: edge-01\n  - address: 10.77.0.12\n", 4, "devices[1].name is missing"),
         (
@@ -219,13 +219,13 @@ def test_a_module_of_ones_own_that_is_not_there_is_said_before_anything_is_touch
 
 def test_a_module_may_say_which_devices_there_are_and_what_depends_on_their_number_is_checked_once_it_did(tmp_path: Path) -> None:
     text = "name: a\ninfrastructure: {module: own, source: ./machines}\nisolation: {operator_addresses: [192.0.2.1]}\n"
-    text += "aggregation: {rule: krum, byzantine: 0.3}\n"
+    text += "aggregation: {rule: krum, byzantine: 0.3}\nrun: {quorum: 1.0}\n"
     site = load(written(tmp_path, text))
     assert (site.devices, site.asks_module) == ([], True)
-    made.keep(site, [Device(name=f"ward-{n}", epsilon_limit=3.0) for n in range(3)])
+    made.keep(site, [Device(name=f"ward-{n}", epsilon_limit=5.0) for n in range(4)])
     with pytest.raises(SiteInvalid) as wrong:
         load(tmp_path)
-    assert "site.yaml:4" in str(wrong.value.findings[0].where), "three devices outvote nobody"
+    assert "site.yaml:4" in str(wrong.value.findings[0].where), "four devices outvote nobody"
     made.keep(site, [Device(name=f"ward-{n}", epsilon_limit=5.0) for n in range(20)])
     site = load(tmp_path)
     assert (len(site.devices), site.device("ward-7").epsilon_limit, site.asks_module) == (20, 5.0, True)
