@@ -35,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's own arguments and examples."""
     parser.epilog = _EPILOG
     parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--why", default="", metavar="TEXT", help="the reason, for the audit log")
 
 
 async def run(args: argparse.Namespace, out: Output) -> ExitCode:
@@ -51,7 +52,7 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     )
     if not args.yes and not _confirmed(what, interactive=not args.json and sys.stdin.isatty()):
         return ExitCode.CANCELLED
-    await out.stream(down(site))
+    await out.stream(down(site, why=args.why))
     out.result({"site": site.name, "down": True})
     return ExitCode.OK
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from edgefl.console.ink import Tone
 from edgefl.events.schema import (
@@ -22,6 +24,7 @@ from edgefl.events.schema import (
 
 AUTHORITY, POLICY, PROBES, COORDINATOR = "authority", "policy", "probes", "coordinator"
 """Who acts where no operator does."""
+_LATE_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def deed(event: Event) -> Deed:
     """The event in a line; of a kind that no audit asks for, its name."""
     match event.body:
         case OperatorAction() as body:
-            return Deed(event, body.who, body.action, body.subject, body.why, Tone.STRONG)
+            return Deed(event, body.who, body.action, body.subject, _told(body, event), Tone.STRONG)
         case StartChosen() as body:
             return Deed(event, body.who, "choose start", body.model or "the task's own model", body.why, Tone.STRONG)
         case AuditFinished() as body:
@@ -61,6 +64,16 @@ def deed(event: Event) -> Deed:
         case CertificateRevoked() as body:
             return Deed(event, AUTHORITY, "certificate revoked", body.subject, body.reason, Tone.WARN)
     return _of_run(event)
+
+
+def _told(body: OperatorAction, event: Event) -> str:
+    """Why it was done; what failed of it; and when it was, where the journal could only be told later."""
+    parts = [body.why, f"✖ {body.detail['failed']}" if body.detail.get("failed") else ""]
+    with suppress(TypeError, ValueError):
+        done = datetime.fromisoformat(str(body.detail.get("at", "")))
+        if (event.at - done).total_seconds() > _LATE_S:
+            parts.append(f"at {done.astimezone():%Y-%m-%d %H:%M:%S}, told later")
+    return "; ".join(part for part in parts if part)
 
 
 def _of_run(event: Event) -> Deed:

@@ -155,12 +155,14 @@ def _reading(app: FastAPI, monitor: Monitor) -> None:
 
 def _acting(app: FastAPI, monitor: Monitor) -> None:
     @app.post("/v1/runs", status_code=201)
-    async def start(overrides: Annotated[dict[str, Any], Body(default_factory=dict, embed=True)]) -> dict[str, Any]:
+    async def start(
+        overrides: Annotated[dict[str, Any], Body(default_factory=dict, embed=True)], why: Annotated[str, Body(embed=True)] = ""
+    ) -> dict[str, Any]:
         """Start a run; `overrides` are fields of the site's `run` section, or names of runs.OPTIONS (resume: or `last`)."""
         await monitor.tail.catch_up()
         state = monitor.tail.state
         prepared, before = await asyncio.to_thread(monitor.library.prepared, overrides, state)
-        run = await monitor.runs.start(prepared, state.devices, caller().name, before=before)
+        run = await monitor.runs.start(prepared, state.devices, caller().name, why=why, before=before)
         return {"run": run}
 
     @app.post("/v1/runs/{run}/stop")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefl.errors import EdgeflError
 from edgefl.infra.inventory import Inventory
+from edgefl.operations.deeds import noted_when_it_fails
 from edgefl.operations.lock import site_lock
 from edgefl.operations.reporting import report_fleet
 from edgefl.operations.stage import chained
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
     from edgefl.fleet.bundle import Bundle
 
 
-async def up(site: Site) -> AsyncIterator[Progress]:
+async def up(site: Site, *, why: str = "") -> AsyncIterator[Progress]:
     """Provision the site: bundle, hosts, identities, configuration, proof.
 
     Raises the EdgeflError of the stage that failed; the monitor is told of a proof that failed before that. Cancelled anywhere,
-    the next call goes on.
+    the next call goes on. why: the reason, for the audit log.
     """
     from edgefl.fleet import ansible, bundle, preflight
     from edgefl.lab.machine import demand
@@ -39,7 +40,7 @@ async def up(site: Site) -> AsyncIterator[Progress]:
         yield event
     if site.infrastructure.module == "lab":
         demand()
-    with site_lock(site, "up"):
+    with site_lock(site, "up"), noted_when_it_fails(site, "up", why=why):
         async for event in chained(bundle.build(site, bundle_directory(site))):
             yield event
         package = bundle.Bundle.load(bundle_directory(site))
@@ -59,7 +60,7 @@ async def up(site: Site) -> AsyncIterator[Progress]:
         async for event in chained(ansible.converge(site, inventory, package, limit=fit)):
             converged = converged or (isinstance(event, Finished) and event.changed)
             yield event
-        reported = report_fleet(site, fleet, facts, converged=converged, unfit=unfit)
+        reported = report_fleet(site, fleet, facts, converged=converged, unfit=unfit, why=why)
         async for event in chained(_proven(site, fleet, reported)):
             yield event
 

@@ -15,7 +15,7 @@ from edgefl.cli.main import run as edgefl
 from edgefl.errors import ExitCode
 from edgefl.events import replay
 from edgefl.events import schema as s
-from edgefl.operations.audit import tell
+from edgefl.operations.deeds import tell
 from edgefl.progress import Finished
 from edgefl.site import load
 
