@@ -14,6 +14,7 @@ from edgefl.events.schema import (
     CertificateRevoked,
     DeviceJudged,
     Event,
+    IsolationDrift,
     IsolationProven,
     OperatorAction,
     PrivacyRefused,
@@ -22,7 +23,7 @@ from edgefl.events.schema import (
     StartChosen,
 )
 
-AUTHORITY, POLICY, PROBES, COORDINATOR = "authority", "policy", "probes", "coordinator"
+AUTHORITY, POLICY, PROBES, WATCHER, COORDINATOR = "authority", "policy", "probes", "watcher", "coordinator"
 """Who acts where no operator does."""
 _LATE_S = 60
 
@@ -82,6 +83,10 @@ def _of_run(event: Event) -> Deed:
             wrong = [f"open: {name}" for name in body.open_forbidden] + [f"closed: {name}" for name in body.closed_required]
             sign, tone = ("✖ isolation broken", Tone.BAD) if wrong else ("✓ isolation proven", Tone.GOOD)
             return Deed(event, PROBES, sign, body.device, ", ".join(wrong) or f"{body.probes} probes", tone)
+        case IsolationDrift() as body:
+            sign, tone = ("walls healed", Tone.WARN) if body.healed else ("✖ walls changed", Tone.BAD)
+            why = ", ".join(body.found) + (f", {body.times} times" if body.times > 1 else "")
+            return Deed(event, WATCHER, sign, body.device, why, tone)
         case RunStarted() as body:
             what = f"{body.task}, {body.rounds} rounds of {len(body.devices)} devices, {body.rule}"
             return Deed(event, COORDINATOR, "run started", f"run {event.run}", what)

@@ -66,7 +66,7 @@ async def tell(site: Site) -> AsyncIterator[Progress]:
                 await monitor.append(*(body for _, body in now))
                 for path, _ in now:
                     path.unlink(missing_ok=True)
-                yield Finished("journal", "", f"{len(now)} entries of the audit log")
+                yield Finished("journal", "", f"the audit log has {len(now)} more")
     except NotProvisioned:
         yield Warned("journal", "", "there is no coordinator yet, so the audit log lacks this", hint=_LATER)
     except EdgeflError as error:
