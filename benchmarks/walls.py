@@ -77,7 +77,8 @@ def foreign_keys(site: Site, lab: Lab, host: str) -> list[str]:
 def _secrets(site: Site, lab: Lab) -> Iterator[tuple[str, bytes]]:
     """What nobody else may know, by name: the longest line of each file, since the last of a key is short."""
     for host in site.hosts:
-        listed = lab.execute(host.name, ["sh", "-c", f"ls {' '.join(_SECRETS[host.role])}"]).stdout.split()
+        kept = _SECRETS["coordinator" if host is site.coordinator else "device"]
+        listed = lab.execute(host.name, ["sh", "-c", f"ls {' '.join(kept)}"]).stdout.split()
         for path in listed:
             yield f"{host.name}:{path}", _telling(lab.execute(host.name, ["cat", path]).stdout)
     for key in ("pki/root.key", "pki/issuing.key", "operator/operator.key"):
