@@ -11,7 +11,7 @@ from benchmarks.walls import foreign_keys, secrets_found
 from edgefl import layout
 from edgefl.site import load
 
-from ..conftest import in_background, last_object, until
+from ..conftest import last_object, until
 from .conftest import Fleet
 
 pytestmark = pytest.mark.e2e
@@ -135,17 +135,11 @@ def test_one_that_floods_the_gate_stops_nobody_and_one_that_takes_its_budget_bac
 
     fleet.on(OWNED, "sh", "-c", f"cp -a {LEDGER} {LEDGER}.kept && find {LEDGER} -type f -delete")
     try:
-        # Planned for more rounds, its first one costs less than the whole run before: that much cannot have been spent in all.
-        with in_background("run", "--site", str(fleet.directory), "--rounds", "6", "--json") as going:
-            assert going.stdout
-            for line in going.stdout:
-                if "the ledger was rolled back or replaced" in line:
-                    break
-            else:
-                raise AssertionError("nobody saw that the budget was taken back")
-            assert json.loads(line)["subject"] == OWNED
-            assert fleet.edgefl("stop", "--why", "its ledger was put back", "--json").returncode == 0
-            going.communicate(timeout=300)
+        trained = fleet.edgefl("run", "--rounds", "1", "--json")
+        flagged = [line for line in map(json.loads, trained.stdout.splitlines()) if "rolled back or replaced" in str(line)]
+        assert {line["subject"] for line in flagged} == {OWNED}, (
+            "what it spent anew is as much as before, and is seen all the same"
+        )
     finally:
         fleet.on(OWNED, "sh", "-c", f"rm -rf {LEDGER} && mv {LEDGER}.kept {LEDGER}")
         assert fleet.edgefl("run", "--rounds", "1", "--pardon", OWNED, "--json").returncode == 0
