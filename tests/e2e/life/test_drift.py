@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.walls import drift_heal_seconds, paths
 from edgefl.site import load
 
 from ..conftest import last_object, until
@@ -14,6 +16,7 @@ from .conftest import Fleet
 
 pytestmark = pytest.mark.e2e
 
+WALLS = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[3] / "benchmarks" / "walls.py")))
 LOOSE = "/run/systemd/system/edgefl-supernode.service.d"
 
 
@@ -26,7 +29,7 @@ def concerned(fleet: Fleet) -> dict[str, str]:
 
 
 def test_changed_walls_heal_within_a_minute_and_are_flagged_until_they_are_proven_again(fleet: Fleet) -> None:
-    took = {host: drift_heal_seconds(fleet.lab, host) for host in ("edge-02", "coordinator")}
+    took = {host: WALLS.drift_heal_seconds(fleet.lab, host) for host in ("edge-02", "coordinator")}
     assert max(took.values()) <= 60, took
 
     loose = f"mkdir -p {LOOSE} && printf '[Service]\\nIPAddressAllow=any\\n' >{LOOSE}/loose.conf && systemctl daemon-reload"
@@ -45,7 +48,7 @@ def test_changed_walls_heal_within_a_minute_and_are_flagged_until_they_are_prove
     proven = fleet.edgefl("verify", "--json")
     assert proven.returncode == 0, proven.stdout[-2000:]
     assert concerned(fleet) == {}
-    probed, opened_paths = paths(load(fleet.directory))
+    probed, opened_paths = WALLS.paths(load(fleet.directory))
     assert probed > 200
     assert opened_paths == 0
 
