@@ -62,6 +62,8 @@ PERSONAL = STATE / "app" / "personal"
 """A device's own layers of the models that it trains."""
 ANSWER = STATE / "app" / "answer.safetensors"
 """The device's last update, with the question that it answers."""
+DRIFT = Path("/var/spool/edgefl")
+"""What a host's watcher found of its walls, a file each, until the SuperNode or the monitor has told the journal."""
 DATA = Path("/srv/edgefl/data")
 """The device's private data, where the site names no other place."""
 RELEASES = Path("/opt/edgefl/releases")

@@ -1,4 +1,4 @@
-"""`edgefl audit`: attack the site's own task, and see what it gives away."""
+"""`edgefl audit`: attack the site's own task, and see what it gives away; `edgefl audit log`: who did what."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgefl.cli import audit_log
 from edgefl.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -25,9 +26,15 @@ examples:
   edgefl audit inversion                          records from one update: plain, clipped, with noise, in sums of all devices
   edgefl audit baseline                           the site's training, simulated, beside the same on pooled data
   edgefl audit membership --json | tail -1
+  edgefl audit log --since 1d                     who did or decided what, and why: operators, policy, certificates, proofs
+  edgefl audit log --verify                       every hash, here and on the coordinator; prints SEQ:HASH to be kept elsewhere
+  edgefl audit log --verify --offline --seen 812:9f3c…
 
-exit codes: 0 done · 2 no data · 10 site.yaml · 11 the task does not fit · 33 the authority's key does not open
-            53 more leaks than is claimed
+The log lies in the coordinator's journal. What was read of it stays in .edgefl/journal/, so that a coordinator that writes its
+history anew is found out, by `edgefl status` too.
+exit codes: 0 done · 2 no data, no such file · 10 site.yaml · 11 the task does not fit · 14 not provisioned
+            33 the authority's key does not open · 53 more leaks than is claimed · 60 the coordinator does not answer
+            61 the journal, or the copy of it, was tampered with: it names the first event that does not hold
 """
 _EPSILONS = "1,3,5,10,inf"
 
@@ -48,16 +55,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     inversion.add_argument("--records", type=int, metavar="N", help="records to attack in each scene (default: 3)")
     inversion.add_argument("--devices", type=int, metavar="N", help="devices that a secure sum joins (default: the site's)")
     kinds.add_parser("baseline", help="what does federation cost? the same training on pooled data, with noise and without")
-    for kind in kinds.choices.values():
+    attacks = dict(kinds.choices)
+    audit_log.configure(kinds.add_parser("log", help="who did or decided what, when and why; checks the chain of hashes"))
+    for name, kind in kinds.choices.items():
         kind.add_argument("--site", type=Path, default=Path(), metavar="DIR", help="directory of site.yaml (default: here)")
-        kind.add_argument(
-            "--data", type=Path, action="append", metavar="DIR", help="records as a device has them; may come again"
-        )
+        if name in attacks:
+            kind.add_argument(
+                "--data", type=Path, action="append", metavar="DIR", help="records as a device has them; may come again"
+            )
         kind.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one JSON object a line")
 
 
 async def run(args: argparse.Namespace, out: Output) -> ExitCode:
-    """Audit, then say what was found and where the report lies."""
+    """Audit, then say what was found and where the report lies; or show the log."""
+    if args.kind == "log":
+        return await audit_log.run(args, out)
     from edgefl.operations.audit import audit
     from edgefl.site import load
 

@@ -168,5 +168,8 @@ def _isolation(proof: Isolation | None, now: datetime) -> str:
     if proof is None:
         return "never probed"
     wrong = [*(f"reaches {place}" for place in proof.open_forbidden), *(f"misses {place}" for place in proof.closed_required)]
+    wrong += (
+        [f"{what} since, {'healed' if proof.drift.healed else 'NOT healed'}" for what in proof.drift.found] if proof.drift else []
+    )
     verdict = f"✖ {', '.join(wrong)}" if wrong else "✔ proven"
     return f"{verdict}, {proof.probes} probes, {age((now - proof.at).total_seconds())} ago"

@@ -28,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's own arguments and examples."""
     parser.epilog = _EPILOG
     parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--why", default="", metavar="TEXT", help="the reason, for the audit log")
 
 
 async def run(args: argparse.Namespace, out: Output) -> ExitCode:
@@ -45,6 +46,6 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     )
     if not args.yes and not confirmed(what, command="down", as_json=args.json):
         return ExitCode.CANCELLED
-    await out.stream(down(site))
+    await out.stream(down(site, why=args.why))
     out.result({"site": site.name, "down": True})
     return ExitCode.OK

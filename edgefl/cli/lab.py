@@ -101,6 +101,10 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
         return ExitCode.OK
     names = [args.host, args.other] if args.action in _PAIRS else [args.host]
     await asyncio.to_thread(getattr(lab, args.action), *names)
+    if (args.dir.absolute().parent.parent / "site.yaml").exists():  # a site's own lab, where its audit log is
+        from edgefl.operations.deeds import note
+
+        note(args.dir.absolute().parent, f"lab {args.action}", " and ".join(names))
     done = (_PAIRS | _FAULTS)[args.action]
     out.result({"action": args.action, "hosts": names}, f"[green]✔[/] {' and '.join(names)}: {done}")
     return ExitCode.OK

@@ -45,6 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="go on with a run that died (default: the last), as it was planned",
     )
+    parser.add_argument("--why", default="", metavar="TEXT", help="the reason, for the audit log")
 
 
 async def run(args: argparse.Namespace, out: Output) -> ExitCode:
@@ -53,7 +54,8 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     from edgefl.site import load
 
     given = {"rounds": args.rounds, "deadline_s": args.deadline, "pardon": args.pardon or None, "resume": args.resume}
-    seen = await out.stream(train(load(args.site), {name: value for name, value in given.items() if value is not None}))
+    overrides = {name: value for name, value in given.items() if value is not None}
+    seen = await out.stream(train(load(args.site), overrides, why=args.why))
     result = dict(seen[-1].detail)
     out.result(result, f"  model: {result['local_model'] or 'none'}\n  next: edgefl rounds")
     return ExitCode.OK

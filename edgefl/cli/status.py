@@ -32,15 +32,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     """Ask the monitor once."""
-    from edgefl.monitor.health import concerns
+    from edgefl.errors import EdgeflError
+    from edgefl.events.chain import JournalBroken
+    from edgefl.monitor.health import Concern, concerns
+    from edgefl.operations.remember import remember
     from edgefl.operations.watch import watching
     from edgefl.site import load
 
-    async with watching(load(args.site)) as monitor:
+    site, broken = load(args.site), False
+    async with watching(site) as monitor:
         status = await monitor.status(updates=False)
-    found = concerns(status)
+        found = concerns(status)
+        try:
+            await remember(site, monitor)
+        except EdgeflError as error:  # what was read before is no longer there; or this machine cannot keep it
+            broken = isinstance(error, JournalBroken)
+            found = [Concern("journal", error.what, error.hint), *found]
     out.result({**summary(status), "attention": [concern.as_dict() for concern in found]}, text(status, found))
-    if status.broken_seq:
+    if broken or status.broken_seq:
         return ExitCode.JOURNAL_BROKEN
     return ExitCode.DEGRADED if found else ExitCode.OK
 

@@ -29,6 +29,7 @@ exit codes: 0 stands and is proven · 11 task · 12 locked · 13 needs root · 2
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's own arguments and examples."""
     parser.epilog = _EPILOG
+    parser.add_argument("--why", default="", metavar="TEXT", help="the reason, for the audit log")
 
 
 async def run(args: argparse.Namespace, out: Output) -> ExitCode:
@@ -37,7 +38,7 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     from edgefl.site import load
 
     site = load(args.site, with_files=True)
-    seen = await out.stream(up(site))
+    seen = await out.stream(up(site, why=args.why))
     stages = [event for event in seen if isinstance(event, Finished) and not event.subject]
     seconds = sum(event.seconds for event in stages)
     out.result(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefl.errors import ExitCode
@@ -17,7 +18,7 @@ examples:
   edgefl verify                    try every path from every host, sign the matrix and keep it in .edgefl/proofs
   edgefl verify edge-03            one device
   edgefl verify --last             show the last proof, after checking its signature
-  edgefl verify --json --last      every path with what was seen
+  edgefl verify --json --last      every path with what was seen, and what is otherwise than in the proof before
 
 exit codes: 0 isolated · 2 no such host · 14 nothing is provisioned · 21 a host does not answer
             40 a path is not as the site says
@@ -33,7 +34,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     """Probe, or read the last proof; show the matrix either way."""
-    from edgefl.fleet import evidence
     from edgefl.fleet.hosts import select
     from edgefl.fleet.proof import NotIsolated
     from edgefl.operations.state import inventory_of
@@ -46,10 +46,9 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
         try:
             await out.stream(verify(site, inventory, [host.name for host in select(inventory, args.hosts)]))
         except NotIsolated:
-            _show(evidence.latest(site.state), out)
+            _show(site.state, out)
             raise
-    proof = evidence.latest(site.state)
-    _show(proof, out)
+    proof = _show(site.state, out)
     if proof is None:
         return ExitCode.NOT_PROVISIONED
     if proof.breaches:
@@ -57,22 +56,33 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     return ExitCode.OK
 
 
-def _show(proof: Proof | None, out: Output) -> None:
+def _show(state: Path, out: Output) -> Proof | None:
+    """Show the last proof beside the one before it; None when there is none."""
     from dataclasses import asdict
 
     from rich.console import Group
     from rich.text import Text
 
+    from edgefl.fleet import evidence
     from edgefl.fleet.proof_table import table
 
-    if proof is None:
+    if (proof := evidence.latest(state)) is None:
         out.result({"proof": None}, "nothing is proven yet: edgefl verify")
-        return
+        return None
+    before = evidence.latest(state, proof.previous) if proof.previous else None
+    compared = evidence.compared(before, proof) if before else None
     mapping = {
         "site": proof.site,
         "at": proof.at,
         "sha256": proof.sha256,
+        "previous": proof.previous,
+        "since": asdict(compared) if compared else None,
+        "paths_probed": len(proof.results),
+        "forbidden_paths_open": sum(result.probe.expected == "closed" for result in proof.breaches),
         "breaches": [str(result) for result in proof.breaches],
         "paths": [asdict(result.probe) | {"observed": result.observed, "evidence": result.evidence} for result in proof.results],
     }
-    out.result(mapping, Group(table(proof), *(Text(f"  ✖ {result}", "red") for result in proof.breaches)))
+    lines = [Text(f"  ✖ {result}", "red") for result in proof.breaches]
+    lines += [Text(f"  {compared}", "dim"), *(Text(f"  ~ {what}", "yellow") for what in compared.changed)] if compared else []
+    out.result(mapping, Group(table(proof), *lines))
+    return proof

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from edgefl.console.ink import Tone
 from edgefl.events.schema import (
@@ -12,6 +14,7 @@ from edgefl.events.schema import (
     CertificateRevoked,
     DeviceJudged,
     Event,
+    IsolationDrift,
     IsolationProven,
     OperatorAction,
     PrivacyRefused,
@@ -20,8 +23,9 @@ from edgefl.events.schema import (
     StartChosen,
 )
 
-AUTHORITY, POLICY, PROBES, COORDINATOR = "authority", "policy", "probes", "coordinator"
+AUTHORITY, POLICY, PROBES, WATCHER, COORDINATOR = "authority", "policy", "probes", "watcher", "coordinator"
 """Who acts where no operator does."""
+_LATE_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ def deed(event: Event) -> Deed:
     """The event in a line; of a kind that no audit asks for, its name."""
     match event.body:
         case OperatorAction() as body:
-            return Deed(event, body.who, body.action, body.subject, body.why, Tone.STRONG)
+            return Deed(event, body.who, body.action, body.subject, _told(body, event), Tone.STRONG)
         case StartChosen() as body:
             return Deed(event, body.who, "choose start", body.model or "the task's own model", body.why, Tone.STRONG)
         case AuditFinished() as body:
@@ -63,12 +67,26 @@ def deed(event: Event) -> Deed:
     return _of_run(event)
 
 
+def _told(body: OperatorAction, event: Event) -> str:
+    """Why it was done; what failed of it; and when it was, where the journal could only be told later."""
+    parts = [body.why, f"✖ {body.detail['failed']}" if body.detail.get("failed") else ""]
+    with suppress(TypeError, ValueError):
+        done = datetime.fromisoformat(str(body.detail.get("at", "")))
+        if (event.at - done).total_seconds() > _LATE_S:
+            parts.append(f"at {done.astimezone():%Y-%m-%d %H:%M:%S}, told later")
+    return "; ".join(part for part in parts if part)
+
+
 def _of_run(event: Event) -> Deed:
     match event.body:
         case IsolationProven() as body:
             wrong = [f"open: {name}" for name in body.open_forbidden] + [f"closed: {name}" for name in body.closed_required]
             sign, tone = ("✖ isolation broken", Tone.BAD) if wrong else ("✓ isolation proven", Tone.GOOD)
             return Deed(event, PROBES, sign, body.device, ", ".join(wrong) or f"{body.probes} probes", tone)
+        case IsolationDrift() as body:
+            sign, tone = ("walls healed", Tone.WARN) if body.healed else ("✖ walls changed", Tone.BAD)
+            why = ", ".join(body.found) + (f", {body.times} times" if body.times > 1 else "")
+            return Deed(event, WATCHER, sign, body.device, why, tone)
         case RunStarted() as body:
             what = f"{body.task}, {body.rounds} rounds of {len(body.devices)} devices, {body.rule}"
             return Deed(event, COORDINATOR, "run started", f"run {event.run}", what)

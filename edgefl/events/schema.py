@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapt
 
 from edgefl.events.body import Body as Body  # noqa: PLC0414  # who imports events, imports this from here
 from edgefl.events.body import Unrecognised
+from edgefl.events.drift import IsolationDrift as IsolationDrift  # noqa: PLC0414
 
 # What fleets and ledgers say has files of its own; it is imported from here, as every other kind of event.
 from edgefl.events.fleet import AuditFinished as AuditFinished  # noqa: PLC0414
@@ -259,6 +260,7 @@ KnownBody = Annotated[
     | CertificateIssued
     | CertificateRevoked
     | IsolationProven
+    | IsolationDrift
     | OperatorAction
     | AuditFinished,
     Field(discriminator="type"),

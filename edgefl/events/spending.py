@@ -8,7 +8,7 @@ from edgefl.events.body import Body
 
 
 class PrivacySpent(Body):
-    """A copy of what the device's own ledger says after a round; the device is the authority."""
+    """A copy of what the device's own ledger says after a round; the device is the authority. cost: how much the round added."""
 
     type: Literal["privacy_spent"] = "privacy_spent"
     device: str
@@ -19,6 +19,7 @@ class PrivacySpent(Body):
     sampling_rate: float
     run_spent: float
     rounds_left: int | None = None
+    cost: float = 0.0
 
 
 class PrivacyRefused(Body):

@@ -213,6 +213,7 @@ class Privacy(Said):
     sampling_rate: FiniteFloat
     run_spent: FiniteFloat
     rounds_left: int | None = None
+    cost: FiniteFloat = 0.0
 
 
 class Trained(Said):

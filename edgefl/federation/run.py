@@ -343,7 +343,7 @@ class Run:
         if said.privacy is not None:
             spent = self.memory.privacy[device] = events.PrivacySpent(device=device, **said.privacy.model_dump())
             self.say(spent, round_=round_)
-            if (flag := self.witness.look(device, said.privacy)) is not None:
+            if (flag := self.witness.look(device, said.privacy, again=bool(self.plan.resume))) is not None:
                 self.say(flag, round_=round_)
 
     def _aggregate(self, round_: int, received: Received) -> Aggregate | None:

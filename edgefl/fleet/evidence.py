@@ -115,6 +115,28 @@ def changes(before: Proof, after: Proof) -> list[tuple[Probe, str, str]]:
     return [(r.probe, was[r.probe.id], r.observed) for r in after.results if was.get(r.probe.id, r.observed) != r.observed]
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A proof beside the one before it. changed: what paths were and are; new, gone: how many paths only one of them tried."""
+
+    since: str
+    changed: tuple[str, ...]
+    new: int
+    gone: int
+
+    def __str__(self) -> str:
+        told = {"changed": len(self.changed), "new": self.new, "not tried again": self.gone}
+        what = ", ".join(f"{count} {word}" for word, count in told.items() if count) or "nothing changed"
+        return f"paths since {self.since[:19].replace('T', ' ')} UTC: {what}"
+
+
+def compared(before: Proof, after: Proof) -> Comparison:
+    """What is otherwise than in the proof before."""
+    was, are = ({result.probe.id for result in proof.results} for proof in (before, after))
+    changed = tuple(f"{probe.id} was {then} and is {now_}" for probe, then, now_ in changes(before, after))
+    return Comparison(before.at, changed, len(are - was), len(was - are))
+
+
 def now() -> str:
     """The time that a proof bears."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
@@ -177,13 +199,15 @@ def load(path: Path, authority: Path) -> Proof:
     return proof
 
 
-def latest(state: Path) -> Proof | None:
-    """The newest proof whose signature holds up; None when the site was never proven."""
+def latest(state: Path, sha256: str = "") -> Proof | None:
+    """The newest proof whose signature holds up, or that of this hash; None when the site was never proven, or it is gone."""
     for path in sorted((state / "proofs").glob("*.json"), reverse=True):
         try:
-            return load(path, state / "operator" / "ca.crt")
+            proof = load(path, state / "operator" / "ca.crt")
         except ProofInvalid:
             continue  # e.g. of a root that was replaced: it proves nothing any more
+        if sha256 in ("", proof.sha256):
+            return proof
     return None
 
 

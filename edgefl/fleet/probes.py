@@ -27,8 +27,11 @@ OPERATOR = "operator"
 """The host and user of a probe that the operator's own process makes."""
 INTERNET = ("192.0.2.1", "2001:db8::1")
 """Documentation networks (RFC 5737, RFC 3849): routed like the internet, but nobody's."""
-METADATA = "169.254.169.254"
+METADATA = ("169.254.169.254", "fd00:ec2::254")
 """Where clouds hand out credentials."""
+MULTICAST_DNS = "224.0.0.251"
+"""Whoever is on the same wire answers there (RFC 6762): names of neighbours, and a way to them."""
+_WAYS_OUT: tuple[tuple[Protocol, int], ...] = (("tcp", 443), ("udp", 443), ("icmp", 0))
 _PEERS_AT_MOST = 16
 """Each device probes its next neighbours in the site's order, so that every device is probed by as many."""
 _STRANGER = "nobody"
@@ -170,23 +173,39 @@ def _surroundings(site: Site, inventory: Inventory, host: Host, addresses6: Mapp
     for peer in peers:
         for address in (peer.address, *addresses6.get(peer.name, ())):
             for port in (peer.port, LISTENER_PORT, *_misdirected(site, host, address)):
-                shown = f"{peer.name} (IPv6)" if ":" in address else peer.name
-                yield Probe(host.name, "", "tcp", shown, address, port, "closed", "peers")
+                yield Probe(host.name, "", "tcp", _named(peer.name, address), address, port, "closed", "peers")
     for peer in peers[:1]:
-        yield Probe(host.name, "", "icmp", peer.name, peer.address, 0, "closed", "peers")
-    for address in (*INTERNET, METADATA):
-        name = "metadata service" if address == METADATA else "internet (IPv6)" if ":" in address else "internet"
-        yield Probe(host.name, "", "tcp", name, address, 80 if address == METADATA else 443, "closed", "internet")
-    yield Probe(host.name, "", "icmp", "internet", INTERNET[0], 0, "closed", "internet")
+        for address in (peer.address, *addresses6.get(peer.name, ())[:1]):
+            shown = _named(peer.name, address)
+            yield Probe(host.name, "", "icmp", shown, address, 0, "closed", "peers")
+            yield Probe(host.name, "", "udp", shown, address, LISTENER_PORT, "closed", "peers")
+    yield Probe(host.name, "", "udp", "neighbours (multicast DNS)", MULTICAST_DNS, 5353, "closed", "peers")
+    yield from _outside(host)
     operators = list(dict.fromkeys(_operator_addresses(site)))
     resolvers = {inventory.coordinator.name: inventory.coordinator.address} if host.role == "device" else {}
-    resolvers |= {"internet": INTERNET[0]} | {f"operator {address}": address for address in operators[:1]}
+    resolvers |= {_named("internet", address): address for address in INTERNET} | {
+        f"operator {address}": address for address in operators[:1]
+    }
     resolvers |= {f"resolver {address}": str(address) for address in site.isolation.dns}
     for name, address in resolvers.items():
         yield Probe(host.name, "", "udp", f"DNS at {name}", address, 53, "closed", "dns")
         yield Probe(host.name, "", "tcp", f"DNS at {name}", address, 53, "closed", "dns")
     for address in operators:
         yield Probe(host.name, "", "tcp", f"operator {address}", address, 22, "closed", "operator")
+
+
+def _outside(host: Host) -> Iterator[Probe]:
+    """The internet by every protocol and both families, and what clouds answer a host of theirs."""
+    for address in INTERNET:
+        for protocol, port in _WAYS_OUT:
+            yield Probe(host.name, "", protocol, _named("internet", address), address, port, "closed", "internet")
+    for address in METADATA:
+        yield Probe(host.name, "", "tcp", _named("metadata service", address), address, 80, "closed", "internet")
+
+
+def _named(name: str, address: str) -> str:
+    """A destination as it is shown."""
+    return f"{name} (IPv6)" if ":" in address else name
 
 
 def _neighbours(inventory: Inventory, host: Host) -> list[Host]:
@@ -214,6 +233,8 @@ def _coordinator_ports(site: Site, inventory: Inventory, host: Host, addresses6:
     to = inventory.coordinator
     for port in (layout.API_PORT, layout.SUPERLINK_PORT, to.port):
         yield _coordinator_port(inventory, host, port)
+    yield Probe(host.name, "", "udp", to.name, to.address, layout.FLEET_PORT, "closed", "coordinator")
+    yield Probe(host.name, "", "icmp", to.name, to.address, 0, "closed", "coordinator")
     for address in addresses6.get(to.name, ()):
         for port in (to.port, LISTENER_PORT, *_misdirected(site, host, address)):
             yield Probe(host.name, "", "tcp", f"{to.name} (IPv6)", address, port, "closed", "coordinator")

@@ -13,7 +13,7 @@ from edgefl.monitor.errors import NoIdentity, Refused, RoleRefused
 NAME_HEADER = b"x-edgefl-name"
 ROLE_HEADER = b"x-edgefl-role"
 
-_OPEN_TO = {"operator": None, "scraper": frozenset({"/metrics"})}
+_OPEN_TO = {"operator": None, "scraper": frozenset({"/metrics"}), "device": frozenset({"/v1/drift"})}
 """Paths by role; None means all. A role that is not here gets nothing."""
 
 

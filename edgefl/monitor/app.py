@@ -19,7 +19,7 @@ from edgefl.errors import EdgeflError
 from edgefl.events import replay, schema
 from edgefl.events.schema import BODIES
 from edgefl.federation.hostconfig import HostConfig
-from edgefl.monitor import metrics
+from edgefl.monitor import drift, metrics
 from edgefl.monitor.access import Admission, caller, refusal
 from edgefl.monitor.errors import Refused, Unavailable
 from edgefl.monitor.evolve import evolve
@@ -86,6 +86,7 @@ def build(monitor: Monitor) -> FastAPI:
     _reading(app, monitor)
     _acting(app, monitor)
     _models(app, monitor)
+    drift.add(app, monitor.tail.journal)
     return app
 
 
@@ -155,12 +156,14 @@ def _reading(app: FastAPI, monitor: Monitor) -> None:
 
 def _acting(app: FastAPI, monitor: Monitor) -> None:
     @app.post("/v1/runs", status_code=201)
-    async def start(overrides: Annotated[dict[str, Any], Body(default_factory=dict, embed=True)]) -> dict[str, Any]:
+    async def start(
+        overrides: Annotated[dict[str, Any], Body(default_factory=dict, embed=True)], why: Annotated[str, Body(embed=True)] = ""
+    ) -> dict[str, Any]:
         """Start a run; `overrides` are fields of the site's `run` section, or names of runs.OPTIONS (resume: or `last`)."""
         await monitor.tail.catch_up()
         state = monitor.tail.state
         prepared, before = await asyncio.to_thread(monitor.library.prepared, overrides, state)
-        run = await monitor.runs.start(prepared, state.devices, caller().name, before=before)
+        run = await monitor.runs.start(prepared, state.devices, caller().name, why=why, before=before)
         return {"run": run}
 
     @app.post("/v1/runs/{run}/stop")

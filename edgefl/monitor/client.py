@@ -93,9 +93,9 @@ class MonitorClient:
         """Prometheus' text format."""
         return str((await self._request("GET", "/metrics")).text)
 
-    async def start_run(self, overrides: Mapping[str, Any] | None = None) -> str:
+    async def start_run(self, overrides: Mapping[str, Any] | None = None, why: str = "") -> str:
         """Start a run and return its id; `overrides` are fields of the site's `run` section."""
-        answer = await self._request("POST", "/v1/runs", json={"overrides": dict(overrides or {})}, timeout=60.0)
+        answer = await self._request("POST", "/v1/runs", json={"overrides": dict(overrides or {}), "why": why}, timeout=60.0)
         return str(answer.json()["run"])
 
     async def stop_run(self, run: str, why: str = "") -> bool:
@@ -178,6 +178,13 @@ class MonitorClient:
                     raise
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 — spreads reconnections, hides nothing
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+
+    async def records(self, after: int = 0) -> AsyncGenerator[dict[str, object], None]:
+        """Events after `after` as they are written, for who checks or keeps them. Refused where the journal ends before."""
+        async with self._streamed("/v1/events", {"after": after, "follow": False}, silence_s=_SILENCE_S) as lines:
+            async for line in lines:
+                if (record := _understood(line)) is not None:
+                    yield record
 
     async def past(self, kinds: Sequence[str], *, before: int = 0, most: int = 200) -> Past:
         """A page of past events of these kinds, the newest first; `before` is where the last page said to go on."""

@@ -15,6 +15,7 @@ from edgefl.events.schema import (
     DeviceState,
     Event,
     FlagRaised,
+    IsolationDrift,
     IsolationProven,
     PrivacyRefused,
     PrivacySpent,
@@ -86,8 +87,20 @@ class Epsilon:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """The host's walls were not as they were laid down; `healed` is what the host says of itself."""
+
+    at: datetime
+    found: tuple[str, ...]
+    healed: bool
+
+
+@dataclass(frozen=True)
 class Isolation:
-    """The last proof; it holds when both lists are empty. paths: see IsolationProven."""
+    """The last proof; it holds when both lists are empty, and until the walls are found changed. probes: 0 without a proof.
+
+    paths: see IsolationProven.
+    """
 
     at: datetime
     probes: int
@@ -95,6 +108,7 @@ class Isolation:
     closed_required: tuple[str, ...]
     proof_sha256: str
     paths: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    drift: Drift | None = None
 
     @classmethod
     def of(cls, body: IsolationProven, event: Event) -> Isolation:
@@ -102,10 +116,16 @@ class Isolation:
         wrong = tuple(body.open_forbidden), tuple(body.closed_required)
         return cls(event.at, body.probes, *wrong, body.proof_sha256, dict(body.paths))
 
+    @classmethod
+    def shaken(cls, proof: Isolation | None, body: IsolationDrift, event: Event) -> Isolation:
+        """What a proof is still worth when the walls were changed after it."""
+        drift = Drift(body.at, tuple(body.found), body.healed)
+        return evolve(proof, drift=drift) if proof else cls(event.at, 0, (), (), "", drift=drift)
+
     @property
     def holds(self) -> bool:
-        """Whether nothing forbidden was open and nothing required closed."""
-        return not self.open_forbidden and not self.closed_required
+        """Whether nothing forbidden was open and nothing required closed, and the walls are the same since."""
+        return not self.open_forbidden and not self.closed_required and self.drift is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +235,8 @@ class DeviceRow:
                 return evolve(self, unfit=body.why)
             case IsolationProven() as body:
                 return evolve(self, isolation=Isolation.of(body, event))
+            case IsolationDrift() as body:
+                return evolve(self, isolation=Isolation.shaken(self.isolation, body, event))
         return self
 
     def _shown(self) -> Shown:

@@ -68,6 +68,12 @@ class AheadOfJournal(Refused):
     exit_code = ExitCode.JOURNAL_BROKEN
 
 
+class Busy(Refused):
+    """The caller has said enough for now."""
+
+    http_status = 429
+
+
 class Unavailable(Refused):
     """A part of the coordinator that the request needs does not work now."""
 

@@ -83,7 +83,13 @@ def _of_device(row: DeviceRow, status: Status) -> Iterator[Concern]:
 
 
 def _of_isolation(host: str, proof: Isolation | None) -> Iterator[Concern]:
-    if proof is not None and not proof.holds:
+    if proof is None:
+        return
+    if proof.drift is not None:
+        healed = "it is healed" if proof.drift.healed else "it is NOT healed"
+        what = f"{', '.join(proof.drift.found)} ({proof.drift.at:%Y-%m-%d %H:%M:%S} UTC); {healed}, and not proven since"
+        yield Concern(host, what, "edgefl verify" if proof.drift.healed else "edgefl up")
+    if proof.open_forbidden or proof.closed_required:
         reached = [*(f"reaches {place}" for place in proof.open_forbidden)]
         missed = [*(f"does not reach {place}" for place in proof.closed_required)]
         yield Concern(host, f"is not isolated as it must be: {', '.join([*reached, *missed])}", "edgefl verify")

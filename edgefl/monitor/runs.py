@@ -101,7 +101,7 @@ class Runs:
         self._lock = asyncio.Lock()
 
     async def start(
-        self, overrides: Mapping[str, Any], rows: Mapping[str, DeviceRow], who: str, *, before: Plan | None = None
+        self, overrides: Mapping[str, Any], rows: Mapping[str, DeviceRow], who: str, *, why: str = "", before: Plan | None = None
     ) -> str:
         """Start a run and return its id. before: the plan of the run that it goes on from.
 
@@ -113,7 +113,7 @@ class Runs:
             require_idle(await asyncio.to_thread(self._control.runs))
             require_quorum(intended, await asyncio.to_thread(self._control.nodes), rows)
             number = str(await asyncio.to_thread(self._control.start_run, self._fab, config))
-            await self._record(who, "run", number, dict(overrides))
+            await self._record(who, "run", number, dict(overrides), why)
         return number
 
     async def stop(self, run: str, who: str, why: str = "") -> bool:

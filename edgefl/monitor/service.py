@@ -24,6 +24,7 @@ from edgefl.events.journal import Journal
 from edgefl.federation.checkpoint import Models
 from edgefl.federation.flower.notify import notify, watchdog_interval_s
 from edgefl.federation.hostconfig import HostConfig, Places
+from edgefl.monitor import drift
 from edgefl.monitor.app import Monitor, build
 from edgefl.monitor.control import Control, flower
 from edgefl.monitor.models import Library
@@ -88,7 +89,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-async def serve(monitor: Monitor, listener: socket.socket) -> None:
+async def serve(monitor: Monitor, listener: socket.socket, spool: Path = layout.DRIFT) -> None:
     """Follow, look and answer until the process is told to end."""
     await _caught_up(monitor)
     config = uvicorn.Config(
@@ -98,6 +99,7 @@ async def serve(monitor: Monitor, listener: socket.socket) -> None:
     tasks = [
         asyncio.create_task(monitor.tail.follow(), name="tail"),
         asyncio.create_task(monitor.presence.follow(), name="presence"),
+        asyncio.create_task(drift.follow(spool, monitor.tail.journal, monitor.host.name), name="drift"),
         asyncio.create_task(_be_alive(monitor), name="watchdog"),
     ]
     try:
@@ -134,11 +136,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--host", type=Path, default=places.host, help="this host's part of the site")
     parser.add_argument("--fab", type=Path, default=places.config / "app.fab", help="the app that runs execute")
     parser.add_argument("--models", type=Path, default=places.models, help="where the ServerApp keeps the models")
+    parser.add_argument("--drift", type=Path, default=layout.DRIFT, help="where this host's watcher writes what it found")
     args = parser.parse_args(argv)
     try:
         host = HostConfig.load(args.host)
         with Journal(args.journal) as journal:
-            asyncio.run(serve(assemble(host, journal, flower(), args.fab, args.models), open_socket(args.socket)))
+            asyncio.run(serve(assemble(host, journal, flower(), args.fab, args.models), open_socket(args.socket), args.drift))
     except EdgeflError as error:
         print("\n".join(error.lines()), file=sys.stderr)  # noqa: T201 — systemd's journal is this service's voice
         return int(error.exit_code)

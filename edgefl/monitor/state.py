@@ -21,6 +21,7 @@ from edgefl.events.schema import (
     CertificateRevoked,
     Event,
     FlagRaised,
+    IsolationDrift,
     IsolationProven,
     ModelPrivacySpent,
     RoundFinished,
@@ -120,7 +121,13 @@ class FederationState:
                 return state._round_started(body, event)
             case RoundFinished() | RoundSkipped():
                 return state._round_ended(body, event)
-            case StartChosen() | AuditFinished() | ModelPrivacySpent() | IsolationProven(role="coordinator"):
+            case (
+                StartChosen()
+                | AuditFinished()
+                | ModelPrivacySpent()
+                | IsolationProven(role="coordinator")
+                | IsolationDrift(role="coordinator")
+            ):
                 return state._noted(body, event)
             case CertificateIssued():
                 return state._issued(Certificate.of(body))
@@ -152,11 +159,16 @@ class FederationState:
         """What `to_json` wrote; ValueError when it is something else."""
         return _adapter().validate_json(text)
 
-    def _noted(self, body: StartChosen | AuditFinished | ModelPrivacySpent | IsolationProven, event: Event) -> FederationState:
+    def _noted(
+        self, body: StartChosen | AuditFinished | ModelPrivacySpent | IsolationProven | IsolationDrift, event: Event
+    ) -> FederationState:
         if isinstance(body, StartChosen):
             return evolve(self, start=body.model)
         if isinstance(body, IsolationProven):
             return evolve(self, proofs={**self.proofs, body.device: Isolation.of(body, event)})
+        if isinstance(body, IsolationDrift):
+            shaken = Isolation.shaken(self.proofs.get(body.device), body, event)
+            return evolve(self, proofs={**self.proofs, body.device: shaken})
         if isinstance(body, ModelPrivacySpent):
             spent = Epsilon(body.spent, body.limit, body.delta, body.sigma, 1.0, body.run_spent, body.rounds_left)
             return evolve(self, models=spent)._in_round(event)

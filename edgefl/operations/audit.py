@@ -16,13 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from edgefl.errors import EdgeflError, ExitCode, NotProvisioned
+from edgefl.errors import EdgeflError, ExitCode
 from edgefl.events.schema import AuditFinished
-from edgefl.monitor.errors import MonitorUnreachable, Refused
+from edgefl.operations.deeds import tell
 from edgefl.operations.program import printed, program
-from edgefl.operations.reporting import pending
-from edgefl.operations.watch import watching
-from edgefl.progress import Finished, Progress, Started, Warned
+from edgefl.progress import Finished, Progress, Started
 from edgefl.site import site_hash
 from edgefl.site.model import Site
 
@@ -69,24 +67,6 @@ async def audit(
     async for told in tell(site):
         yield told
     yield Finished("report", "", result["report"], detail=result)
-
-
-async def tell(site: Site) -> AsyncIterator[Progress]:
-    """Bring to the journal what it does not have yet; what cannot be told now waits for the next audit or `up`."""
-    waiting = list(pending(site))
-    if not waiting:
-        return
-    later = "kept in .edgefl/audits; the next `edgefl audit` or `edgefl up` writes it there"
-    try:
-        async with watching(site) as monitor:
-            await monitor.append(*(body for _, body in waiting))
-        for path, _ in waiting:
-            path.unlink(missing_ok=True)
-        yield Finished("journal", "", f"{len(waiting)} results")
-    except NotProvisioned:
-        yield Warned("journal", "", "there is no coordinator yet, so the result is in no journal", hint=later)
-    except (MonitorUnreachable, Refused) as error:
-        yield Warned("journal", "", f"the result is not in the journal yet: {error.what}", hint=later)
 
 
 def _given(data: Sequence[Path]) -> list[Path]:

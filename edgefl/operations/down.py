@@ -5,23 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from edgefl.errors import EdgeflError
 from edgefl.infra.inventory import Inventory
+from edgefl.operations.deeds import note, noted_when_it_fails, tell
 from edgefl.operations.lock import site_lock
+from edgefl.operations.remember import close, remember
 from edgefl.operations.stage import chained
 from edgefl.operations.state import inventory_file
+from edgefl.operations.watch import watching
 from edgefl.progress import Finished, Progress, Started, Warned
 from edgefl.site import made
 from edgefl.site.model import Site
 
 
-async def down(site: Site) -> AsyncIterator[Progress]:
-    """Undo `up`.
+async def down(site: Site, *, why: str = "") -> AsyncIterator[Progress]:
+    """Undo `up`. why: the reason, for the audit log.
 
-    The operator's authority, proofs and fetched models stay in `.edgefl/`; ledger and journal stay on adopted hosts.
+    The operator's authority, proofs, fetched models and copy of the journal stay in `.edgefl/`; ledger and journal stay on
+    adopted hosts.
     """
     from edgefl.infra.terraform import Terraform
 
-    with site_lock(site, "down"):
+    with site_lock(site, "down"), noted_when_it_fails(site, "down", why=why):
+        if inventory_file(site).exists():
+            async for event in chained(last_word(site, why)):
+                yield event
         # Adopted hosts live on without edgefl; a module's own hosts end whole.
         if site.infrastructure.module == "static" and inventory_file(site).exists():
             async for event in chained(_hosts_reset(site, Inventory.load(inventory_file(site)))):
@@ -31,8 +39,24 @@ async def down(site: Site) -> AsyncIterator[Progress]:
         if site.infrastructure.module == "lab":
             async for event in chained(_lab_gone(site)):
                 yield event
+        if site.infrastructure.module != "static":
+            close(site)
         inventory_file(site).unlink(missing_ok=True)
         made.file(site).unlink(missing_ok=True)
+
+
+async def last_word(site: Site, why: str) -> AsyncIterator[Progress]:
+    """Tell the journal who takes its coordinator down, and read it to its end; neither may hold that up."""
+    note(site.state, "down", site.name, why=why)
+    async for event in chained(tell(site)):
+        yield event
+        if isinstance(event, Warned):
+            return
+    try:
+        async with watching(site) as monitor:
+            await remember(site, monitor)
+    except EdgeflError as error:
+        yield Warned("journal", "", f"its end was not copied: {error.what}", hint=error.hint)
 
 
 async def _hosts_reset(site: Site, inventory: Inventory) -> AsyncIterator[Progress]:

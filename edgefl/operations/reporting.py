@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgefl.errors import EdgeflError
 from edgefl.events.schema import (
-    AuditFinished,
     Body,
     CertificateIssued,
     CertificateRevoked,
@@ -22,10 +19,15 @@ from edgefl.events.schema import (
 )
 from edgefl.infra.inventory import Inventory
 from edgefl.monitor.state import FederationState
+from edgefl.operations.deeds import pending
+from edgefl.operations.remember import remember
 from edgefl.operations.state import kept_out
 from edgefl.operations.watch import watching
 from edgefl.progress import Finished, Progress, Started, Warned
 from edgefl.site.model import Site
+
+if TYPE_CHECKING:
+    from edgefl.fleet.evidence import Proof
 
 STAGE = "journal"
 
@@ -37,6 +39,7 @@ async def report_fleet(
     *,
     converged: bool,
     unfit: Mapping[str, str] | None = None,
+    why: str = "",
 ) -> AsyncIterator[Progress]:
     """Tell the monitor which devices there are, what they may do and for how long; only what it does not know yet.
 
@@ -53,14 +56,16 @@ async def report_fleet(
         news += [DeviceFitness(device=name, why=why) for name, why in reasons.items() if _unfit(known, name) != why]
         if (latest := evidence.latest(site.state)) is not None:
             news += latest.events(inventory.hosts)
-        if converged:
-            news.append(OperatorAction(who="", action="up", subject=site.name, detail={"hosts": len(inventory.hosts)}))
+        if converged or why:
+            detail = {"hosts": len(inventory.hosts), "changed": converged}
+            news.append(OperatorAction(who="", action="up", subject=site.name, why=why, detail=detail))
         untold = list(pending(site))
         news += [event for _, event in untold]
         if news:
             await monitor.append(*news)
         for path, _ in untold:
             path.unlink(missing_ok=True)
+        await remember(site, monitor)
     yield Finished(STAGE, "", f"{len(news)} events" if news else "nothing new", seconds=time.monotonic() - began)
 
 
@@ -113,21 +118,22 @@ async def report_proof(site: Site, inventory: Inventory) -> AsyncIterator[Progre
     began = time.monotonic()
     if (latest := evidence.latest(site.state)) is None:
         return
-    news = latest.events(inventory.hosts)
+    news: list[Body] = [*latest.events(inventory.hosts)]
+    probed = {"probes": len(latest.results), "breaches": len(latest.breaches), "sha256": latest.sha256}
+    news.append(OperatorAction(who="", action="verify", subject=_hosts(latest, inventory), detail=probed))
     try:
         async with watching(site) as monitor:
             await monitor.append(*news)
     except EdgeflError as error:
         yield Warned(STAGE, "", f"does not know of this proof: {error.what}", hint=error.hint)
         return
-    yield Finished(STAGE, "", f"has the proof of {len(news)} hosts", seconds=time.monotonic() - began)
+    yield Finished(STAGE, "", f"has the proof of {len(news) - 1} hosts", seconds=time.monotonic() - began)
 
 
-def pending(site: Site) -> Iterable[tuple[Path, Body]]:
-    """Results of audits that the journal does not have yet, with the files that wait for it; oldest first."""
-    for path in sorted((site.state / "audits").glob("*/untold.json")):
-        with suppress(OSError, ValueError):  # a file that somebody damaged: the report beside it says the same
-            yield path, AuditFinished.model_validate_json(path.read_bytes())
+def _hosts(proof: Proof, inventory: Inventory) -> str:
+    """Whom a proof is about, in words."""
+    probed = [host.name for host in inventory.hosts if proof.of(host.name)]
+    return "every host" if len(probed) == len(inventory.hosts) else ", ".join(probed)
 
 
 def _facts(inventory: Inventory, facts: Mapping[str, Mapping[str, Any]], known: FederationState) -> Iterable[DeviceFacts]:

@@ -26,6 +26,7 @@ from edgefl.events.schema import (
 from edgefl.monitor.state import FederationState
 from edgefl.operations.budgets import unlasting
 from edgefl.operations.fetch import fetch_model
+from edgefl.operations.remember import remember
 from edgefl.operations.state import inventory_of
 from edgefl.operations.watch import watching
 from edgefl.progress import Failed, Finished, Progress, Started, Step, Warned
@@ -40,12 +41,13 @@ class RunFailed(EdgeflError):
     exit_code = ExitCode.RUN_FAILED
 
 
-async def run(site: Site, overrides: Mapping[str, Any] | None = None) -> AsyncIterator[Progress]:
+async def run(site: Site, overrides: Mapping[str, Any] | None = None, *, why: str = "") -> AsyncIterator[Progress]:
     """Start a run and follow it to its end; a run that is already going is followed.
 
     overrides: fields of the site's `run` section for this run alone; `resume` is the run to go on from, or `last`.
-    The last event's detail has the run's id and result.
-    Raises RunFailed, QuorumMissing, MonitorUnreachable. Cancelled, the run itself goes on: the next call follows it.
+    why: the reason, for the audit log. The last event's detail has the run's id and result.
+    Raises RunFailed, QuorumMissing, MonitorUnreachable, and HistoryRewritten where the journal's past is another than it was.
+    Cancelled, the run itself goes on: the next call follows it.
     """
     inventory = inventory_of(site)
     began = time.monotonic()
@@ -56,7 +58,7 @@ async def run(site: Site, overrides: Mapping[str, Any] | None = None) -> AsyncIt
         if state.run is not None and state.run.status == "running":
             number, after, what = state.run.id, 0, f"run {state.run.id} is going; following it"
         else:
-            number, after = await monitor.start_run(overrides), state.seq
+            number, after = await monitor.start_run(overrides, why), state.seq
             what = f"run {number} started"
         rounds = int((overrides or {}).get("rounds", site.run.rounds))
         yield Started(STAGE, "", what, total=rounds, detail={"run": number})
@@ -74,6 +76,7 @@ async def run(site: Site, overrides: Mapping[str, Any] | None = None) -> AsyncIt
                     break
                 if (shown := progress_of(event, rounds)) is not None:
                     yield shown
+        await remember(site, monitor)
     if ended is None or ended.status == "failed":
         raise RunFailed(
             f"run {number} failed: {ended.reason if ended else 'its end is not in the journal'}",

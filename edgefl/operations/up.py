@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefl.errors import EdgeflError
 from edgefl.infra.inventory import Inventory
+from edgefl.operations.deeds import noted_when_it_fails
 from edgefl.operations.lock import site_lock
 from edgefl.operations.quarantine import keep_apart
 from edgefl.operations.reporting import report_fleet
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
     from edgefl.fleet.bundle import Bundle
 
 
-async def up(site: Site) -> AsyncIterator[Progress]:
+async def up(site: Site, *, why: str = "") -> AsyncIterator[Progress]:
     """Provision the site: bundle, hosts, identities, configuration, proof.
 
     Raises the EdgeflError of the stage that failed; the monitor is told of a proof that failed before that. Cancelled anywhere,
-    the next call goes on.
+    the next call goes on. why: the reason, for the audit log.
     """
     from edgefl.fleet import bundle
     from edgefl.lab.machine import demand
@@ -41,18 +42,18 @@ async def up(site: Site) -> AsyncIterator[Progress]:
         yield event
     if site.infrastructure.module == "lab":
         demand()
-    with site_lock(site, "up"):
+    with site_lock(site, "up"), noted_when_it_fails(site, "up", why=why):
         async for event in chained(bundle.build(site, bundle_directory(site))):
             yield event
         package = bundle.Bundle.load(bundle_directory(site))
         async for event in chained(infrastructure(site, package)):
             yield event
         site = _as_made(site)
-        async for event in chained(certificates(site), _configured(site, package)):
+        async for event in chained(certificates(site), _configured(site, package, why)):
             yield event
 
 
-async def _configured(site: Site, package: Bundle) -> AsyncIterator[Progress]:
+async def _configured(site: Site, package: Bundle, why: str) -> AsyncIterator[Progress]:
     """Configure and prove every host that is fit and not kept out."""
     from edgefl.fleet import ansible, preflight
 
@@ -74,7 +75,7 @@ async def _configured(site: Site, package: Bundle) -> AsyncIterator[Progress]:
     async for event in chained(ansible.converge(site, whole, package, limit=fit)):
         converged = converged or (isinstance(event, Finished) and event.changed)
         yield event
-    reported = report_fleet(site, fleet, facts, converged=converged, unfit=unfit)
+    reported = report_fleet(site, fleet, facts, converged=converged, unfit=unfit, why=why)
     async for event in chained(_proven(site, fleet, reported)):
         yield event
 

@@ -89,15 +89,15 @@ class Said:
         return cls(up, run, status, {row["name"]: row for row in last_object(devices)["devices"]})
 
 
-FILES = "/etc/edgefl /opt/edgefl /var/cache/edgefl/bundle /run/edgefl* /etc/systemd/system/*edgefl*"
+FILES = "/etc/edgefl /opt/edgefl /var/cache/edgefl/bundle /run/edgefl* /var/spool/edgefl /etc/systemd/system/*edgefl*"
 
 
 def picture(lab: Lab, host: str) -> dict[str, str]:
     """What edgefl changes on a host, as it is now."""
     looks = {
         "firewall": "nft --stateless list ruleset",
-        "units": "systemctl list-unit-files --no-legend 'edgefl*' 'nftables*' 'haproxy*'",
-        "running": "systemctl list-units --no-legend --plain --state=active,failed 'edgefl*' 'nftables*' 'haproxy*'",
+        "units": "systemctl list-unit-files --no-legend 'edgefl*' 'nftables*' 'walls*' 'haproxy*'",
+        "running": "systemctl list-units --no-legend --plain --state=active,failed 'edgefl*' 'nftables*' 'walls*' 'haproxy*'",
         "processes": "ps -eo user:32 | grep -c '^edgefl-' || true",
     }
     return {what: lab.execute(host, ["sh", "-c", look]).stdout for what, look in looks.items()}

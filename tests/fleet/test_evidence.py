@@ -11,7 +11,7 @@ import pytest
 
 from edgefl.errors import ExitCode, NotProvisioned
 from edgefl.fleet import evidence
-from edgefl.fleet.evidence import Proof, ProofInvalid, Result, changes
+from edgefl.fleet.evidence import Proof, ProofInvalid, Result, changes, compared
 from edgefl.fleet.probes import OPERATOR, Probe
 from edgefl.fleet.proof import NotIsolated
 from edgefl.fleet.proof_table import table
@@ -109,6 +109,12 @@ def test_what_changed_since_the_last_proof_is_told() -> None:
     after = replace(GOOD, results=(GOOD.results[0], Result(PEER, "open", "answered"), Result(INBOUND, "closed", "")))
     assert changes(GOOD, after) == [(PEER, "closed", "open")]
     assert changes(GOOD, GOOD) == []
+    told = compared(GOOD, after)
+    assert told.changed == (f"{PEER.id} was closed and is open",)
+    assert str(told).endswith("00:00:00 UTC: 1 changed, 1 new")
+    fewer = replace(GOOD, results=GOOD.results[:1])
+    assert (compared(GOOD, fewer).gone, compared(fewer, GOOD).new) == (len(GOOD.results) - 1,) * 2
+    assert str(compared(GOOD, GOOD)).endswith("nothing changed")
 
 
 def test_a_hosts_event_has_what_is_wrong_with_it_from_both_sides() -> None:

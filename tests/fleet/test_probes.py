@@ -41,6 +41,25 @@ def test_a_devices_node_reaches_the_gate_and_nothing_else() -> None:
     assert paths["tcp 169.254.169.254:80"] == paths["udp 192.0.2.1:53"] == paths["icmp 10.0.0.2:0"] == "closed"
 
 
+def test_every_kind_of_way_out_is_tried_by_every_protocol_and_both_families() -> None:
+    site, inventory = fleet(3)
+    probes = matrix(site, inventory, {"edge-02": ["fd00::2"], "coordinator": ["fd00::1"]})
+    for host, users in (
+        ("edge-01", (layout.USER_NODE, layout.USER_APP, "nobody")),
+        ("coordinator", (layout.USER_SERVER, "nobody")),
+    ):
+        for user in users:
+            paths = of(probes, host, user)
+            for way in ("tcp {}:443", "udp {}:443", "icmp {}:0", "udp {}:53", "tcp {}:53"):
+                assert paths[way.format("192.0.2.1")] == paths[way.format("2001:db8::1")] == "closed"
+            assert paths["tcp 169.254.169.254:80"] == paths["tcp fd00:ec2::254:80"] == paths["udp 224.0.0.251:5353"] == "closed"
+    for user in (layout.USER_NODE, layout.USER_APP, "nobody"):
+        paths = of(probes, "edge-01", user)
+        for way in ("icmp 10.0.0.2:0", "udp 10.0.0.2:47443", "icmp fd00::2:0", "udp fd00::2:47443"):
+            assert paths[way] == "closed"
+        assert paths["udp 10.0.1.1:7443"] == paths["icmp 10.0.1.1:0"] == "closed"
+
+
 def test_a_devices_app_reaches_its_own_node_and_nothing_else() -> None:
     paths = of(matrix(*fleet(3)), "edge-01", layout.USER_APP)
     assert [path for path, expected in paths.items() if expected == "open"] == ["tcp 127.0.0.1:9094"]

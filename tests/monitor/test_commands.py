@@ -15,7 +15,7 @@ from edgefl.cli.main import run as edgefl
 from edgefl.errors import ExitCode
 from edgefl.events import replay
 from edgefl.events import schema as s
-from edgefl.operations.audit import tell
+from edgefl.operations.deeds import tell
 from edgefl.progress import Finished
 from edgefl.site import load
 
@@ -156,7 +156,7 @@ async def test_an_audits_result_that_waited_is_in_the_journal_and_waits_no_more(
     found = s.AuditFinished(audit="membership", passed=True, says="No level leaks more.", figures={"auc@4": 0.53}, at=when)
     waiting.write_text(found.model_dump_json())
     [event] = [event async for event in tell(load(site))]
-    assert event == Finished("journal", "", "1 results")
+    assert event == Finished("journal", "", "the audit log has 1 more")
     assert not waiting.exists()
     [told] = [event.body for event in journal.events() if isinstance(event.body, s.AuditFinished)]
     assert told.who, "the monitor says who told it"

@@ -13,9 +13,9 @@ import pytest
 from edgefl.cli.audit import _with_own
 from edgefl.cli.main import run
 from edgefl.errors import EdgeflError, ExitCode
-from edgefl.operations.audit import audit, tell
+from edgefl.operations.audit import audit
+from edgefl.operations.deeds import pending, tell
 from edgefl.operations.program import program
-from edgefl.operations.reporting import pending
 from edgefl.progress import Progress, Step, Warned
 from edgefl.site import Site, load
 

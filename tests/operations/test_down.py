@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from edgefl.errors import EdgeflError, Locked
+from edgefl.events.schema import Body, OperatorAction
 from edgefl.infra.inventory import Host, Inventory
+from edgefl.operations.deeds import pending
 from edgefl.operations.down import down
 from edgefl.operations.lock import site_lock
 from edgefl.operations.state import inventory_file
@@ -33,6 +35,8 @@ class Machinery:
     def __init__(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         self.site, self.calls = site, list[Any]()
         self.unreachable = False
+        self.told: list[Body] = []
+        monkeypatch.setattr("edgefl.operations.down.tell", lambda _: self._tell())
         monkeypatch.setattr("edgefl.fleet.ansible.converge", self._converge)
         monkeypatch.setattr("edgefl.infra.terraform.Terraform.destroy", lambda _: self._destroy())
         monkeypatch.setattr("edgefl.lab.hosts.Lab.down", lambda lab: self._note(("lab", lab.root)))
@@ -45,6 +49,10 @@ class Machinery:
         if self.unreachable:
             raise EdgeflError("edge-01 does not answer")
         yield Finished("configuration", "", "reset", changed=True)
+
+    async def _tell(self) -> AsyncIterator[Progress]:
+        self.told = [body for _, body in pending(self.site)]
+        yield Warned("journal", "", "nobody answers")
 
     async def _destroy(self) -> AsyncIterator[Progress]:
         self._note("terraform")
@@ -71,7 +79,7 @@ async def test_adopted_hosts_are_reset_before_terraform_forgets_them(tmp_path: P
     said = [event async for event in down(site)]
     assert machinery.calls == [(("reset.yml", ["coordinator", "edge-01"]), True), ("terraform", True)]
     assert not inventory_file(site).exists()
-    assert [event.stage for event in said] == ["configuration", "infrastructure"]
+    assert [event.stage for event in said] == ["journal", "configuration", "infrastructure"]
 
 
 async def test_a_host_that_the_site_no_longer_names_is_left_alone_and_said(
@@ -79,7 +87,7 @@ async def test_a_host_that_the_site_no_longer_names_is_left_alone_and_said(
 ) -> None:
     site = made(tmp_path, STATIC, "edge-01", "edge-02")
     machinery = Machinery(site, monkeypatch)
-    warned = [event async for event in down(site) if isinstance(event, Warned)]
+    warned = [event async for event in down(site) if isinstance(event, Warned) and event.stage != "journal"]
     assert machinery.calls[0] == (("reset.yml", ["coordinator", "edge-01"]), True)
     [warning] = warned
     assert (warning.subject, "10.0.0.12" in warning.what) == ("edge-02", True)
@@ -105,6 +113,31 @@ async def test_a_labs_hosts_end_whole_and_then_the_lab_itself(tmp_path: Path, mo
     assert [event async for event in down(site)]
     assert machinery.calls == [("terraform", True), (("lab", site.state.absolute() / "lab"), True)]
     assert not inventory_file(site).exists()
+
+
+async def test_who_takes_a_site_down_tells_its_journal_first_and_a_labs_copy_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = made(tmp_path, LAB, "edge-01")
+    (site.state / "journal").mkdir()
+    (site.state / "journal" / "journal.ndjson").write_text("")
+    machinery = Machinery(site, monkeypatch)
+    assert [event async for event in down(site, why="moved")]
+    [deed] = machinery.told
+    assert isinstance(deed, OperatorAction)
+    assert (deed.action, deed.subject, deed.why) == ("down", "clinic", "moved")
+    assert [body for _, body in pending(site)] == [deed], "whom nobody heard waits for the next journal"
+    assert not (site.state / "journal").exists()
+    assert len(list(site.state.glob("journal-until-*/journal.ndjson"))) == 1
+
+
+async def test_a_down_that_fails_is_in_the_audit_log_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = made(tmp_path, STATIC, "edge-01")
+    Machinery(site, monkeypatch).unreachable = True
+    with pytest.raises(EdgeflError, match="does not answer"):
+        assert [event async for event in down(site)]
+    said = [body.detail.get("failed") for _, body in pending(site) if isinstance(body, OperatorAction)]
+    assert said == [None, "edge-01 does not answer"]
 
 
 async def test_a_site_that_never_stood_goes_down_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

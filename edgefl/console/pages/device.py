@@ -131,6 +131,7 @@ def _isolation(row: DeviceRow) -> Ink:
     if proof.holds:
         return (*ink("isolation ✓", Tone.GOOD), *ink(f" {proof.probes} probes", Tone.MUTED))
     found = [f"open: {name}" for name in proof.open_forbidden] + [f"closed: {name}" for name in proof.closed_required]
+    found += [f"{what} since" for what in proof.drift.found] if proof.drift else []
     return ink(f"isolation ✖ {', '.join(found)}", Tone.BAD)
 
 

@@ -221,6 +221,8 @@ def _of_certificate(row: Held) -> Iterable[tuple[str, str]]:
 def _result(row: Proof, _: int) -> Ink:
     if row.isolation is None:
         return ink("! not proven", Tone.WARN)
+    if row.isolation.drift is not None and not row.isolation.open_forbidden:
+        return ink("! changed", Tone.WARN) if row.isolation.drift.healed else ink("✖ changed", Tone.BAD)
     return ink("✓ holds", Tone.GOOD) if row.isolation.holds else ink("✖ broken", Tone.BAD)
 
 

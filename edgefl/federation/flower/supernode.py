@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from edgefl.errors import EdgeflError
+from edgefl.federation import drift
 from edgefl.federation.flower import contract, patches, say
 from edgefl.federation.flower.notify import keep_watchdog, notify
 from edgefl.federation.hostconfig import HostConfig, Places
-from edgefl.layout import FLEET_PORT, SUPERNODE_PORT
+from edgefl.layout import DRIFT, FLEET_PORT, SUPERNODE_PORT
 
 STALE_S = 150.0
 """Without a heartbeat that succeeds for this long the watchdog is not fed; one goes out every 30 s at most."""
@@ -158,7 +159,7 @@ def announce(port: int) -> None:
     threading.Thread(target=wait, name="announce", daemon=True).start()
 
 
-def run(places: Places, *, coordinator: str, port: int, stale_s: float = STALE_S) -> None:
+def run(places: Places, *, coordinator: str, port: int, stale_s: float = STALE_S, spool: Path = DRIFT) -> None:
     """Become the SuperNode; returns or raises SystemExit when Flower gives up."""
     for needed in (places.secret, places.identity / "node.key"):
         if not needed.exists():
@@ -171,6 +172,8 @@ def run(places: Places, *, coordinator: str, port: int, stale_s: float = STALE_S
     patches.supernode_tasks(TASK_WAIT_S)
     patches.retry_delay(RETRY_S)
     announce(port)
+    address, _, gate = coordinator.rpartition(":")
+    drift.keep_telling(spool, drift.to_gate(address.strip("[]"), int(gate), certificate.context))
     keep_watchdog(witness.is_alive)
     patches.run_supernode([
         "--superlink", coordinator,
@@ -194,6 +197,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--coordinator", help="host:port of the gate, where it is not what host.json says")
     parser.add_argument("--port", type=int, default=SUPERNODE_PORT, help="of the Runtime API, on the loopback")
     parser.add_argument("--stale-s", type=float, default=STALE_S, help="seconds without a heartbeat after which it is wedged")
+    parser.add_argument("--drift", type=Path, default=DRIFT, help="where this device's watcher writes what it found")
     options = parser.parse_args(argv)
     places = Places(options.config, options.state)
     say.to_stderr()
@@ -202,7 +206,7 @@ def main(argv: list[str] | None = None) -> int:
         contract.require("supernode")
         host = HostConfig.load(places.host)
         coordinator = options.coordinator or f"{host.coordinator.address}:{host.coordinator.port or FLEET_PORT}"
-        run(places, coordinator=coordinator, port=options.port, stale_s=options.stale_s)
+        run(places, coordinator=coordinator, port=options.port, stale_s=options.stale_s, spool=options.drift)
     except EdgeflError as error:
         for line in error.lines():
             log.error("%s", line)

@@ -23,6 +23,8 @@ class Spending(Protocol):
     def spent(self) -> float: ...  # noqa: D102
     @property
     def delta(self) -> float: ...  # noqa: D102
+    @property
+    def cost(self) -> float: ...  # noqa: D102
 
 
 @dataclass(slots=True)
@@ -43,19 +45,23 @@ class Witness:
                 continue
         return witness
 
-    def look(self, device: str, said: Spending) -> FlagRaised | None:
-        """The flag that a report deserves: for less than was reported before, at the same delta."""
-        before = self.most.get((device, said.delta), 0.0)
+    def look(self, device: str, said: Spending, *, again: bool = False) -> FlagRaised | None:
+        """The flag that a report deserves: for a ledger that, before this round, had less in it than was reported at its delta.
+
+        Spent minus the round's own cost is what the ledger had: who takes a budget back and spends it once more reports the same
+        sum again. again: a coordinator that died may ask for an answer once more; then the same sum is no finding.
+        """
+        before, had = self.most.get((device, said.delta), 0.0), said.spent - said.cost
         self._remember(device, said.delta, said.spent)
-        if said.spent >= before - TOLERANCE:
+        if had >= before - TOLERANCE or (again and said.spent == before):
             return None
         return FlagRaised(
             device=device,
             rule="ledger",
-            score=said.spent,
+            score=had,
             threshold=before,
             peers=[],
-            reason=f"its ledger says that epsilon {said.spent:.3f} is spent, and the journal has seen {before:.3f}: "
+            reason=f"its ledger says that epsilon {had:.3f} was spent before, and the journal has seen {before:.3f}: "
             "the ledger was rolled back or replaced",
         )
 

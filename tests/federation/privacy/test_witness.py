@@ -43,9 +43,29 @@ def test_a_ledger_put_back_whole_is_trusted_by_its_device_and_flagged_by_the_jou
     report = Ledger(directory / "ledger.db").charge(PLAN, "2", 1)
     flag = witness.look("edge-1", report)
     assert flag is not None
-    assert (flag.device, flag.rule, flag.score) == ("edge-1", "ledger", report.spent)
+    assert (flag.device, flag.rule, flag.score) == ("edge-1", "ledger", report.spent - report.cost)
     assert flag.threshold > flag.score
     assert "rolled back" in flag.reason
+
+
+@pytest.mark.slow
+def test_a_budget_that_is_taken_back_and_spent_once_more_is_flagged_though_the_sum_is_the_same(tmp_path: Path) -> None:
+    directory = tmp_path / "ledger"
+    ledger = Ledger(directory / "ledger.db")
+    witness = Witness()
+    first = ledger.charge(PLAN, "1", 1)
+    assert witness.look("edge-1", first) is None
+    older = {file.name: file.read_bytes() for file in directory.iterdir()}
+    second = ledger.charge(PLAN, "1", 2)
+    assert witness.look("edge-1", second) is None
+    assert witness.look("edge-1", second, again=True) is None, "the same answer, to a coordinator that died and asks again"
+    for name, content in older.items():
+        (directory / name).write_bytes(content)
+    replayed = Ledger(directory / "ledger.db").charge(PLAN, "2", 1)
+    assert replayed.spent == second.spent
+    flag = witness.look("edge-1", replayed)
+    assert flag is not None
+    assert (flag.score, flag.threshold) == (pytest.approx(first.spent), second.spent)
 
 
 def test_more_than_before_another_device_and_another_delta_are_no_findings(tmp_path: Path) -> None:

@@ -41,17 +41,15 @@ from ansible_collections.edgefl.host.plugins.module_utils.process import Command
 ACCOUNTS = ("edgefl-link", "edgefl-server", "edgefl-monitor", "edgefl-gate", "edgefl-node", "edgefl-app")
 GROUPS = ("edgefl-exec", "edgefl-journal")
 UNITS = "/etc/systemd/system/"
-SOFTWARE = ("/etc/edgefl", "/opt/edgefl", "/var/cache/edgefl/bundle")
+SOFTWARE = ("/etc/edgefl", "/opt/edgefl", "/var/cache/edgefl/bundle", "/var/spool/edgefl")
 STATE = "/var/lib/edgefl"
 
 
 def found(forget_state):
     """Everything of edgefl that is on the host: (units, paths, accounts, groups)."""
-    units = [
-        os.path.basename(path) for path in glob.glob(UNITS + "edgefl-*.service") + glob.glob(UNITS + "nftables-edgefl.service")
-    ]
+    units = [os.path.basename(path) for path in glob.glob(UNITS + "edgefl-*.service") + glob.glob(UNITS + "*-edgefl.service")]
     places = [path for path in SOFTWARE if os.path.lexists(path)] + glob.glob(UNITS + "edgefl-*")
-    places += glob.glob(UNITS + "nftables-edgefl.service")
+    places += glob.glob(UNITS + "*-edgefl.service")
     if os.path.islink(UNITS + "haproxy.service") and os.readlink(UNITS + "haproxy.service") == "/dev/null":
         places.append(UNITS + "haproxy.service")
     if forget_state and os.path.lexists(STATE):

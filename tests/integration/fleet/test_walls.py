@@ -1,0 +1,157 @@
+"""The isolation role's watcher on a real firewall: told by the kernel it heals at once, and leaves an operator's change alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edgefl.share import share
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("nft"), reason="network namespaces and nft need root")
+
+PROGRAM = share("playbooks") / "roles" / "isolation" / "files" / "walls.py"
+RULES = """\
+table inet edgefl
+delete table inet edgefl
+table inet edgefl {
+  chain output {
+    type filter hook output priority filter; policy drop;
+    oif "lo" accept
+    counter
+  }
+}
+"""
+START = """\
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("walls", sys.argv[1])
+walls = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(walls)
+folder = sys.argv[2]
+walls.LOOK_S, walls.QUIET_S = float(sys.argv[3]), 0.0
+firewall, hardening, spool = walls.Firewall, walls.Hardening, walls.Spool
+walls.Firewall = lambda: firewall(folder + "/firewall.nft", folder + "/firewall.nft.unconfirmed")
+walls.Hardening = lambda: hardening(folder)
+walls.Spool = lambda: spool(folder + "/spool")
+walls.main()
+"""
+
+
+class Host:
+    """A network namespace with the role's rules in it, and a folder for the rest of a host."""
+
+    def __init__(self, folder: Path, pid: int) -> None:
+        self.folder, self.pid = folder, pid
+        (folder / "spool").mkdir()
+        (folder / "firewall.nft").write_text(RULES)
+        self.nft("-f", str(folder / "firewall.nft"))
+
+    def nft(self, *argv: str) -> str:
+        command = ["nsenter", "-t", str(self.pid), "-n", "nft", *argv]
+        return subprocess.run(command, text=True, check=True, capture_output=True).stdout
+
+    def rules(self) -> str:
+        return self.nft("--stateless", "list", "ruleset")
+
+    def reports(self) -> list[dict[str, object]]:
+        return [json.loads(path.read_text()) for path in sorted((self.folder / "spool").glob("*.json"))]
+
+    @contextmanager
+    def watched(self, look_s: float = 600.0) -> Iterator[subprocess.Popen[str]]:
+        """The watcher at work; `look_s`: how long it waits when the kernel says nothing."""
+        argv = ["nsenter", "-t", str(self.pid), "-n", "/usr/bin/env", "-u", "NOTIFY_SOCKET", "python3", "-c", START]
+        process = subprocess.Popen(
+            [*argv, str(PROGRAM), str(self.folder), str(look_s)], stdout=subprocess.PIPE, text=True, stderr=subprocess.PIPE
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            _, complaints = process.communicate(timeout=10)
+            assert "Traceback" not in complaints, complaints
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep 300"], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout
+        holder.stdout.readline()  # it is in its namespace now
+        yield Host(tmp_path, holder.pid)
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def until(claim: Callable[[], object], what: str, deadline_s: float = 30.0) -> None:
+    ends = time.monotonic() + deadline_s
+    while not claim():
+        assert time.monotonic() < ends, f"waited {deadline_s} s for {what}"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("flush", "ruleset"), "the firewall's rules were gone"),
+        (("delete", "table", "inet", "edgefl"), "the firewall's rules were gone"),
+        (("add", "rule", "inet", "edgefl", "output", "accept"), "the firewall's rules were changed"),
+        (("flush", "chain", "inet", "edgefl", "output"), "the firewall's rules were changed"),
+        (("add chain inet edgefl output { policy accept ; }",), "the firewall's rules were changed"),
+    ],
+)
+def test_rules_that_somebody_changes_are_back_at_once_and_it_is_written_down(
+    host: Host, change: tuple[str, ...], said: str
+) -> None:
+    before = host.rules()
+    with host.watched():
+        host.nft(*change)  # before it first looks, or after
+        until(host.reports, "a report")
+        assert host.rules() == before
+        (report,) = host.reports()
+        assert (report["healed"], report["times"]) == (True, 1)
+        assert report["found"] == [said]
+        host.nft(*change)  # now nothing but the kernel's word tells it
+        until(lambda: len(host.reports()) == 2, "a second report")
+        assert host.rules() == before
+
+
+def test_what_an_operator_has_just_applied_is_left_alone_until_it_is_confirmed(host: Host) -> None:
+    fresh = RULES.replace("counter", "tcp dport 443 accept\n    counter")
+    unconfirmed = host.folder / "firewall.nft.unconfirmed"
+    with host.watched(look_s=0.1) as watcher:
+        host.nft("delete", "table", "inet", "edgefl")
+        until(lambda: len(host.reports()) == 1, "the watcher to be at work")
+        unconfirmed.write_text(fresh)
+        host.nft("-f", str(unconfirmed))
+        live = host.rules()
+        os.utime(unconfirmed)
+        unconfirmed.rename(host.folder / "firewall.nft")
+        host.nft("add", "rule", "inet", "edgefl", "output", "accept")
+        until(lambda: len(host.reports()) == 2, "a report of what somebody else changed")
+        assert host.rules() == live, "healed to what the operator confirmed"
+        assert watcher.poll() is None
+
+
+def test_other_tables_are_not_its_business(host: Host) -> None:
+    with host.watched():
+        host.nft("add", "table", "ip", "other")
+        host.nft("delete", "table", "inet", "edgefl")
+        until(host.reports, "a report")
+        assert "table ip other" in host.rules()
+
+
+def test_rules_that_do_not_load_are_said_not_to_be_healed(host: Host) -> None:
+    (host.folder / "firewall.nft").write_text("no rules")
+    with host.watched():
+        until(host.reports, "a report")
+    (report,) = host.reports()
+    assert report["healed"] is False
+    assert str(report["found"]).startswith("['not healed: ")
