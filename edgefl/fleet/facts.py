@@ -26,7 +26,8 @@ class HostUnfit(EdgeflError):
 class Facts:
     """A host as it is. Sizes in MiB; `skew_s` is how far its clock is off the operator's, at least.
 
-    certificate: its own chain in PEM; services, firewall: as remote/facts.py describes them. Empty unless asked for.
+    distribution, accelerators, certificate (its own chain in PEM), services, firewall, walls: as remote/facts.py describes them;
+    the last four are empty unless asked for.
     """
 
     python: str
@@ -43,6 +44,9 @@ class Facts:
     certificate: str = ""
     services: tuple[dict[str, str], ...] = ()
     firewall: tuple[dict[str, str], ...] = field(default=())
+    walls: str = ""
+    distribution: str = ""
+    accelerators: tuple[str, ...] = ()
 
 
 async def gather(host: Host, *, services: bool = False) -> Facts:
@@ -60,7 +64,7 @@ async def gather(host: Host, *, services: bool = False) -> Facts:
     if said.pop("uid") != 0:
         raise _refused(host, "commands do not run as root")
     skew = clock_skew(said.pop("time"), asked, answered)
-    said.update({name: tuple(said.get(name, ())) for name in ("commands", "services", "firewall")})
+    said.update({name: tuple(said.get(name, ())) for name in ("commands", "services", "firewall", "accelerators")})
     return Facts(**said, skew_s=skew)
 
 

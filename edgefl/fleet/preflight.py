@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.fleet import debs, facts
@@ -32,6 +33,7 @@ class Problem:
 
     what: str
     fix: str
+    kind: Literal["clock", "other"] = "other"
 
 
 async def check(
@@ -89,7 +91,7 @@ def problems(host: Host, found: Facts, wanted: Preflight, *, python: str, bundle
         direction = "ahead" if found.skew_s > 0 else "behind"
         fix = f"on {name}: timedatectl set-ntp true, or date -s '@{time.time():.0f}'"
         yield Problem(
-            f"its clock is {abs(found.skew_s):.0f} s {direction}, at most {wanted.max_clock_skew_s:g} s are allowed", fix
+            f"its clock is {abs(found.skew_s):.0f} s {direction}, at most {wanted.max_clock_skew_s:g} s are allowed", fix, "clock"
         )
     for path, free in found.free_mb.items():
         if free < wanted.min_disk_mb:

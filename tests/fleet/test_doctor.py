@@ -13,13 +13,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edgefl.errors import EdgeflError
-from edgefl.fleet import doctor, hosts
+from edgefl.fleet import doctor, hosts, registration
 from edgefl.fleet.facts import Facts
+from edgefl.fleet.finding import Finding
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.site.model import Device, Site
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DEVICE = Host("edge-01", "device", "127.0.0.1", 1, "root")
+COORDINATOR = Host("coordinator", "coordinator", "127.0.0.2", 1, "root")
 FACTS = Facts("3.11.2", "x86_64", "2.36", "bookworm", "6.1", 2, 1536, {"/opt": 9000}, True, ("nft",), 0.0)
 
 
@@ -52,11 +54,50 @@ def chain(hook: str, policy: str) -> dict[str, str]:
     return {"table": "edgefl", "name": hook, "hook": hook, "policy": policy}
 
 
+def test_a_certificate_of_another_authority_is_told_before_its_end() -> None:
+    own = pem("edge-01", NOW - timedelta(hours=1), NOW + timedelta(hours=23))
+    [itself] = x509.load_pem_x509_certificates(own.encode())
+    stranger = x509.load_pem_x509_certificate(pem("edge-01", NOW, NOW + timedelta(hours=1)).encode())
+    told = replace(FACTS, certificate=own)
+    assert doctor.certificate(DEVICE, told, NOW, [stranger, itself]).verdict == "good"
+    other = doctor.certificate(DEVICE, told, NOW, [stranger])
+    assert (other.verdict, "not of the site's authority" in other.found) == ("bad", True)
+
+
+def test_a_clock_is_held_against_the_operators_and_the_coordinators() -> None:
+    site = Site(name="t", devices=[Device(name="edge-01")])
+    assert doctor.clock(DEVICE, site, FACTS, 6.0).verdict == "good"
+    assert "90 s behind" in doctor.clock(DEVICE, site, replace(FACTS, skew_s=-90.0), None).found
+    assert "40 s ahead of the coordinator's" in doctor.clock(DEVICE, site, FACTS, 40.0).found
+
+
+def test_the_verdict_is_the_first_that_is_bad() -> None:
+    good, bad, worse = (Finding("edge-01", "tcp", verdict, "") for verdict in ("good", "bad", "bad"))
+    assert doctor.verdict([good]) is None
+    assert doctor.verdict([good, bad, worse]) is bad
+
+
+@pytest.mark.parametrize(
+    ("how", "verdict", "says"),
+    [
+        ("online", "good", "it is online"),
+        ("registered", "good", "is registered"),
+        ("unknown", "bad", "does not know it"),
+        ("another key", "bad", "another key"),
+        ("removed", "bad", "never takes a key back"),
+    ],
+)
+def test_registration_is_judged_by_what_the_superlink_knows(how: str, verdict: str, says: str) -> None:
+    finding = registration.judge("edge-01", how)
+    assert (finding.verdict, says in finding.found, bool(finding.fix)) == (verdict, True, verdict == "bad"), finding
+
+
 def test_a_firewall_that_does_not_drop_both_ways_is_bad() -> None:
     both = (chain("input", "drop"), chain("output", "drop"))
     assert doctor.firewall(DEVICE, replace(FACTS, firewall=both)).verdict == "good"
     assert "output" in doctor.firewall(DEVICE, replace(FACTS, firewall=(both[0], chain("output", "accept")))).found
     assert "input and output" in doctor.firewall(DEVICE, FACTS).found
+    assert "somebody changed them" in doctor.firewall(DEVICE, replace(FACTS, firewall=both, walls="altered")).found
 
 
 def test_each_service_of_the_role_is_judged() -> None:
@@ -73,19 +114,24 @@ def test_each_service_of_the_role_is_judged() -> None:
     node, executor = doctor.services(DEVICE, replace(FACTS, services=units))
     assert (node.verdict, "restarted 3 times" in node.found) == ("good", True)
     assert (executor.verdict, "journalctl -u edgefl-superexec" in executor.fix) == ("bad", True)
+    asleep = ({**units[1], "ActiveState": "inactive"},)
+    assert [found.fix for found in doctor.services(DEVICE, replace(FACTS, services=asleep))] == [
+        "edgefl up",
+        "edgefl up starts it",
+    ]
     assert [finding.found for finding in doctor.services(DEVICE, FACTS)] == ["is not installed"] * 2
 
 
 async def test_what_rests_on_a_bad_check_is_skipped() -> None:
     site = Site(name="t", devices=[Device(name="edge-01")])
-    findings = [finding async for finding in doctor.examine(DEVICE, site)]
-    assert [finding.check for finding in findings] == list(doctor.CHECKS)
-    assert [finding.verdict for finding in findings] == ["bad", *["skipped"] * (len(doctor.CHECKS) - 1)]
+    findings = [finding async for finding in doctor.examine(DEVICE, site, COORDINATOR)]
+    assert [finding.check for finding in findings] == list(doctor.checks(DEVICE))
+    assert [finding.verdict for finding in findings] == ["bad", *["skipped"] * (len(findings) - 1)]
     assert "refused" in findings[0].found
 
 
 def test_a_host_is_chosen_by_name_or_the_nearest_one_is_told() -> None:
-    inventory = Inventory((replace(DEVICE, name="coordinator", role="coordinator"), DEVICE))
+    inventory = Inventory((COORDINATOR, DEVICE))
     assert hosts.select(inventory, []) == inventory.hosts
     assert hosts.select(inventory, ["edge-01"]) == (DEVICE,)
     with pytest.raises(EdgeflError) as unknown:

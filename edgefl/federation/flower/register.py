@@ -13,12 +13,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from edgefl import layout
 from edgefl.errors import EdgeflError
 from edgefl.federation.flower.control import Control, ControlFailed, Node, SuperLinkAway, key_bytes
 from edgefl.federation.hostconfig import Places
 from edgefl.layout import SUPERLINK_PORT
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,27 @@ def reconcile(wanted: Mapping[str, bytes], listed: list[Node]) -> Reconciliation
                 hint=f"on {name}: rm {layout.IDENTITY}/node.*, then edgefl up",
             )
     return Reconciliation(register, tuple(node for node in standing if node.node_id not in keep), keep)
+
+
+def standings(keys: Mapping[str, str], listed: list[Node]) -> dict[str, str]:
+    """How the SuperLink knows devices, by name: the state of the node with the device's key, or why there is none.
+
+    keys: OpenSSH text by name. A key that cannot be read is known to nobody.
+    """
+    return {name: _standing(name, key, listed) for name, key in keys.items()}
+
+
+def _standing(name: str, key: str, listed: list[Node]) -> str:
+    own = [node for node in listed if node.name == name]
+    try:
+        mine = [node.state for node in own if node.public_key == key_bytes(name, key)]
+    except ControlFailed:
+        mine = []
+    if alive := [state for state in mine if state != "unregistered"]:
+        return alive[0]
+    if mine:
+        return "removed"
+    return "another key" if any(node.state != "unregistered" for node in own) else "unknown"
 
 
 def write_names(path: Path, names: Mapping[int, str]) -> bool:
@@ -81,7 +105,13 @@ def register_all(places: Places, port: int, keys: Mapping[str, str], names: Path
         return apply(control, keys, names)
 
 
-def when_there(act: Callable[[], bool], limit_s: float) -> bool:
+def standing_of(places: Places, port: int, keys: Mapping[str, str]) -> dict[str, str]:
+    """`standings` at this host's SuperLink."""
+    with Control(places, port=port) as control:
+        return standings(keys, control.nodes())
+
+
+def when_there(act: Callable[[], Result], limit_s: float) -> Result:
     """Act once the SuperLink answers, which may still be starting; SuperLinkAway when it does not within the limit."""
     end = time.monotonic() + limit_s
     while True:
@@ -106,11 +136,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=places.config)
     parser.add_argument("--state", type=Path, default=places.state)
     parser.add_argument("--port", type=int, default=SUPERLINK_PORT)
+    parser.add_argument("--standing", action="store_true", help="change nothing; say as JSON how the SuperLink knows these keys")
     parser.add_argument("--wait-s", type=float, default=30.0, help="how long the SuperLink may take to answer")
     options = parser.parse_args(argv)
     places = Places(options.config, options.state)
     try:
         keys = json.loads(options.nodes.read_text())
+        if options.standing:
+            sys.stdout.write(json.dumps(when_there(lambda: standing_of(places, options.port, keys), options.wait_s)) + "\n")
+            return 0
         changed = when_there(lambda: register_all(places, options.port, keys, options.names or places.nodes), options.wait_s)
     except json.JSONDecodeError as error:
         sys.stderr.write(f"✖ {options.nodes} is not JSON: {error}\n")

@@ -40,14 +40,26 @@ def memory_mb() -> int:
     return total
 
 
-def release() -> str:
-    """Debian's name of the release, e.g. `bookworm`."""
+def release() -> dict[str, str]:
+    """What the system calls itself (os-release(5))."""
     try:
         lines = Path("/etc/os-release").read_text().splitlines()
     except OSError:
-        return ""
-    values = dict(line.split("=", 1) for line in lines if "=" in line)
-    return values.get("VERSION_CODENAME", values.get("PRETTY_NAME", "")).strip('"')
+        return {}
+    return {name: value.strip('"') for name, value in (line.split("=", 1) for line in lines if "=" in line)}
+
+
+def distribution(release: dict[str, str]) -> str:
+    """`debian`, `ubuntu`, `raspberry pi os` (whose 64-bit edition calls itself Debian), or what else it calls itself."""
+    if release.get("ID") == "raspbian" or Path("/etc/rpi-issue").exists():
+        return "raspberry pi os"
+    return release.get("ID", "")
+
+
+def accelerators() -> list[str]:
+    """What could compute beside the processor, by the drivers' device files: `nvidia`, `amd`, `coral`."""
+    places = {"nvidia": "/dev/nvidia0", "amd": "/dev/kfd", "coral": "/dev/apex_0"}
+    return [name for name, path in places.items() if Path(path).exists()]
 
 
 def certificate() -> str:
@@ -91,6 +103,19 @@ def firewall() -> list[dict[str, str]]:
     ]
 
 
+def walls() -> str:
+    """`as loaded`: the live rules are those of edgefl's file, as the kernel itself reads it in a namespace of no other use.
+
+    `altered` where they are not; empty where that cannot be told.
+    """
+    listing = ["nft", "--stateless", "list", "table", "inet", "edgefl"]
+    script = f"nft --file /etc/edgefl/firewall.nft && exec {' '.join(listing)}"
+    expected = output(["unshare", "--net", "sh", "-euc", script])
+    if not expected:
+        return ""
+    return "as loaded" if output(listing) == expected else "altered"
+
+
 def output(command: list[str]) -> str:
     """A command's standard output; empty when it is missing or fails."""
     try:
@@ -102,12 +127,15 @@ def output(command: list[str]) -> str:
 
 def main() -> None:
     """Print the facts."""
+    system = release()
     facts = {
         "python": platform.python_version(),
         "uid": os.geteuid(),
         "architecture": platform.machine(),
         "glibc": platform.libc_ver()[1],
-        "release": release(),
+        "release": system.get("VERSION_CODENAME", system.get("PRETTY_NAME", "")),
+        "distribution": distribution(system),
+        "accelerators": accelerators(),
         "kernel": platform.release(),
         "cores": os.cpu_count() or 1,
         "memory_mb": memory_mb(),
@@ -118,7 +146,7 @@ def main() -> None:
         ],
     }
     if "services" in sys.argv:
-        facts.update(certificate=certificate(), services=services(), firewall=firewall())
+        facts.update(certificate=certificate(), services=services(), firewall=firewall(), walls=walls())
     facts["time"] = time.time()  # last: the operator compares it with the moment of the answer
     sys.stdout.write(json.dumps(facts) + "\n")
 

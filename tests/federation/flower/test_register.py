@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgefl.federation.flower.control import ControlFailed, Node, key_bytes
-from edgefl.federation.flower.register import reconcile, write_names
+from edgefl.federation.flower.register import reconcile, standings, write_names
 from edgefl.federation.loopback import node_key
 
 A, B, C = b"key a", b"key b", b"key c"
@@ -55,3 +55,21 @@ def test_only_ecdsa_keys_are_taken(tmp_path: Path) -> None:
     ed25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJmjx2yWBlB6a+pZ2l2LwYfHo8bO0Hgdg8gw2cKcS5Xw"
     with pytest.raises(ControlFailed, match="is not ECDSA"):
         key_bytes("a", ed25519)
+
+
+def test_how_a_device_is_known_is_said_by_its_own_key(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        node_key(tmp_path / f"{name}.key")
+    old, new = ((tmp_path / f"{name}.pub").read_text() for name in ("old", "new"))
+    at = key_bytes("a", old)
+
+    def known(*listed: Node, key: str = old) -> str:
+        return standings({"a": key}, list(listed))["a"]
+
+    assert known(Node(1, "a", "online", at)) == "online"
+    assert known(Node(1, "a", "unregistered", at)) == "removed"
+    assert known(Node(1, "a", "offline", at), key=new) == "another key"
+    assert known(Node(1, "a", "unregistered", at), key=new) == "unknown", "a new key may be registered"
+    assert known(Node(1, "b", "online", at)) == "unknown", "another device's key opens nothing"
+    assert known(Node(1, "a", "online", at), key="") == "another key"
+    assert known() == "unknown"
