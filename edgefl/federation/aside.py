@@ -17,19 +17,20 @@ class Aside:
         self._journal = journal
         self._read = 0
         self._out: set[str] = set()
+        self._leaving: set[str] = set()
         self._returned: set[str] = set()
         self._catch_up()
         self._returned.clear()  # what came before this run, its memory has heard of
 
     @property
     def devices(self) -> frozenset[str]:
-        """Who is kept out now."""
+        """Who is kept out now, with whatever is expected of it."""
         self._catch_up()
         return frozenset(self._out)
 
     def without(self, devices: Iterable[str]) -> list[str]:
-        """Those of the devices that are not kept out."""
-        out = self.devices
+        """Those of the devices that are not kept out, and do not leave: who leaves finishes what it began."""
+        out = self.devices | self._leaving
         return [device for device in devices if device not in out]
 
     def returned(self) -> list[str]:
@@ -46,9 +47,10 @@ class Aside:
         for record in self._journal.records(self._read, until=head, kind="device_state"):
             device, state = str(record["body"]["device"]), record["body"]["state"]
             if state in {"quarantined", "removed"}:
-                self._out.add(device)
+                (self._out if state == "quarantined" else self._leaving).add(device)
                 self._returned.discard(device)
             elif state == "enrolled":
                 self._out.discard(device)
+                self._leaving.discard(device)
                 self._returned.add(device)
         self._read = head

@@ -19,6 +19,8 @@ CONFIG_VARIABLE = "EDGEFL_CONFIG"
 STATE_VARIABLE = "EDGEFL_STATE"
 """Environment variable with the state's directory, where it is not /var/lib/edgefl."""
 
+MEMBERS = "members.json"
+"""Beside a coordinator's host.json: the site's devices and its hash. It changes while services run, which host.json does not."""
 APP_VARIABLE = "EDGEFL_APP"
 """Environment variable of a task's process with the directory that the app was unpacked to."""
 
@@ -50,6 +52,11 @@ class Places:
     def host(self) -> Path:
         """What the site says to this host."""
         return self.config / "host.json"
+
+    @property
+    def members(self) -> Path:
+        """Who belongs to the site, on the coordinator."""
+        return self.host.with_name(MEMBERS)
 
     @property
     def identity(self) -> Path:
@@ -161,9 +168,11 @@ class HostConfig(BaseModel):
 
     @classmethod
     def load(cls, path: Path) -> HostConfig:
-        """Read host.json; HostConfigInvalid says what is wrong with it."""
+        """Read host.json, and members.json beside it where there is one; HostConfigInvalid says what is wrong with them."""
         try:
-            return cls.model_validate(json.loads(path.read_text()))
+            said = json.loads(path.read_text())
+            members = path.with_name(MEMBERS)
+            return cls.model_validate({**said, **json.loads(members.read_text())} if members.exists() else said)
         except OSError as error:
             raise HostConfigInvalid(f"{path} cannot be read: {error.strerror}", hint="edgefl up") from error
         except json.JSONDecodeError as error:

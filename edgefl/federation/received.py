@@ -38,6 +38,7 @@ class Stack:
     def __init__(self, room: int = 0) -> None:
         self._room = room
         self._rows: dict[str, int] = {}
+        self._left_out: set[str] = set()
         self._matrix: Matrix | None = None
 
     def free(self, length: int) -> Vector:
@@ -51,10 +52,15 @@ class Stack:
         """The free row is the device's update."""
         self._rows[device] = len(self._rows)
 
+    def leave_out(self, device: str) -> None:
+        """The device's update is handed over to nobody."""
+        self._left_out.add(device)
+
     def stacked(self, devices: Sequence[str]) -> Matrix:
-        """Hand over the updates of these devices, in this order, (n, p); nothing is left here afterwards, of no other either."""
-        if self._matrix is None or not self._rows.keys() >= set(devices):
-            raise ValueError(f"there are updates of {sorted(self._rows)}, not of {sorted(devices)}")
+        """Hand over the updates of exactly these devices, in this order, (n, p); there is nothing left here afterwards."""
+        there = self._rows.keys() - self._left_out
+        if self._matrix is None or there != set(devices):
+            raise ValueError(f"there are updates of {sorted(there)}, not of {sorted(devices)}")
         matrix, rows, held = self._matrix, self._rows, list(self._rows)
         for place, device in enumerate(devices):
             if (row := rows[device]) != place:

@@ -44,8 +44,9 @@ class Plan:
     """One run: host.json's values, with what `edgefl run` overrides.
 
     quorum: how many updates make a round. pardoned: devices that the operator takes back. resume: the training that this run goes
-    on with, by its first run. start: the version whose model the run begins with. parameters: over the site's, for the task. The
-    device's privacy terms are not here: they are the device's own.
+    on with, by its first run. start: the version whose model the run begins with. parameters: over the site's, for the task.
+    is_open: whoever joins the site joins the run, for the operator did not choose its devices. has_own_quorum: the operator chose
+    it. The device's privacy terms are not here: they are the device's own.
     """
 
     run: str
@@ -63,6 +64,8 @@ class Plan:
     parameters: dict[str, bool | int | float | str] = field(default_factory=dict)
     resume: str = ""
     start: str = ""
+    is_open: bool = True
+    has_own_quorum: bool = False
 
     @property
     def training(self) -> str:
@@ -121,7 +124,26 @@ def plan(host: HostConfig, overrides: Mapping[str, Any], run: str, *, before: Pl
         parameters={**usual.parameters, **dict(options.get("parameters") or {})},
         resume=str(options.get("resume") or ""),
         start=str(options.get("start") or ""),
+        is_open=usual.is_open and not options.get("devices"),
+        has_own_quorum=usual.has_own_quorum or bool(overrides.get("quorum")),
     )
+    _require_defence(host, found)
+    return found
+
+
+def renewed(plan: Plan, host: HostConfig, members: Sequence[str]) -> Plan:
+    """The plan once these are the site's devices: who joined takes part from the next round on, who left no more.
+
+    A run whose devices the operator chose takes in nobody, and one whose quorum was chosen keeps it. Raises RunInvalid where
+    those that are left cannot do the run.
+    """
+    devices = tuple(device for device in members if plan.is_open or device in plan.devices)
+    if devices == plan.devices:
+        return plan
+    quorum = plan.quorum if plan.has_own_quorum else host.run.needed(len(devices))
+    if quorum > len(devices):
+        raise RunInvalid(f"the run needs {quorum} devices, and the site has {len(devices)} for it", hint="lower run.quorum")
+    found = replace(plan, devices=devices, quorum=quorum)
     _require_defence(host, found)
     return found
 

@@ -7,8 +7,9 @@ them in order and writes what happens into the journal. A device can cost a roun
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from edgefl.federation.client import task_source
 from edgefl.federation.compression.downlink import Downlink
 from edgefl.federation.exchange import Arrival, Exchange
 from edgefl.federation.hostconfig import HostConfig, Places
+from edgefl.federation.membership import members, pardon, renew
 from edgefl.federation.messages import Failed, Refused, Trained, TrainRequest
 from edgefl.federation.privacy.release import ClientPrivacy
 from edgefl.federation.privacy.witness import Witness
@@ -49,7 +51,7 @@ GATHER_POLL_S = 1.0
 @dataclass(slots=True)
 class Run:
     """A run under way. arrays: the global model. memory: what else one round leaves to the next. asynchronous: what is under way
-    between rounds, in that mode.
+    between rounds, in that mode. members: asks who belongs to the site by now; None for a run that nobody joins or leaves.
     """
 
     plan: Plan
@@ -69,6 +71,7 @@ class Run:
     history: History = field(default_factory=History)
     choice: Choice = field(default_factory=Choice)
     asynchronous: Asynchronous | None = None
+    members: Callable[[], Sequence[str]] | None = None
     aside: Aside = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,6 +104,7 @@ class Run:
                 host, found.plan, places.models, found.memory.released, journal.records(kind="model_privacy_spent")
             ),
             history=History.told_by(journal),
+            members=partial(members, places),
         )
         if host.run.mode == "asynchronous":
             opened.asynchronous = Asynchronous(opened, exchange.nothing(), turns=dict(found.memory.turns))
@@ -129,7 +133,7 @@ class Run:
                 start_sha256=parent.sha256 if parent else "",
             )
         )
-        self._pardon(plan.pardoned)
+        pardon(self, plan.pardoned)
         if not plan.resume:
             self.saving.commit(self.saving.stage(0, self.arrays, self.memory), self.memory)
         there = self._gather(max(GATHER_S, plan.deadline_s))
@@ -158,6 +162,7 @@ class Run:
 
     def round(self, round_: int) -> bool:
         """One round; whether there is a new global model. Every outcome stands in the journal."""
+        renew(self)
         there = self._gather(self.plan.deadline_s)
         if len(there) < self.plan.quorum:
             return self.skip(round_, f"{len(there)} devices are online, {self.plan.quorum} are needed", [])
@@ -221,17 +226,11 @@ class Run:
         end = time.monotonic() + limit_s
         while True:
             online = self.exchange.online()
-            self._pardon(self.aside.returned())
+            pardon(self, self.aside.returned())
             there = {device: online[device] for device in self._admitted() if device in online}
             if len(there) >= self.plan.quorum or time.monotonic() >= end:
                 return there
             time.sleep(GATHER_POLL_S)
-
-    def _pardon(self, devices: Sequence[str]) -> None:
-        """Take devices as new: the operator pardoned them, or took them back from quarantine."""
-        reputation, pardoned = policy.pardon(self.memory.reputation, devices, self.plan.policy)
-        self.memory = replace(self.memory, reputation=reputation)
-        self.journal.append_all(pardoned, run=self.plan.run)
 
     def _admitted(self) -> list[str]:
         """The planned devices that neither the policy nor the operator keeps out."""
@@ -350,6 +349,7 @@ class Run:
         """The round's robust step, with every update's score in the journal; None when the round is skipped."""
         for device in self.aside.devices.intersection(received.updates):
             del received.updates[device]
+            received.deltas.leave_out(device)
             self.drop(round_, received, device, LEFT_OUT)
         devices = [device for device in self.plan.devices if device in received.updates]
         if len(devices) < self.plan.quorum:

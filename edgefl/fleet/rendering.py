@@ -128,7 +128,6 @@ def host_document(site: Site, host: Host, inventory: Inventory, bundle: Release)
     """`/etc/edgefl/host.json`: this host's part of the site, without any secret."""
     document: Variables = {
         "site": site.name,
-        "site_hash": site_hash(site),
         "name": host.name,
         "role": host.role,
         "coordinator": {"name": inventory.coordinator.name, "address": inventory.coordinator.address},
@@ -140,7 +139,6 @@ def host_document(site: Site, host: Host, inventory: Inventory, bundle: Release)
         "secure": site.secure.model_dump(mode="json"),
         "models": site.models.model_dump(mode="json"),
         "fab_sha256": bundle.fab_sha256,
-        "devices": [device.name for device in site.devices],
         "data": str(layout.DATA),
         "epsilon_limit": site.privacy.epsilon_limit,
     }
@@ -150,6 +148,14 @@ def host_document(site: Site, host: Host, inventory: Inventory, bundle: Release)
         document["epsilon_limit"] = min(site.privacy.epsilon_limit, device.epsilon_limit or site.privacy.epsilon_limit)
         document["epsilon_per_run"] = min(site.privacy.epsilon_per_run, device.epsilon_per_run or site.privacy.epsilon_per_run)
     return document
+
+
+def members_document(site: Site) -> Variables:
+    """`/etc/edgefl/members.json` on the coordinator: who belongs to the site, which may change while a run goes on.
+
+    It is apart from host.json, with which services start: a device that joins or leaves restarts nobody else.
+    """
+    return {"site_hash": site_hash(site), "devices": [device.name for device in site.devices]}
 
 
 def data_directory(site: Site, device: Device) -> str:
@@ -249,6 +255,7 @@ def _host_variables(site: Site, host: Host, inventory: Inventory, bundle: Releas
         "runtime_role": host.role,
         f"{host.role}_task_addresses": sorted({str(one.address) for one in allowed if one.by == "task"}),
         f"{host.role}_document": host_document(site, host, inventory, bundle),
+        **({"coordinator_members": members_document(site)} if host.role == "coordinator" else {}),
     }
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from edgefl.errors import EdgeflError
 from edgefl.infra.inventory import Inventory, prospective
+from edgefl.operations import members
 from edgefl.operations.lock import site_lock
 from edgefl.operations.stage import chained
-from edgefl.operations.state import bundle_directory, inventory_file, kept_out
+from edgefl.operations.state import bundle_directory, kept_out, known_hosts
 from edgefl.operations.task import prove_task
 from edgefl.operations.watch import watching
 from edgefl.progress import Finished, Progress, Started, Step, Warned
@@ -48,7 +49,9 @@ async def _planned(site: Site) -> AsyncIterator[Progress]:
     terraform = Terraform(site)
     async for event in chained(terraform.plan()):
         yield event
-    known = Inventory.load(inventory_file(site)) if inventory_file(site).exists() else Inventory(())
+    known = known_hosts(site)
+    for event in leaving(members.changes(site, known)):
+        yield event
     there, standing = existing_hosts(site, known, terraform.changes)
     fleet = prospective(site, known)
     out = kept_out(site)
@@ -77,6 +80,15 @@ def existing_hosts(site: Site, known: Inventory, changes: Collection[Change]) ->
     there = {host.name for host in known.hosts} - {change.name for change in changes if change.action != "update"}
     up = there - {change.name for change in changes if not change.leaves_it_up}
     return [host.name for host in site.hosts if host.name in there], [host.name for host in site.hosts if host.name in up]
+
+
+def leaving(changes: members.Changes) -> Iterator[Step]:
+    """Who would be seen off, and whose certificates would end because it comes with new hardware."""
+    for host in changes.left:
+        what = "would finish its round and leave; its certificates would be revoked"
+        yield Step(members.STAGE, host.name, what, changed=True)
+    for name in changes.replaced:
+        yield Step(members.STAGE, name, "comes with new hardware: the old one's certificates would be revoked", changed=True)
 
 
 async def _whole(site: Site, there: Collection[str]) -> AsyncIterator[Progress]:
@@ -178,7 +190,7 @@ async def _budgets(site: Site) -> AsyncIterator[Progress]:
     """What the next run would cost each device, where there is a monitor that knows; without one nothing is spent yet."""
     from edgefl.operations.budgets import unlasting
 
-    if site.privacy.mode == "none" or not inventory_file(site).exists():
+    if site.privacy.mode == "none" or not known_hosts(site).hosts:
         return
     began = time.monotonic()
     yield Started("budgets", "", "whose privacy budget ends before the next run does")

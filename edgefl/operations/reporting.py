@@ -109,6 +109,8 @@ def standings(site: Site, known: FederationState, released: Collection[str] = ()
             yield DeviceState(device=device.name, state="quarantined", detail=out[device.name].reason)
         elif device.name not in out and (standing == "quarantined" or is_set_aside):
             yield DeviceState(device=device.name, state="enrolled", detail="released from quarantine")
+        elif device.name not in out and standing == "removed":
+            yield DeviceState(device=device.name, state="enrolled", detail="is in the site again")
 
 
 async def report_proof(site: Site, inventory: Inventory) -> AsyncIterator[Progress]:

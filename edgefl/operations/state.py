@@ -32,6 +32,11 @@ def inventory_of(site: Site) -> Inventory:
         raise NotProvisioned(f"{site.name} has no hosts yet", hint="edgefl up") from None
 
 
+def known_hosts(site: Site) -> Inventory:
+    """The hosts that exist; none before the first `up`."""
+    return Inventory.load(inventory_file(site)) if inventory_file(site).exists() else Inventory(())
+
+
 def kept_out(site: Site) -> dict[str, Entry]:
     """The site's devices that are in quarantine, in its order, each with the certificate that was revoked and why.
 

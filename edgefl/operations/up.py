@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from edgefl.errors import EdgeflError
 from edgefl.infra.inventory import Inventory
+from edgefl.operations import members
 from edgefl.operations.deeds import noted_when_it_fails
 from edgefl.operations.lock import site_lock
 from edgefl.operations.quarantine import keep_apart
 from edgefl.operations.reporting import report_fleet
 from edgefl.operations.stage import chained
-from edgefl.operations.state import bundle_directory, inventory_file, kept_out, passphrase
+from edgefl.operations.state import bundle_directory, inventory_file, kept_out, known_hosts, passphrase
 from edgefl.operations.task import prove_task
 from edgefl.progress import Failed, Finished, Progress, Started, Warned
 from edgefl.site import load, made
@@ -38,6 +39,7 @@ async def up(site: Site, *, why: str = "") -> AsyncIterator[Progress]:
     from edgefl.fleet import bundle
     from edgefl.lab.machine import demand
 
+    changes = members.changes(site, known_hosts(site))
     async for event in chained(prove_task(site)):
         yield event
     if site.infrastructure.module == "lab":
@@ -46,10 +48,11 @@ async def up(site: Site, *, why: str = "") -> AsyncIterator[Progress]:
         async for event in chained(bundle.build(site, bundle_directory(site))):
             yield event
         package = bundle.Bundle.load(bundle_directory(site))
-        async for event in chained(infrastructure(site, package)):
+        async for event in chained(members.part(site, known_hosts(site), changes), infrastructure(site, package)):
             yield event
         site = _as_made(site)
-        async for event in chained(certificates(site), _configured(site, package, why)):
+        coming = members.renounced(site, changes.replaced)
+        async for event in chained(certificates(site), coming, _configured(site, package, why)):
             yield event
 
 

@@ -16,6 +16,9 @@ from pathlib import Path
 
 from edgefl.pki.errors import PkiError
 
+LEFT = ("left the site", "its hardware was replaced")
+"""Why a certificate ended whose device did nothing wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -84,9 +87,12 @@ class Register:
 
 
 def kept_out(entries: Iterable[Entry]) -> dict[str, Entry]:
-    """The devices that are kept out, each with why: the newest of its certificates was revoked, and none was given since."""
+    """The devices that are kept out, each with why: the newest of its certificates was revoked, and none was given since.
+
+    A device that left the site is kept out by that; under its name another, or it, may come.
+    """
     newest = {entry.subject: entry for entry in entries if entry.role == "device"}
-    return {name: entry for name, entry in newest.items() if entry.is_revoked}
+    return {name: entry for name, entry in newest.items() if entry.is_revoked and entry.reason not in LEFT}
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from edgefl.federation.hostconfig import HostConfig
-from edgefl.federation.rounds import Measurement, Plan, RunInvalid, Timing, measured, plan, resumed, stages
+from edgefl.federation.rounds import Measurement, Plan, RunInvalid, Timing, measured, plan, renewed, resumed, stages
 
 DEVICES = [f"edge-{number}" for number in range(1, 9)]
 
@@ -134,3 +134,18 @@ def test_a_rounds_seconds_are_those_of_the_reply_that_came_last() -> None:
 
 def test_a_device_that_claims_more_time_than_passed_gives_no_negative_transfer() -> None:
     assert Timing("a", 1.0, 5.0, 5.0).transfer_s == 0.0
+
+
+def test_a_run_follows_the_sites_devices_unless_its_own_were_chosen() -> None:
+    site, going = host(), plan(host(), {}, "7")
+    assert renewed(going, site, DEVICES) is going
+    more = renewed(going, site, [*DEVICES, "edge-9", "edge-10"])
+    assert (more.devices[-2:], more.quorum) == (("edge-9", "edge-10"), 7)
+    assert renewed(plan(host(), {"quorum": 7}, "7"), site, [*DEVICES, "edge-9"]).quorum == 7
+    chosen = plan(host(), {"options": '{"devices": ["edge-2", "edge-5"], "rule": "mean", "byzantine": 0}'}, "7")
+    assert renewed(chosen, site, [*DEVICES, "edge-9"]) is chosen
+    assert renewed(chosen, site, DEVICES[2:]).devices == ("edge-5",)
+    with pytest.raises(RunInvalid, match="needs 6 devices, and the site has 5"):
+        renewed(plan(host(), {"quorum": 6}, "7"), site, DEVICES[:5])
+    with pytest.raises(RunInvalid):
+        renewed(plan(host(), {"options": '{"rule": "krum"}'}, "7"), site, DEVICES[:2])

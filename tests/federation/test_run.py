@@ -24,6 +24,7 @@ from edgefl.federation.compression.downlink import Downlink
 from edgefl.federation.compression.feedback import Feedback
 from edgefl.federation.exchange import Exchange
 from edgefl.federation.hostconfig import HostConfig
+from edgefl.federation.membership import renew
 from edgefl.federation.messages import Trained, TrainRequest
 from edgefl.federation.optimisers import Optimiser
 from edgefl.federation.received import Received, Stack, reader
@@ -148,6 +149,36 @@ def test_an_update_that_came_before_the_quarantine_is_in_no_model(run: Run) -> N
     assert received.dropped == ["edge-02"]
     [dropped] = [event.body for event in run.journal.events() if isinstance(event.body, events.DeviceDropped)]
     assert (dropped.device, dropped.reason) == ("edge-02", LEFT_OUT)
+
+
+def test_a_device_that_leaves_is_asked_no_more_and_finishes_what_it_began(run: Run) -> None:
+    received = Received(deltas=Stack(len(DEVICES)))
+    for number, device in enumerate(DEVICES):
+        received.updates[device] = Trained(samples=100, metrics={}, start_s=0, train_s=1, cpu_s=1)
+        received.deltas.free(LENGTH)[:] = np.random.default_rng(number).standard_normal(LENGTH) + 1
+        received.deltas.took(device)
+    quarantined(run, "edge-02", "removed")
+    assert set(run._gather(0)) == set(DEVICES) - {"edge-02"}
+    aggregate = run._aggregate(1, received)
+    assert aggregate is not None
+    assert "edge-02" in [score.device for score in aggregate.scores]
+
+
+def test_who_joins_the_site_is_asked_from_the_next_round_on_once_it_is_there(run: Run) -> None:
+    there = ["edge-01", *DEVICES[2:], "edge-11", "edge-12"]
+    run.members = lambda: there
+    run.host = SimpleNamespace(
+        run=SimpleNamespace(needed=lambda devices: devices - 2, selection=SimpleNamespace(asked=lambda devices, least: devices)),
+        secure=SimpleNamespace(mode="none"),
+    )
+    run.exchange = Exchange(SimpleNamespace(get_node_ids=lambda: [1, 2, 3]), lambda: {1: "edge-11", 2: "edge-01"}, run.aside)
+    renew(run)
+    assert run.plan.devices == ("edge-01", *DEVICES[2:], "edge-11"), "edge-02 left, edge-11 is online, edge-12 is not yet"
+    assert run.plan.quorum == 8
+    there[:] = ["edge-11"]
+    run.plan = replace(run.plan, byzantine=0.3, has_own_quorum=True)
+    renew(run)
+    assert len(run.plan.devices) == 10, "one device cannot do the run of eight: it goes on as it was"
 
 
 def test_a_release_takes_back_whom_the_policy_set_aside_too(run: Run) -> None:

@@ -77,6 +77,15 @@ def test_taking_edgefl_off_hosts_needs_no_bundle_and_only_the_way_to_hosts_that_
             assert way.items() <= whole[group]["hosts"][name].items()
 
 
+def test_who_belongs_to_the_site_changes_no_document_that_services_start_with(tmp_path: Path) -> None:
+    two = a_site(tmp_path)
+    one = two.model_copy(update={"devices": two.devices[:1]})
+    assert rendering.members_document(two)["devices"] == ["edge-01", "edge-02"]
+    assert rendering.members_document(one) != rendering.members_document(two)
+    for host in hosts().hosts[:2]:
+        assert rendering.host_document(one, host, hosts(), Package()) == rendering.host_document(two, host, hosts(), Package())
+
+
 def test_a_device_gets_the_smaller_of_its_own_and_the_sites_epsilon_limit(tmp_path: Path) -> None:
     site = a_site(tmp_path, "privacy: {epsilon_limit: 8}\n")
     documents = [rendering.host_document(site, host, hosts(), Package()) for host in hosts().devices]
