@@ -126,7 +126,9 @@ def page(row: DeviceRow, now: datetime) -> RenderableType:
 def _facts(row: DeviceRow, now: datetime) -> list[tuple[str, str]]:
     from edgefl.console.figures import number, size
 
-    host = f"{row.architecture or '—'}, {row.cores or '—'} cores, {row.memory_mb or '—'} MiB, {row.address or '—'}"
+    system = " ".join(filter(None, (row.distribution, row.release)))
+    known = [row.architecture, f"{row.cores or '—'} cores", f"{row.memory_mb or '—'} MiB", row.address, system, *row.accelerators]
+    host = ", ".join(part for part in known if part)
     sent = f"{row.updates} updates, {row.rejected} rejected, {row.dropped} missing"
     left_out = [("left out", f"of the last up: {row.unfit}")] if row.unfit else []
     return [

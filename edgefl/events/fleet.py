@@ -29,6 +29,8 @@ class DeviceFacts(Body):
     memory_mb: int
     address: str
     release: str = ""
+    distribution: Annotated[str, Field(max_length=80)] = ""
+    accelerators: Annotated[list[Annotated[str, Field(max_length=40)]], Field(max_length=20)] = Field(default_factory=list)
 
 
 class DeviceFitness(Body):

@@ -17,6 +17,8 @@ from edgefl.progress import Failed, Finished, Progress, Started
 from edgefl.site.model import Preflight, Site
 
 STAGE = "preflight"
+KNOWN = ("debian", "ubuntu", "raspberry pi os")
+"""Systems that hosts may run, as remote/facts.py calls them; the role `preflight` has the same by their ID in os-release."""
 _GLIBC = (2, 28)
 """What the newest wheels of the lock are built against."""
 
@@ -98,6 +100,9 @@ def problems(host: Host, found: Facts, wanted: Preflight, *, python: str, bundle
             yield Problem(
                 f"{free} MiB are free on {path}, {wanted.min_disk_mb} are needed", f"on {name}: du -xsh {path}/* | sort -h"
             )
+    if found.distribution not in KNOWN:
+        what = f"runs {found.distribution or 'an unknown system'}, and edgefl knows {', '.join(KNOWN[:-1])} and {KNOWN[-1]}"
+        yield Problem(what, "install one of them, or leave it out of site.yaml")
     if found.memory_mb < wanted.min_memory_mb:
         yield Problem(
             f"has {found.memory_mb} MiB of memory, {wanted.min_memory_mb} are needed",
@@ -143,5 +148,5 @@ async def _look(host: Host, site: Site, bundle: Bundle | None) -> tuple[Host, Fa
 def _shown(found: Facts | None) -> dict[str, object]:
     if found is None:
         return {}
-    names = ("architecture", "cores", "memory_mb", "release", "python", "skew_s")
+    names = ("architecture", "cores", "memory_mb", "release", "python", "skew_s", "distribution", "accelerators")
     return {name: getattr(found, name) for name in names}

@@ -153,6 +153,8 @@ class DeviceRow:
     memory_mb: int | None = None
     address: str = ""
     release: str = ""
+    distribution: str = ""
+    accelerators: tuple[str, ...] = ()
     unfit: str = ""
 
     round: int = 0
@@ -230,6 +232,8 @@ class DeviceRow:
                     memory_mb=body.memory_mb,
                     address=body.address,
                     release=body.release,
+                    distribution=body.distribution,
+                    accelerators=tuple(body.accelerators),
                 )
             case DeviceFitness() as body:
                 return evolve(self, unfit=body.why)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from edgefl.fleet.evidence import Proof
 
 STAGE = "journal"
+_NAMING = {"type", "device"}
+"""What says which device an event is of, and not what it is."""
 
 
 async def report_fleet(
@@ -149,10 +151,16 @@ def _facts(inventory: Inventory, facts: Mapping[str, Mapping[str, Any]], known: 
             memory_mb=int(found["memory_mb"]),
             address=device.address,
             release=str(found["release"]),
+            distribution=str(found.get("distribution", "")),
+            accelerators=list(found.get("accelerators", ())),
         )
         row = known.devices.get(device.name)
-        if row is None or any(getattr(row, name) != value for name, value in said.model_dump(exclude={"type", "device"}).items()):
+        if row is None or any(_plain(getattr(row, name)) != value for name, value in said.model_dump(exclude=_NAMING).items()):
             yield said
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _unfit(known: FederationState, device: str) -> str:

@@ -25,6 +25,7 @@ FIT = Facts(
     has_systemd=True,
     commands=("nft", "haproxy", "systemctl", "ip"),
     skew_s=0.0,
+    distribution="debian",
 )
 DEVICE = Host("edge-01", "device", "10.0.0.1", 22, "root")
 COORDINATOR = Host("coordinator", "coordinator", "10.0.0.2", 22, "root")
@@ -50,6 +51,8 @@ def test_a_fit_host_has_no_problem() -> None:
         ({"free_mb": {"/opt": 9000, "/var": 10, "/tmp": 9000}}, "10 MiB are free on /var"),
         ({"memory_mb": 128}, "128 MiB of memory"),
         ({"has_systemd": False}, "systemd"),
+        ({"distribution": "fedora"}, "runs fedora, and edgefl knows debian, ubuntu and raspberry pi os"),
+        ({"distribution": ""}, "runs an unknown system"),
         ({"glibc": "2.27"}, "glibc 2.27"),
         ({"glibc": ""}, "glibc of no version"),
         ({"architecture": "aarch64"}, "is aarch64"),
@@ -59,6 +62,11 @@ def test_a_fit_host_has_no_problem() -> None:
 def test_each_problem_is_named(changed: dict[str, object], says: str) -> None:
     (what,) = found(replace(FIT, **changed))
     assert says in what
+
+
+@pytest.mark.parametrize("distribution", ["debian", "ubuntu", "raspberry pi os"])
+def test_the_systems_that_are_known_are_fit(distribution: str) -> None:
+    assert found(replace(FIT, distribution=distribution)) == []
 
 
 def test_packages_of_another_release_are_no_help() -> None:

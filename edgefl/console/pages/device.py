@@ -71,7 +71,7 @@ def facts(row: DeviceRow, frame: Frame) -> list[Ink]:
     """State, hardware, trust and budget, a line each."""
     return [
         join([state_ink(row.state), ink(row.detail, Tone.MUTED)], ink("  ")),
-        _labelled("host", [row.address, row.architecture, _cores(row), _memory(row), row.release]),
+        _labelled("host", [row.address, row.architecture, _cores(row), _memory(row), _system(row), *row.accelerators]),
         (*_label("identity"), *join([_certificate(row, frame), _isolation(row)], _DOT)),
         (*_label("work"), *join([_seen(row, frame), *_work(row)], _DOT)),
         (*_label("privacy"), *_privacy(row)),
@@ -106,6 +106,10 @@ def _labelled(label: str, values: list[str]) -> Ink:
 
 def _cores(row: DeviceRow) -> str:
     return "" if not row.cores else "1 core" if row.cores == 1 else f"{row.cores:g} cores"
+
+
+def _system(row: DeviceRow) -> str:
+    return " ".join(filter(None, (row.distribution, row.release)))
 
 
 def _memory(row: DeviceRow) -> str:
