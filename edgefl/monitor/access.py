@@ -13,7 +13,8 @@ from edgefl.monitor.errors import NoIdentity, Refused, RoleRefused
 NAME_HEADER = b"x-edgefl-name"
 ROLE_HEADER = b"x-edgefl-role"
 
-_OPEN_TO = {"operator": None, "scraper": frozenset({"/metrics"})}
+_RENEWAL = frozenset({"/v1/renew"})
+_OPEN_TO = {"operator": None, "scraper": frozenset({"/metrics"}), "device": _RENEWAL, "gate": _RENEWAL, "superlink": _RENEWAL}
 """Paths by role; None means all. A role that is not here gets nothing."""
 
 

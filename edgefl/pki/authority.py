@@ -6,7 +6,6 @@ certificate's owner could have chosen.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,16 +15,14 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from edgefl.pki import enrolment, keys, request
+from edgefl.pki import enrolment, forms, keys, request
 from edgefl.pki.errors import PkiError
 from edgefl.pki.profiles import USAGES, Role, profiles
-from edgefl.pki.register import Entry, Register, locked
+from edgefl.pki.register import Entry, Register, entry_of, locked
+from edgefl.pki.renewal import constrained
+from edgefl.pki.renewals import Renewals, write
 from edgefl.site.model import Site
-
-_BACKDATED = timedelta(minutes=1)
-"""A host whose clock is a few seconds behind must not find its certificate in the future."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +43,7 @@ class Authority:
         self._site = site
         self._passphrase = passphrase
         self._register = Register(directory / "index.jsonl")
+        self._renewals = Renewals(directory)
 
     @classmethod
     def open(cls, state_dir: Path, *, site: Site, passphrase: str | None = None) -> Authority:
@@ -88,58 +86,69 @@ class Authority:
         """End a certificate early; PkiError when this authority never issued it. A second time changes nothing."""
         entry = next((entry for entry in self.certificates() if entry.serial == serial.lower()), None)
         if entry is None:
-            raise PkiError(f"no certificate with serial {serial} was issued here", hint="edgefl devices shows the serials")
+            raise PkiError(f"no certificate with serial {serial} was issued here", hint="edgefl certs list")
         if not entry.is_revoked:
             self._register.revoked(entry.serial, reason)
+        if entry.issuer == "root":
+            self._list_roots()
 
     def crl(self) -> bytes:
-        """PEM of two revocation lists, the root's and the issuing authority's: haproxy checks the whole chain.
+        """PEM of the revocation lists of root, issuing and renewal authorities: haproxy checks the whole chain.
 
-        The lists end with their issuer: freshness comes from pushing a new one on every revocation, and a list that ran
-        out would lock the whole fleet out.
+        The issuing authority's has what the renewal authority signed, too: its own was made on the coordinator, and is empty.
+        Serials are unique among them.
         """
         revoked = [entry for entry in self.certificates() if entry.is_revoked and entry.expires > datetime.now(UTC)]
-        builder = self._list_of(self.issuing)
+        builder = forms.revocations(self.issuing)
         for entry in revoked:
-            builder = builder.add_revoked_certificate(
-                x509.RevokedCertificateBuilder()
-                .serial_number(int(entry.serial, 16))
-                .revocation_date(datetime.fromisoformat(entry.revoked_at))
-                .build()
-            )
+            builder = builder.add_revoked_certificate(forms.revoked(entry.serial, datetime.fromisoformat(entry.revoked_at)))
         leaves = builder.sign(self._issuing_key, hashes.SHA384()).public_bytes(serialization.Encoding.PEM)
-        return (self._directory / "root.crl").read_bytes() + leaves
+        return (self._directory / "root.crl").read_bytes() + leaves + self._renewals.lists()
+
+    def issuers(self) -> list[x509.Certificate]:
+        """Who may have signed a host's certificate: the issuing authority, and every renewal authority that serves."""
+        ended = {entry.serial for entry in self.certificates() if entry.is_revoked}
+        return [self.issuing, *(one for one in self._renewals.certificates() if format(one.serial_number, "x") not in ended)]
+
+    def learn(self, entries: Sequence[Entry]) -> int:
+        """Note what the renewal authority signed; how many were news. What is revoked by name is so with its successor."""
+        return self._register.learn(entries)
+
+    def sign_renewal(self, csr_pem: bytes, *, name: str) -> bytes:
+        """PEM of a renewal authority's certificate, by the root's key, for the coordinator. Raises CsrRefused."""
+        profile, site = profiles().authority["renewal"], self._site
+        enrolment.check(site, name, "gate", [])
+        key = request.check(csr_pem, name=name, curve=profile.curve, names=[], addresses=[])
+        root = self.root
+        named = forms.subject(f"edgefl renewal {forms.fingerprint(key)[:12]}", "authority", site.name)
+        ends = min(datetime.now(UTC) + timedelta(days=site.certificates.renewal_days), root.not_valid_after_utc)
+        builder = forms.authority(named, key, profile.path_length, ends)
+        builder = constrained(builder, site=site.name, hosts=[host.name for host in site.hosts], issuer=root)
+        certificate = builder.sign(keys.load(self._directory / "root.key", self._passphrase), hashes.SHA384())
+        self._register.issued(entry_of(certificate, name, "renewal", issuer="root"))
+        return certificate.public_bytes(serialization.Encoding.PEM)
+
+    def keep_renewal(self, certificate_pem: bytes, list_pem: bytes) -> None:
+        """Keep a renewal authority that stands on the coordinator, with the list that it signed. Raises PkiError."""
+        self._renewals.keep(certificate_pem, list_pem, root=self.root)
 
     def _issue(self, key: ec.EllipticCurvePublicKey, name: str, role: Role, names: list[str], ips: list[request.Ip]) -> Issued:
         now = datetime.now(UTC).replace(microsecond=0)
         issuing = self.issuing
-        ends = min(now + timedelta(hours=self._site.certificates.leaf_hours), issuing.not_valid_after_utc)
+        lives = self._site.certificates
+        life = timedelta(days=lives.signer_days) if role == "signer" else timedelta(hours=lives.leaf_hours)
+        ends = min(now + life, issuing.not_valid_after_utc)
         if ends - now < timedelta(minutes=5):
             raise PkiError("the issuing authority is about to expire", hint="move .edgefl/pki/issuing.* away and run `edgefl up`")
-        profile = profiles().roles[role]
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(_subject(name, role, self._site.name))
-            .issuer_name(issuing.subject)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - _BACKDATED)
-            .not_valid_after(ends)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([USAGES[usage] for usage in profile.usages]), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(_authority_key(issuing), critical=False)
-        )
-        if names or ips:
-            alternatives = [*map(x509.DNSName, names), *map(x509.IPAddress, ips)]
-            builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        alternatives = [*map(x509.DNSName, names), *map(x509.IPAddress, ips)]
+        usages = [USAGES[usage] for usage in profiles().roles[role].usages]
+        named = forms.subject(name, role, self._site.name)
+        builder = forms.leaf(key, named, usages, alternatives, issuing, begins=now - forms.BACKDATED, ends=ends)
         certificate = builder.sign(self._issuing_key, hashes.SHA384())
-        serial = format(certificate.serial_number, "x")
-        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        self._register.issued(Entry(serial, name, role, begins.isoformat(), ends.isoformat()))
+        entry = entry_of(certificate, name, role)
+        self._register.issued(entry)
         chain = certificate.public_bytes(serialization.Encoding.PEM) + (self._directory / "issuing.crt").read_bytes()
-        return Issued(chain, serial, begins, ends)
+        return Issued(chain, entry.serial, entry.begins, entry.expires)
 
     def _names(self, name: str, role: Role, addresses: Sequence[str]) -> tuple[list[str], list[request.Ip]]:
         enrolled = enrolment.check(self._site, name, role, addresses)
@@ -165,86 +174,31 @@ class Authority:
         profile = profiles().authority["root"]
         (self._directory / "root.key").unlink(missing_ok=True)  # a key without its certificate is a first run that was cut short
         key = keys.create(self._directory / "root.key", profile.curve, self._passphrase)
-        subject = _subject("edgefl root", "authority", self._site.name)
+        subject = forms.subject("edgefl root", "authority", self._site.name)
         ends = datetime.now(UTC) + timedelta(days=self._site.certificates.root_days)
         certificate = (
-            _authority(subject, key.public_key(), profile.path_length, ends).issuer_name(subject).sign(key, hashes.SHA384())
+            forms.authority(subject, key.public_key(), profile.path_length, ends).issuer_name(subject).sign(key, hashes.SHA384())
         )
-        crl = self._list_of(certificate).sign(key, hashes.SHA384())
-        _write(self._directory / "root.crl", crl.public_bytes(serialization.Encoding.PEM))
-        _write(self._directory / "root.crt", certificate.public_bytes(serialization.Encoding.PEM))
+        crl = forms.revocations(certificate).sign(key, hashes.SHA384())
+        write(self._directory / "root.crl", crl.public_bytes(serialization.Encoding.PEM))
+        write(self._directory / "root.crt", certificate.public_bytes(serialization.Encoding.PEM))
+
+    def _list_roots(self) -> None:
+        """The root's list, with every renewal authority that was revoked."""
+        builder = forms.revocations(self.root)
+        for entry in self.certificates():
+            if entry.is_revoked and entry.issuer == "root":
+                builder = builder.add_revoked_certificate(forms.revoked(entry.serial, datetime.fromisoformat(entry.revoked_at)))
+        crl = builder.sign(keys.load(self._directory / "root.key", self._passphrase), hashes.SHA384())
+        write(self._directory / "root.crl", crl.public_bytes(serialization.Encoding.PEM))
 
     def _create_issuing(self) -> None:
         profile = profiles().authority["issuing"]
         root, root_key = self.root, keys.load(self._directory / "root.key", self._passphrase)
         (self._directory / "issuing.key").unlink(missing_ok=True)
         key = keys.create(self._directory / "issuing.key", profile.curve, self._passphrase)
-        subject = _subject("edgefl issuing", "authority", self._site.name)
+        subject = forms.subject("edgefl issuing", "authority", self._site.name)
         ends = min(datetime.now(UTC) + timedelta(days=self._site.certificates.issuing_days), root.not_valid_after_utc)
-        builder = _authority(subject, key.public_key(), profile.path_length, ends).issuer_name(root.subject)
-        certificate = builder.add_extension(_authority_key(root), critical=False).sign(root_key, hashes.SHA384())
-        _write(self._directory / "issuing.crt", certificate.public_bytes(serialization.Encoding.PEM))
-
-    @staticmethod
-    def _list_of(issuer: x509.Certificate) -> x509.CertificateRevocationListBuilder:
-        now = datetime.now(UTC)
-        return (
-            x509.CertificateRevocationListBuilder()
-            .issuer_name(issuer.subject)
-            .last_update(now - _BACKDATED)
-            .next_update(issuer.not_valid_after_utc)
-            .add_extension(_authority_key(issuer), critical=False)
-            .add_extension(x509.CRLNumber(int(now.timestamp() * 1000)), critical=False)
-        )
-
-
-def _subject(name: str, role: str, site: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, site),
-            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, role),
-            x509.NameAttribute(NameOID.COMMON_NAME, name),
-        ]
-    )
-
-
-def _authority(subject: x509.Name, key: ec.EllipticCurvePublicKey, path_length: int, ends: datetime) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.now(UTC) - _BACKDATED)
-        .not_valid_after(ends)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-
-
-def _authority_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
-
-
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _write(path: Path, content: bytes) -> None:
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+        builder = forms.authority(subject, key.public_key(), profile.path_length, ends).issuer_name(root.subject)
+        certificate = builder.add_extension(forms.authority_key(root), critical=False).sign(root_key, hashes.SHA384())
+        write(self._directory / "issuing.crt", certificate.public_bytes(serialization.Encoding.PEM))
