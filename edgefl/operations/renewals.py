@@ -29,9 +29,8 @@ async def learn(site: Site, monitor: MonitorClient) -> int:
     known, before = {entry.serial for entry in register.entries()}, 0
     while True:
         page = await monitor.past([_KIND], before=before)
-        renewed = [
-            event.body for event in page.events if isinstance(event.body, CertificateIssued) and event.body.issuer == "renewal"
-        ]
+        bodies = [event.body for event in page.events if isinstance(event.body, CertificateIssued)]
+        renewed = [body for body in bodies if body.issuer == "renewal"]
         fresh = [body for body in renewed if body.serial not in known]
         found += map(_entry, fresh)
         before = page.before

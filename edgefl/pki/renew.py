@@ -91,10 +91,8 @@ def ask(keys: Sequence[Key], identity: Path, into: Path, coordinator: str, *, at
             continue
         name = subject(current)[0]
         if now >= current.not_valid_after_utc:
-            ended = f"the {key.role}'s certificate ended at {current.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
-            raise PkiError(
-                f"{ended}, and opens nothing any more: the operator alone can renew it", hint=f"edgefl certs rotate {name}"
-            )
+            ended = f"the {key.role}'s certificate ended at {current.not_valid_after_utc:%Y-%m-%d %H:%M} UTC and opens nothing"
+            raise PkiError(f"{ended}: the operator alone can renew it now", hint=f"edgefl certs rotate {name}")
         fresh = ec.generate_private_key(ec.SECP256R1())
         named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         csr = x509.CertificateSigningRequestBuilder().subject_name(named).sign(fresh, hashes.SHA256()).public_bytes(PEM)
@@ -257,9 +255,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("step", choices=["ask", "install"])
     parser.add_argument("--key", action="append", type=Key.of, required=True, metavar="ROLE:ACCOUNT[:joined]")
     parser.add_argument("--identity", type=Path, default=Path("/etc/edgefl/identity"))
-    parser.add_argument(
-        "--between", type=Path, default=Path("/run/edgefl-renewal"), help="where one half leaves it for the other"
-    )
+    parser.add_argument("--between", type=Path, default=Path("/run/edgefl-renewal"), help="from one half to the other")
     parser.add_argument("--coordinator", default="", help="ask: address:port of the gate, or the monitor's socket")
     parser.add_argument("--reload", default="", metavar="UNIT", help="install: the unit that is told")
     options = parser.parse_args(argv)

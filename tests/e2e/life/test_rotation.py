@@ -56,11 +56,16 @@ def test_all_keys_are_replaced_in_the_middle_of_a_run_and_no_round_misses_a_devi
         said, complaints = going.communicate(timeout=400)
         assert going.returncode == 0, said[-3000:] + complaints
     events = [json.loads(line) for line in said.splitlines()]
-    rounds = [event["detail"] for event in events if event.get("type") == "finished" and event.get("subject", "").startswith("round")]
+    rounds = [
+        event["detail"] for event in events if event.get("type") == "finished" and event.get("subject", "").startswith("round")
+    ]
     assert len(rounds) == 12
     missed = [round_ for round_ in rounds if sorted(round_["participants"]) != DEVICES or round_["dropped"]]
     assert missed == []
-    own = [(host, role) for host in DEVICES for role in ("device", "signer")] + [("coordinator", "gate"), ("coordinator", "superlink")]
+    own = [(host, role) for host in DEVICES for role in ("device", "signer")] + [
+        ("coordinator", "gate"),
+        ("coordinator", "superlink"),
+    ]
     for key in own:
         assert rotated[key]["serial"] != before[key]["serial"], key
         assert rotated[key]["key_sha256"] != before[key]["key_sha256"], key
@@ -99,5 +104,7 @@ def ended(fleet: Fleet, name: str) -> str:
     assert isinstance(key, ec.EllipticCurvePublicKey)
     now, names = datetime.now(UTC), forms.alternatives(held)
     begins, ends = now - timedelta(hours=25), now - timedelta(hours=1)
-    leaf = forms.leaf(key, held.subject, [USAGES["client_auth"]], names, issuing, begins=begins, ends=ends).sign(signer, hashes.SHA384())
+    leaf = forms.leaf(key, held.subject, [USAGES["client_auth"]], names, issuing, begins=begins, ends=ends).sign(
+        signer, hashes.SHA384()
+    )
     return "".join(one.public_bytes(serialization.Encoding.PEM).decode() for one in (leaf, issuing))

@@ -36,14 +36,8 @@ class ActionModule(FactfulAction):
         has = self.facts["identity"].get("renewal", {})
         hosts = [host.name for host in site_of(wanted["site_file"]).hosts]
         kept = [one for one in authority.issuers() if one != authority.issuing]
-        why = renewal.why_renew_authority(
-            has.get("certificate", ""),
-            has.get("public_key", ""),
-            root=authority.root,
-            kept=kept,
-            hosts=hosts,
-            now=datetime.now(UTC),
-        )
+        own, key, now = has.get("certificate", ""), has.get("public_key", ""), datetime.now(UTC)
+        why = renewal.why_renew_authority(own, key, root=authority.root, kept=kept, hosts=hosts, now=now)
         if not why:
             return self.unchanged(touched=[], renewed={})
         if self.is_checking:

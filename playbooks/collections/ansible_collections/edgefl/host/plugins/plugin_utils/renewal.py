@@ -27,8 +27,8 @@ def why_renew(
 ) -> str:
     """Why the host needs another certificate; empty when it needs none.
 
-    chain: PEM on the host, the leaf first. issuers: who may have signed it. public_key: PEM of the key that the host has. subject: (name, role, site).
-    names: DNS names and IP addresses that the certificate must carry, no more and no less.
+    chain: PEM on the host, the leaf first. issuers: who may have signed it. public_key: PEM of the key that the host has.
+    subject: (name, role, site). names: DNS names and IP addresses that the certificate must carry, no more and no less.
     """
     try:
         leaf, *rest = x509.load_pem_x509_certificates(chain.encode())
