@@ -1,7 +1,7 @@
-"""Rounds that had a device less because every key of the fleet was replaced meanwhile; for a site that is provisioned.
+"""Rounds that had a device less because keys of the fleet or its root were replaced meanwhile; for a site that is provisioned.
 
-`python benchmarks/life_rotation.py SITE --json`. Keys are replaced twice while a run goes on: by `edgefl certs rotate`, and by each
-host's own renewal, which a timer would start in time.
+`python benchmarks/life_rotation.py SITE --json`. `leaf`: in the middle of a run keys are replaced twice, by `edgefl certs rotate` and
+by each host's own renewal, which a timer would start in time. `ca`: in the middle of a run another root takes over.
 """
 
 from __future__ import annotations
@@ -69,10 +69,23 @@ def missed_rounds_leaf_rotation(site: Path, rounds: int = 12) -> int:
             done = lab.execute(host.name, ["sh", "-c", RENEW_NOW], timeout_s=120)
             if done.returncode:
                 sys.exit(f"{host.name} did not renew its certificates: {done.stdout}{done.stderr}")
-        if process.poll() is not None:
-            sys.exit("the run was over before every key was replaced: give it more rounds")
-        said = process.communicate()[0]
-    return missed(said, [device.name for device in loaded.devices], rounds)
+        return _missed(process, site, rounds)
+
+
+def missed_rounds_ca_rotation(site: Path, rounds: int = 12) -> int:
+    """Give the site another root in the middle of a run, and let the older one go once it is over."""
+    with training(site, rounds) as process:
+        edgefl(site, "certs", "rotate-ca")
+        found = _missed(process, site, rounds)
+    edgefl(site, "certs", "rotate-ca", "--finish")
+    return found
+
+
+def _missed(process: subprocess.Popen[str], site: Path, rounds: int) -> int:
+    """What the run missed, once it is certain that it was going until now."""
+    if process.poll() is not None:
+        sys.exit("the run was over before every key was replaced: give it more rounds")
+    return missed(process.communicate()[0], [device.name for device in load(site).devices], rounds)
 
 
 def main() -> None:
@@ -82,7 +95,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    found = {"missed_rounds_leaf_rotation": missed_rounds_leaf_rotation(options.site, options.rounds)}
+    found = {
+        "missed_rounds_leaf_rotation": missed_rounds_leaf_rotation(options.site, options.rounds),
+        "missed_rounds_ca_rotation": missed_rounds_ca_rotation(options.site, options.rounds),
+    }
     print(json.dumps(found) if options.json else "\n".join(f"{name}: {value}" for name, value in found.items()))
 
 

@@ -86,9 +86,10 @@ def _authorities(site: Site) -> list[Entry]:
     from cryptography import x509
 
     found = []
-    for name in ("root", "issuing"):
-        path = site.state / "pki" / f"{name}.crt"
+    for path in (site.state / "pki" / f"{place}{name}.crt" for place in ("old/", "") for name in ("root", "issuing")):
         if not path.exists():
+            if path.parent.name == "old":
+                continue  # one root is trusted
             raise NotProvisioned(f"{site.name} has no authority yet", hint="edgefl up")
-        found.append(entry_of(x509.load_pem_x509_certificate(path.read_bytes()), name, AUTHORITY, issuer="root"))
+        found.append(entry_of(x509.load_pem_x509_certificate(path.read_bytes()), path.stem, AUTHORITY, issuer="root"))
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING
 
 from edgefl.operations.lock import site_lock
 from edgefl.operations.reporting import report_certificates
@@ -11,9 +10,6 @@ from edgefl.operations.stage import chained
 from edgefl.operations.state import bundle_directory, inventory_of
 from edgefl.progress import Progress
 from edgefl.site.model import Site
-
-if TYPE_CHECKING:
-    from edgefl.fleet.bundle import Bundle
 
 PLAYBOOK = "rotate.yml"
 
@@ -26,20 +22,14 @@ async def rotate(site: Site, names: Sequence[str] = ()) -> AsyncIterator[Progres
     then is in use.
     """
     from edgefl.fleet import ansible
+    from edgefl.fleet.bundle import Bundle
     from edgefl.fleet.hosts import select
 
     inventory = inventory_of(site)
     chosen = [host.name for host in select(inventory, names)]
     with site_lock(site, "certs rotate"):
-        package = _bundle(site)
+        package = Bundle.load(bundle_directory(site))  # none of it is sent; the inventory that Ansible gets names it
         async for event in chained(ansible.converge(site, inventory, package, PLAYBOOK, limit=chosen)):
             yield event
         async for event in chained(report_certificates(site, "rotate", names or [site.name])):
             yield event
-
-
-def _bundle(site: Site) -> Bundle:
-    """What `up` left; a rotation sends none of it, but the inventory that Ansible gets names it."""
-    from edgefl.fleet.bundle import Bundle
-
-    return Bundle.load(bundle_directory(site))

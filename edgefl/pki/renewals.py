@@ -23,18 +23,18 @@ class Renewals:
     def __init__(self, directory: Path) -> None:
         self._certificates, self._lists = directory / "renewal.crt", directory / "renewal.crl"
 
-    def certificates(self) -> list[x509.Certificate]:
-        """Every renewal authority that has not ended."""
+    def certificates(self, root: x509.Certificate) -> list[x509.Certificate]:
+        """Every renewal authority of this root that has not ended."""
         if not self._certificates.exists():
             return []
         found = x509.load_pem_x509_certificates(self._certificates.read_bytes())
-        return [one for one in found if one.not_valid_after_utc > datetime.now(UTC)]
+        return [one for one in found if one.not_valid_after_utc > datetime.now(UTC) and one.issuer == root.subject]
 
-    def lists(self) -> bytes:
+    def lists(self, root: x509.Certificate) -> bytes:
         """PEM of the list of each of them."""
         if not self._lists.exists():
             return b""
-        serve = {one.subject for one in self.certificates()}
+        serve = {one.subject for one in self.certificates(root)}
         return b"".join(one.public_bytes(PEM) for one in lists_of(self._lists.read_text()) if one.issuer in serve)
 
     def keep(self, certificate_pem: bytes, list_pem: bytes, *, root: x509.Certificate) -> None:
@@ -49,8 +49,8 @@ class Renewals:
             raise PkiError(f"the coordinator's renewal authority is not the site's: {error}", hint="edgefl up") from error
         if not is_own or crl.issuer != certificate.subject or len(crl):
             raise PkiError("the list of the coordinator's renewal authority is not its own, or not empty", hint="edgefl up")
-        others = [one for one in self.certificates() if one.subject != certificate.subject]
-        lists = [one for one in lists_of(self.lists().decode()) if one.issuer != crl.issuer]
+        others = [one for one in self.certificates(root) if one.subject != certificate.subject]
+        lists = [one for one in lists_of(self.lists(root).decode()) if one.issuer != crl.issuer]
         write(self._lists, b"".join(one.public_bytes(PEM) for one in [*lists, crl]))
         write(self._certificates, b"".join(one.public_bytes(PEM) for one in [*others, certificate]))
 

@@ -35,9 +35,9 @@ class ActionModule(FactfulAction):
         """Everything, once the authority is open."""
         has = self.facts["identity"].get("renewal", {})
         hosts = [host.name for host in site_of(wanted["site_file"]).hosts]
-        kept = [one for one in authority.issuers() if one != authority.issuing]
+        kept = authority.issuers()[1:]
         own, key, now = has.get("certificate", ""), has.get("public_key", ""), datetime.now(UTC)
-        why = renewal.why_renew_authority(own, key, root=authority.root, kept=kept, hosts=hosts, now=now)
+        why = renewal.why_renew_authority(own, key, root=authority.elder, kept=kept, hosts=hosts, now=now)
         if not why:
             return self.unchanged(touched=[], renewed={})
         if self.is_checking:
