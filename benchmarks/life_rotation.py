@@ -1,7 +1,7 @@
 """Rounds that had a device less because keys of the fleet or its root were replaced meanwhile; for a site that is provisioned.
 
-`python benchmarks/life_rotation.py SITE --json`. Keys are replaced twice in the middle of a run, by `edgefl certs rotate` and by each
-host's own renewal, which a timer would start in time; in another run another root takes over.
+`python benchmarks/life_rotation.py SITE --json`. In a run keys are replaced twice, by `edgefl certs rotate` and by each
+host's own renewal, which a timer would start in time; in another one, another root takes over.
 """
 
 from __future__ import annotations

@@ -28,17 +28,19 @@ examples:
   edgefl certs show edge-03             all that edge-03 ever had
   edgefl certs rotate                   new keys and certificates for every host, now; a run goes on
   edgefl certs rotate edge-03           for one: also where it slept past the end of its certificate
+  edgefl certs revoke alice@desk --why "laptop lost"
   edgefl certs rotate-ca                another root and issuing authority; both are trusted, a run goes on
   edgefl certs rotate-ca --finish       the older root is trusted no more, and its keys are deleted
 
 exit codes: 0 done · 2 no such name or host · 12 another operation is at work, or a run (--finish) · 14 not provisioned
             21 a host does not answer · 31 a host could not be given its certificate · 32 the bundle is gone
-            33 the authority refused, or its key does not open · 60 the coordinator does not answer (--finish)
+            33 the authority refused, or its key does not open · 60 the coordinator does not answer
 """
 _ACTIONS = {
     "list": "every certificate: role, serial, end, status",
     "show": "one name's certificates, the newest first",
     "rotate": "give hosts new keys and certificates now, while a run goes on",
+    "revoke": "end all certificates of a name early: the gate refuses them at once",
     "rotate-ca": "give the site another root, trusted beside the older one until --finish",
 }
 _TONES = {"valid": "green", "near expiry": "yellow", "expired": "red", "revoked": "red"}
@@ -57,14 +59,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         made[name].add_argument("--site", type=Path, default=argparse.SUPPRESS, metavar="DIR", help="directory of site.yaml")
     made["list"].add_argument("--all", action="store_true", help="those too that were replaced by newer ones")
     made["show"].add_argument("name", metavar="NAME")
+    made["revoke"].add_argument("name", metavar="NAME", help="a device, an operator or a scraper")
+    made["revoke"].add_argument("--why", default="", metavar="TEXT", help="for the register and the journal")
     made["rotate-ca"].add_argument("--finish", action="store_true", help="trust the newer root alone, once no run is going")
     made["rotate"].add_argument("names", nargs="*", metavar="HOST", help="hosts (default: all)")
 
 
 async def run(args: argparse.Namespace, out: Output) -> ExitCode:
-    """Rotate, or read the register once it knows what was renewed."""
+    """Rotate or revoke, or read the register once it knows what was renewed."""
     from edgefl.operations.certificates import held, of
     from edgefl.operations.renewals import hear
+    from edgefl.operations.revoke import revoke
     from edgefl.operations.rotate import rotate
     from edgefl.operations.rotate_ca import finish_ca, rotate_ca
     from edgefl.site import load
@@ -72,13 +77,15 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     site = load(args.site)
     if args.action == "rotate":
         await out.stream(rotate(site, args.names))
+    elif args.action == "revoke":
+        await out.stream(revoke(site, args.name, why=args.why))
     elif args.action == "rotate-ca":
         await out.stream(finish_ca(site) if args.finish else rotate_ca(site))
     else:
         await out.stream(hear(site))
     now = datetime.now(UTC)
     found = held(site, now)
-    if args.action == "show":
+    if args.action in {"show", "revoke"}:
         found = of(args.name, found)
         out.result({"name": args.name, "certificates": [one.as_dict() for one in found]}, page(found, now))
         return ExitCode.OK

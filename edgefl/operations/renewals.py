@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -38,13 +39,19 @@ async def learn(site: Site, monitor: MonitorClient) -> int:
             return register.learn(found[::-1])
 
 
-async def hear(site: Site) -> AsyncIterator[Progress]:
-    """Ask the coordinator what it renewed, where there is one; a coordinator that cannot be asked is only warned about."""
+async def hear(site: Site, *, patience_s: float | None = None) -> AsyncIterator[Progress]:
+    """Ask the coordinator what it renewed, where there is one; a coordinator that cannot be asked is only warned about.
+
+    patience_s: how long to wait for it; None is as long as the monitor's client does.
+    """
     if not inventory_file(site).exists():
         return
     try:
-        async with watching(site) as monitor:
+        async with asyncio.timeout(patience_s), watching(site) as monitor:
             count = await learn(site, monitor)
+    except TimeoutError:
+        yield Warned("certificates", "", f"what was renewed lately is not known here: no answer within {patience_s:g} s")
+        return
     except EdgeflError as error:
         yield Warned("certificates", "", f"what was renewed lately is not known here: {error.what}", hint=error.hint)
         return

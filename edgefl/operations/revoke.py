@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgefl.infra.inventory import Inventory
 from edgefl.operations.lock import site_lock
+from edgefl.operations.renewals import hear
 from edgefl.operations.reporting import report_standing
 from edgefl.operations.stage import chained
 from edgefl.operations.state import inventory_of, passphrase
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from edgefl.pki.authority import Authority
 
 STAGE = "revocation"
+_HEARING_S = 3.0
+"""How long a revocation waits for what the coordinator renewed; what is heard of later is revoked with the rest."""
 
 
 async def revoke(site: Site, name: str, *, why: str) -> AsyncIterator[Progress]:
@@ -42,6 +45,8 @@ async def refuse(site: Site, inventory: Inventory, names: Sequence[str], why: st
 
     began = time.monotonic()
     yield Started(STAGE, "", "the gate refuses them from now on", total=len(names))
+    async for event in chained(hear(site, patience_s=_HEARING_S)):
+        yield event
     crl, revoked = await asyncio.to_thread(_revoke, site, names, why)
     for name, serials in revoked.items():
         what = f"{_counted(len(serials), 'certificate')} revoked" if serials else "was revoked before"

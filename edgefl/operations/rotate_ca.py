@@ -11,7 +11,7 @@ from edgefl.errors import EdgeflError, ExitCode
 from edgefl.operations.lock import site_lock
 from edgefl.operations.reporting import report_certificates
 from edgefl.operations.stage import chained
-from edgefl.operations.state import bundle_directory, inventory_of, passphrase
+from edgefl.operations.state import bundle_directory, inventory_of, kept_out, passphrase
 from edgefl.operations.watch import watching
 from edgefl.progress import Finished, Progress, Started
 from edgefl.site.model import Site
@@ -31,24 +31,26 @@ class RunGoing(EdgeflError):
 async def rotate_ca(site: Site) -> AsyncIterator[Progress]:
     """Make another root and issuing authority, have every host trust both, then certify every host by the newer one.
 
-    Until every host trusts both, nothing is signed by the newer one; cut short anywhere, the same call goes on. Raises
-    NotProvisioned and what configuring hosts raises.
+    A device in quarantine is left out. Until every other host trusts both, nothing is signed by the newer one; cut short anywhere,
+    the same call goes on. Raises NotProvisioned and what configuring hosts raises.
     """
     from edgefl.fleet import ansible
     from edgefl.fleet.bundle import Bundle
 
     inventory = inventory_of(site)
+    out = kept_out(site)
+    trusting = [host.name for host in inventory.hosts if host.name not in out]
     with site_lock(site, "certs rotate-ca"):
         package = Bundle.load(bundle_directory(site))
         authority = await asyncio.to_thread(_authority, site)
         began = time.monotonic()
         if await asyncio.to_thread(authority.prepare):
             yield Started(STAGE, "", "another root; every host learns to trust it")
-            async for event in chained(ansible.converge(site, inventory, package, "trust.yml")):
+            async for event in chained(ansible.converge(site, inventory, package, "trust.yml", limit=trusting)):
                 yield event
             await asyncio.to_thread(authority.succeed)
             yield Finished(STAGE, "", "the newer root signs from now on", changed=True, seconds=time.monotonic() - began)
-        async for event in chained(ansible.converge(site, inventory, package, "trust.yml")):
+        async for event in chained(ansible.converge(site, inventory, package, "trust.yml", limit=trusting)):
             yield event
         async for event in chained(report_certificates(site, "rotate-ca", [site.name])):
             yield event
@@ -63,6 +65,8 @@ async def finish_ca(site: Site) -> AsyncIterator[Progress]:
     from edgefl.fleet.bundle import Bundle
 
     inventory = inventory_of(site)
+    out = kept_out(site)
+    trusting = [host.name for host in inventory.hosts if host.name not in out]
     with site_lock(site, "certs rotate-ca"):
         package = Bundle.load(bundle_directory(site))
         authority = await asyncio.to_thread(_authority, site)
@@ -75,7 +79,7 @@ async def finish_ca(site: Site) -> AsyncIterator[Progress]:
             what = f"run {run.id} is going, and may have begun before the newer root was trusted"
             raise RunGoing(what, hint="edgefl certs rotate-ca --finish when it is over")
         await asyncio.to_thread(authority.finish)
-        async for event in chained(ansible.converge(site, inventory, package, "distrust.yml")):
+        async for event in chained(ansible.converge(site, inventory, package, "distrust.yml", limit=trusting)):
             yield event
         async for event in chained(report_certificates(site, "rotate-ca --finish", [site.name])):
             yield event
