@@ -43,6 +43,8 @@ SIGNING = CONFIG / "signing"
 """signer.key (0600, the executor's) and signer.crt, for what a device signs to others; ca.crt and crl.pem, by which it checks
 what they signed. The executor never sees the identity.
 """
+RENEWAL = CONFIG / "renewal"
+"""On the coordinator: renewal.key (0600, the monitor's) and renewal.crt, by which hosts' certificates are renewed."""
 STATE = Path("/var/lib/edgefl")
 """ledger/, journal/, models/, link/, node/, app/."""
 JOURNAL = STATE / "journal" / "journal.db"

@@ -42,7 +42,10 @@ class DeviceFitness(Body):
 
 
 class CertificateIssued(Body):
-    """The site's authority signed a certificate."""
+    """An authority of the site signed a certificate. issuer: `issuing`, the operator's, or `renewal`, the coordinator's.
+
+    key_sha256: of the public key (SubjectPublicKeyInfo); empty where it is not known.
+    """
 
     type: Literal["certificate_issued"] = "certificate_issued"
     subject: str
@@ -50,6 +53,8 @@ class CertificateIssued(Body):
     serial: str
     not_before: datetime
     not_after: datetime
+    issuer: str = "issuing"
+    key_sha256: str = ""
 
 
 class CertificateRevoked(Body):

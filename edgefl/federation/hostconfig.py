@@ -74,6 +74,11 @@ class Places:
         return self.config / layout.SIGNING.relative_to(layout.CONFIG)
 
     @property
+    def renewal(self) -> Path:
+        """The coordinator's authority that renews certificates."""
+        return self.config / layout.RENEWAL.relative_to(layout.CONFIG)
+
+    @property
     def secret(self) -> Path:
         """What a SuperExec proves itself with to its SuperLink or SuperNode."""
         return self.config / "superexec.secret"

@@ -13,7 +13,14 @@ from edgefl.monitor.errors import NoIdentity, Refused, RoleRefused
 NAME_HEADER = b"x-edgefl-name"
 ROLE_HEADER = b"x-edgefl-role"
 
-_OPEN_TO = {"operator": None, "scraper": frozenset({"/metrics"}), "device": frozenset({"/v1/drift"})}
+_RENEWAL = frozenset({"/v1/renew"})
+_OPEN_TO = {
+    "operator": None,
+    "scraper": frozenset({"/metrics"}),
+    "device": _RENEWAL | {"/v1/drift"},
+    "gate": _RENEWAL,
+    "superlink": _RENEWAL,
+}
 """Paths by role; None means all. A role that is not here gets nothing."""
 
 

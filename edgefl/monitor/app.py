@@ -18,8 +18,8 @@ from edgefl import __version__
 from edgefl.errors import EdgeflError
 from edgefl.events import replay, schema
 from edgefl.events.schema import BODIES
-from edgefl.federation.hostconfig import HostConfig
-from edgefl.monitor import drift, metrics
+from edgefl.federation.hostconfig import HostConfig, Places
+from edgefl.monitor import drift, metrics, renewals
 from edgefl.monitor.access import Admission, caller, refusal
 from edgefl.monitor.errors import Refused, Unavailable
 from edgefl.monitor.evolve import evolve
@@ -87,6 +87,7 @@ def build(monitor: Monitor) -> FastAPI:
     _acting(app, monitor)
     _models(app, monitor)
     drift.add(app, monitor.tail.journal)
+    renewals.add(app, monitor.host, monitor.tail, Places.from_environment())
     return app
 
 

@@ -9,11 +9,10 @@ from typing import Any
 
 from edgefl.monitor.device import Certificate, DeviceRow, Epsilon, Isolation
 from edgefl.monitor.status import Status
+from edgefl.pki.lifetime import standing
 
 BUDGET_LOW = 0.9
 """Share of the epsilon limit from which a device's budget counts as nearly gone."""
-LIFE_LOW = 0.25
-"""Share of a certificate's life below which its renewal is overdue: renewal begins with a third left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ def _of_coordinator(status: Status) -> Iterator[Concern]:
     for name, proof in status.state.proofs.items():
         yield from _of_isolation(name, proof)
     for certificate in status.state.certificates.values():
-        if certificate.role in {"gate", "superlink"} and (what := _certificate(certificate, status.now)):
+        if certificate.role in {"gate", "superlink", "renewal"} and (what := _certificate(certificate, status.now)):
             yield Concern(certificate.subject, f"the {certificate.role}'s certificate {what}", "edgefl up")
 
 
@@ -116,11 +115,12 @@ def _of_presence(row: DeviceRow, now: datetime) -> Iterator[Concern]:
 def _certificate(certificate: Certificate, now: datetime) -> str:
     if certificate.revoked:
         return f"is revoked: {certificate.revoked}"
-    life, left = certificate.not_after - certificate.not_before, certificate.not_after - now
-    if left.total_seconds() <= 0:
-        return f"expired at {certificate.not_after:%Y-%m-%d %H:%M} UTC"
-    if left < life * LIFE_LOW:
-        return f"ends in {left.total_seconds() / 3600:.1f} h and was not renewed"
+    match standing(certificate.not_before, certificate.not_after, now):
+        case "expired":
+            return f"expired at {certificate.not_after:%Y-%m-%d %H:%M} UTC"
+        case "near expiry":
+            left = certificate.not_after - now
+            return f"ends in {left.total_seconds() / 3600:.1f} h and was not renewed"
     return ""
 
 

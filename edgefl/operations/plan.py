@@ -176,7 +176,7 @@ def due_certificates(
     """
     hub = site.coordinator.name
     of_devices = [(role, device.name) for device in site.devices for role in ("device", "signer")]
-    for role, name in (("gate", hub), ("superlink", hub), *of_devices):
+    for role, name in (("renewal", hub), ("gate", hub), ("superlink", hub), *of_devices):
         if name not in there:
             yield role, name, "its host does not exist yet"
         elif name in checked:

@@ -15,7 +15,7 @@ from edgefl.infra.inventory import Host, Inventory
 from edgefl.operations.lock import site_lock
 from edgefl.operations.reporting import report_standing
 from edgefl.operations.revoke import STAGE as REVOCATION
-from edgefl.operations.revoke import refuse
+from edgefl.operations.revoke import refuse, refuse_late
 from edgefl.operations.stage import chained
 from edgefl.operations.state import bundle_directory, inventory_of, kept_out
 from edgefl.operations.verify import verify
@@ -50,6 +50,8 @@ async def quarantine(site: Site, devices: Sequence[str], *, why: str) -> AsyncIt
             yield event
         if untold is not None:
             raise untold
+        async for event in chained(refuse_late(site, inventory, names, why)):
+            yield event
         if shortage := short_of(site):
             yield shortage
 

@@ -21,6 +21,7 @@ from edgefl.infra.inventory import Inventory
 from edgefl.monitor.state import FederationState
 from edgefl.operations.deeds import pending
 from edgefl.operations.remember import remember
+from edgefl.operations.renewals import learn
 from edgefl.operations.state import kept_out
 from edgefl.operations.watch import watching
 from edgefl.progress import Finished, Progress, Started, Warned
@@ -52,6 +53,7 @@ async def report_fleet(
     began = time.monotonic()
     yield Started(STAGE, "", "tell the monitor what stands")
     async with watching(site) as monitor:
+        await learn(site, monitor)
         known = (await monitor.status(updates=False)).state
         news: list[Body] = [*_facts(inventory, facts, known), *_certificates(site, known), *standings(site, known)]
         reasons = {**{device.name: "" for device in inventory.devices}, **(unfit or {})}
@@ -71,6 +73,25 @@ async def report_fleet(
     yield Finished(STAGE, "", f"{len(news)} events" if news else "nothing new", seconds=time.monotonic() - began)
 
 
+async def report_certificates(site: Site, action: str, subjects: Sequence[str]) -> AsyncIterator[Progress]:
+    """Tell the monitor which certificates an operation issued, and who had it done.
+
+    A monitor that cannot be told is only warned about: the next `up` tells it.
+    """
+    began = time.monotonic()
+    try:
+        async with watching(site) as monitor:
+            await learn(site, monitor)
+            known = (await monitor.status(updates=False)).state
+            news: list[Body] = [*_certificates(site, known)]
+            news.append(OperatorAction(who="", action=action, subject=", ".join(subjects)))
+            await monitor.append(*news)
+    except EdgeflError as error:
+        yield Warned(STAGE, "", f"does not know of these certificates: {error.what}", hint="edgefl up tells it later")
+        return
+    yield Finished(STAGE, "", f"{len(news)} events", seconds=time.monotonic() - began)
+
+
 async def report_standing(
     site: Site, action: str, subjects: Sequence[str], why: str, *, released: Collection[str] = ()
 ) -> AsyncIterator[Progress]:
@@ -82,6 +103,7 @@ async def report_standing(
     began = time.monotonic()
     try:
         async with watching(site) as monitor:
+            await learn(site, monitor)
             known = (await monitor.status(updates=False)).state
             news = [*_certificates(site, known), *standings(site, known, released)]
             if news:
@@ -169,12 +191,14 @@ def _unfit(known: FederationState, device: str) -> str:
 
 
 def _certificates(site: Site, known: FederationState) -> Iterable[CertificateIssued]:
-    from edgefl.pki.register import Register
+    from edgefl.pki.register import Entry, Register
 
     told = {certificate.serial for certificate in known.certificates.values()}
-    latest = {}
+    latest: dict[tuple[str, str], Entry] = {}
     for entry in Register(site.state / "pki" / "index.jsonl").entries():
-        if not entry.is_revoked and entry.expires > datetime.now(UTC):
+        known_as = latest.get((entry.role, entry.subject))
+        is_newer = known_as is None or entry.begins >= known_as.begins
+        if is_newer and not entry.is_revoked and entry.expires > datetime.now(UTC):
             latest[entry.role, entry.subject] = entry
     for entry in latest.values():
         if entry.serial not in told:
@@ -182,6 +206,8 @@ def _certificates(site: Site, known: FederationState) -> Iterable[CertificateIss
                 subject=entry.subject,
                 role=entry.role,
                 serial=entry.serial,
+                issuer=entry.issuer,
+                key_sha256=entry.key,
                 not_before=datetime.fromisoformat(entry.not_before),
                 not_after=entry.expires,
             )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgefl.infra.inventory import Inventory
 from edgefl.operations.lock import site_lock
+from edgefl.operations.renewals import hear
 from edgefl.operations.reporting import report_standing
 from edgefl.operations.stage import chained
 from edgefl.operations.state import inventory_of, passphrase
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from edgefl.pki.authority import Authority
 
 STAGE = "revocation"
+_HEARING_S = 3.0
+"""How long a revocation waits for what the coordinator renewed; what is heard of later is revoked with the rest."""
 
 
 async def revoke(site: Site, name: str, *, why: str) -> AsyncIterator[Progress]:
@@ -31,7 +34,8 @@ async def revoke(site: Site, name: str, *, why: str) -> AsyncIterator[Progress]:
     """
     inventory = inventory_of(site)
     with site_lock(site, "certs revoke"):
-        async for event in chained(refuse(site, inventory, [name], why), report_standing(site, "revoke", [name], why)):
+        told = report_standing(site, "revoke", [name], why)
+        async for event in chained(refuse(site, inventory, [name], why), told, refuse_late(site, inventory, [name], why)):
             yield event
 
 
@@ -42,6 +46,8 @@ async def refuse(site: Site, inventory: Inventory, names: Sequence[str], why: st
 
     began = time.monotonic()
     yield Started(STAGE, "", "the gate refuses them from now on", total=len(names))
+    async for event in chained(hear(site, patience_s=_HEARING_S)):
+        yield event
     crl, revoked = await asyncio.to_thread(_revoke, site, names, why)
     for name, serials in revoked.items():
         what = f"{_counted(len(serials), 'certificate')} revoked" if serials else "was revoked before"
@@ -53,6 +59,17 @@ async def refuse(site: Site, inventory: Inventory, names: Sequence[str], why: st
     detail = {"live": refusal.is_live, "ended": refusal.ended}
     changed = any(revoked.values()) or bool(refusal.ended)
     yield Finished(STAGE, "", what, changed=changed, seconds=time.monotonic() - began, detail=detail)
+
+
+async def refuse_late(site: Site, inventory: Inventory, names: Sequence[str], why: str) -> AsyncIterator[Progress]:
+    """Revoke what these names renewed in the moment before the monitor heard of it; it renews nothing of theirs since."""
+    was_renewed = False
+    async for event in hear(site, patience_s=_HEARING_S):
+        was_renewed = was_renewed or isinstance(event, Finished)
+        yield event
+    if was_renewed:
+        async for event in chained(refuse(site, inventory, names, why)):
+            yield event
 
 
 def _revoke(site: Site, names: Sequence[str], why: str) -> tuple[bytes, Mapping[str, list[str]]]:

@@ -50,6 +50,14 @@ def operator_name() -> str:
     return f"{getuser()}@{gethostname()}"[:64]
 
 
+def trusted_now(site: Site) -> bytes:
+    """PEM of every root and issuing authority of the site, as `Authority.bundle` gives it, without opening a key."""
+    places = (
+        site.state / "pki" / f"{generation}{name}.crt" for generation in ("", "next/", "old/") for name in ("root", "issuing")
+    )
+    return b"".join(place.read_bytes() for place in places if place.exists())
+
+
 def why_due(site: Site) -> str:
     """Why the operator's certificate would be renewed; empty while it serves."""
     directory = site.state / "operator"
@@ -58,5 +66,7 @@ def why_due(site: Site) -> str:
         return "there is none"
     if not trusted.exists() or not root.exists() or not trusted.read_bytes().startswith(root.read_bytes()):
         return "it is from another root"
+    if trusted.read_bytes() != trusted_now(site):
+        return "the roots that count have changed"
     leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
     return "it expires soon" if datetime.now(UTC) > renewal(leaf) else ""

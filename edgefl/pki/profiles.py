@@ -23,7 +23,7 @@ Curve = Literal["secp256r1", "secp384r1"]
 
 
 class AuthorityProfile(BaseModel):
-    """One of the two certificates that sign others."""
+    """One of the certificates that sign others."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,7 +49,7 @@ class Profiles(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1]
-    authority: dict[Literal["root", "issuing"], AuthorityProfile]
+    authority: dict[Literal["root", "issuing", "renewal"], AuthorityProfile]
     roles: dict[Role, RoleProfile]
 
 

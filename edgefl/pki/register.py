@@ -8,13 +8,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cryptography import x509
+
 from edgefl.pki.errors import PkiError
+from edgefl.pki.forms import fingerprint
+from edgefl.pki.lifetime import Standing, standing
 
 LEFT = ("left the site", "its hardware was replaced")
 """Why a certificate ended whose device did nothing wrong."""
@@ -22,7 +26,10 @@ LEFT = ("left the site", "its hardware was replaced")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One certificate's life. serial: lower-case hex. Times are RFC 3339, UTC."""
+    """One certificate's life. serial: lower-case hex. Times are RFC 3339, UTC.
+
+    issuer: which of the site's authorities signed it, `root`, `issuing` or `renewal`. key: SHA-256 of its public key (SPKI), hex.
+    """
 
     serial: str
     subject: str
@@ -31,6 +38,8 @@ class Entry:
     not_after: str
     revoked_at: str = ""
     reason: str = ""
+    issuer: str = "issuing"
+    key: str = ""
 
     @property
     def expires(self) -> datetime:
@@ -38,9 +47,18 @@ class Entry:
         return datetime.fromisoformat(self.not_after)
 
     @property
+    def begins(self) -> datetime:
+        """From when on it is valid."""
+        return datetime.fromisoformat(self.not_before)
+
+    @property
     def is_revoked(self) -> bool:
         """Whether it was ended early."""
         return bool(self.revoked_at)
+
+    def standing(self, now: datetime) -> Standing:
+        """What it is worth at this moment."""
+        return "revoked" if self.is_revoked else standing(self.begins, self.expires, now)
 
 
 class Register:
@@ -52,6 +70,21 @@ class Register:
     def issued(self, entry: Entry) -> None:
         """Record a new certificate before it leaves the authority."""
         self._append({"issued": asdict(entry)})
+
+    def learn(self, entries: Sequence[Entry]) -> int:
+        """Record what another authority of the site signed, where it is not known; how many were news.
+
+        A name that is kept out had it revoked before its successor was heard of: that one is revoked with it.
+        """
+        known = self.entries()
+        serials, newest = {entry.serial for entry in known}, {(entry.subject, entry.role): entry for entry in known}
+        news = [entry for entry in entries if entry.serial not in serials]
+        for entry in news:
+            before = newest.get((entry.subject, entry.role))
+            self.issued(entry)
+            if before is not None and before.is_revoked:
+                self.revoked(entry.serial, before.reason)
+        return len(news)
 
     def revoked(self, serial: str, reason: str) -> None:
         """Record that a certificate opens nothing from now on."""
@@ -93,6 +126,13 @@ def kept_out(entries: Iterable[Entry]) -> dict[str, Entry]:
     """
     newest = {entry.subject: entry for entry in entries if entry.role == "device"}
     return {name: entry for name, entry in newest.items() if entry.is_revoked and entry.reason not in LEFT}
+
+
+def entry_of(certificate: x509.Certificate, name: str, role: str, *, issuer: str = "issuing") -> Entry:
+    """A certificate as the register has it."""
+    serial = format(certificate.serial_number, "x")
+    begins, ends = certificate.not_valid_before_utc.isoformat(), certificate.not_valid_after_utc.isoformat()
+    return Entry(serial, name, role, begins, ends, issuer=issuer, key=fingerprint(certificate.public_key()))
 
 
 @contextmanager

@@ -250,6 +250,10 @@ class Certificates(Model):
     """Life of a host's certificate, in hours."""
     issuing_days: Annotated[int, Field(ge=1, le=3650)] = 365
     """Life of the issuing authority, in days."""
+    renewal_days: Annotated[int, Field(ge=2, le=365)] = 30
+    """Life of the coordinator's authority, in days: so long devices renew themselves while no operator runs `edgefl up`."""
+    signer_days: Annotated[int, Field(ge=1, le=365)] = 90
+    """Life, in days, of the key by which a device signs for secure sums; only `edgefl up` or `certs rotate` renews it."""
     root_days: Annotated[int, Field(ge=30, le=7300)] = 3650
     """Life of the root, in days."""
 

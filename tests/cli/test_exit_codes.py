@@ -108,7 +108,7 @@ def test_no_task(command: str, shown: Help, capsys, site: Path) -> None:
     assert ends(command, shown, capsys) == ExitCode.TASK_INVALID
 
 
-@pytest.mark.parametrize("command", [*WATCHING, *APART, "verify", "doctor"])
+@pytest.mark.parametrize("command", [*WATCHING, *APART, "verify", "doctor", "certs list", "certs rotate"])
 def test_no_hosts(command: str, shown: Help, capsys, site: Path) -> None:
     assert ends(command, shown, capsys) == ExitCode.NOT_PROVISIONED
 

@@ -47,17 +47,17 @@ class Device:
 
     def own(self, path: str, owner: str, group: str, mode: str) -> None:
         assert owner == group
-        self.owners[path.removesuffix(".edgefl-new")] = owner
+        self.owners[path.removesuffix(".edgefl-new").removesuffix(".next")] = owner
         Path(path).chmod(int(mode, 8))
 
-    def converge(self) -> dict[str, Any]:
+    def converge(self, *, rotate: bool = False) -> dict[str, Any]:
         """The task, once."""
         plugin = action.ActionModule.__new__(action.ActionModule)
         found, _ = facts_module.described([str(self.root)], [])
         plugin.facts, plugin.is_checking = {"identity": facts_module.identity(), "paths": found}, False
         plugin.ask = self.ask
         wanted = {"name": "edge-01", "address": "10.77.0.11", "keys": self.keys, "site_file": str(self.site_file)}
-        return plugin.reconcile({**wanted, "state_dir": str(self.state)}, self.authority)
+        return plugin.reconcile({**wanted, "state_dir": str(self.state), "rotate": rotate}, self.authority)
 
     def ask(self, _: str, **asked: Any) -> dict[str, Any]:
         """The module, as Ansible would run it on the host."""
@@ -105,3 +105,34 @@ def test_revocations_and_lost_files_are_put_right_in_both_places(device: Device)
     device.authority.revoke(other.serial, "stolen")
     assert device.converge()["touched"] == [device.at("identity/crl.pem"), device.at("signing/crl.pem")]
     assert not device.converge()["changed"]
+
+
+def test_a_rotation_gives_every_key_a_successor_and_the_old_one_serves_until_then(device: Device) -> None:
+    device.converge()
+    stems = [device.root / stem for stem in ("identity/device", "signing/signer")]
+    before = {stem: (stem.with_suffix(".key").read_bytes(), stem.with_suffix(".crt").read_bytes()) for stem in stems}
+    told = device.ask
+
+    def asked(kind: str, **said: Any) -> dict[str, Any]:
+        if said["step"] == "install":
+            for stem, (key, chain) in before.items():
+                assert (stem.with_suffix(".key").read_bytes(), stem.with_suffix(".crt").read_bytes()) == (key, chain)
+        return told(kind, **said)
+
+    device.ask = asked  # type: ignore[method-assign]
+    result = device.converge(rotate=True)
+    assert result["renewed"] == {"device": "it was asked for", "signer": "it was asked for"}
+    for stem, (key, chain) in before.items():
+        assert stem.with_suffix(".key").read_bytes() != key
+        assert stem.with_suffix(".crt").read_bytes() != chain
+        assert device.owners[str(stem.with_suffix(".key"))] == ("edgefl-app" if "signing" in str(stem) else "edgefl-node")
+    assert not list(device.root.rglob("*.next"))
+    assert not device.converge()["changed"], "the new keys fit their certificates"
+
+
+def test_a_revoked_device_gets_nothing_by_a_rotation(device: Device) -> None:
+    device.converge()
+    own = next(entry for entry in device.authority.certificates() if entry.role == "device")
+    device.authority.revoke(own.serial, "stolen")
+    with pytest.raises(action.AnsibleActionFail, match="was revoked"):
+        device.converge(rotate=True)

@@ -151,7 +151,7 @@ class Machine:
 
 def why(chain: str, public: str, authority: Authority, **changes: Any) -> str:
     asked = {"subject": ("edge-01", "device", "clinic"), "names": ["edge-01", "10.77.0.11"], "now": datetime.now(UTC), **changes}
-    return renewal.why_renew(chain, public, issuing=authority.issuing, **asked)
+    return renewal.why_renew(chain, public, issuers=authority.issuers(), **asked)
 
 
 def test_a_certificate_that_serves_is_left_alone_and_every_other_is_renewed_for_a_named_reason(authority: Authority) -> None:

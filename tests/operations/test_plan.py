@@ -18,7 +18,7 @@ from edgefl.site.model import Site
 
 SITE = Site.model_validate({"name": "clinic", "devices": [{"name": "edge-01"}, {"name": "edge-02"}]}).at(Path("/srv/clinic"))
 ALL = ["coordinator", "edge-01", "edge-02"]
-LASTING = {("gate", "coordinator"), ("superlink", "coordinator")}
+LASTING = {("renewal", "coordinator"), ("gate", "coordinator"), ("superlink", "coordinator")}
 LASTING |= {(role, device) for role in ("device", "signer") for device in ("edge-01", "edge-02")}
 
 

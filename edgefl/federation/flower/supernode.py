@@ -53,7 +53,7 @@ class Certificate:
     """The device's client certificate in a TLS context, loaded anew when its file changes."""
 
     def __init__(self, places: Places) -> None:
-        self._chain, self._key = places.identity / "device.crt", places.identity / "device.key"
+        self._chain, self._key, self._anchors = places.identity / "device.crt", places.identity / "device.key", places.authority
         try:
             self.context = ssl.create_default_context(cafile=str(places.authority))
             self.context.load_cert_chain(self._chain, self._key)
@@ -63,8 +63,8 @@ class Certificate:
         self._stamp = self._stamped()
         self.renewed_at = -RENEWED_FOR_S
 
-    def _stamped(self) -> tuple[int, int]:
-        return self._chain.stat().st_mtime_ns, self._key.stat().st_mtime_ns
+    def _stamped(self) -> tuple[int, ...]:
+        return tuple(path.stat().st_mtime_ns for path in (self._chain, self._key, self._anchors))
 
     def reload(self) -> bool:
         """Load the chain anew if it changed; a pair that does not fit yet is left for the next time."""
@@ -73,6 +73,7 @@ class Certificate:
             if stamp == self._stamp:
                 return False
             self.context.load_cert_chain(self._chain, self._key)
+            self.context.load_verify_locations(self._anchors)  # a root that was added counts at once, one that went at a restart
         except (OSError, ssl.SSLError):
             return False
         self._stamp, self.renewed_at = stamp, time.monotonic()

@@ -26,8 +26,9 @@ class ActionModule(FactfulAction):
 
     def act(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """Renew, install, and say what was renewed and why."""
-        if not self.facts:
-            raise AnsibleActionFail("the host was not read yet: edgefl.host.facts comes first")
+        if "identity" not in self.facts:
+            unread = "; ".join(self.facts.get("problems", []))
+            raise AnsibleActionFail(unread or "the host was not read yet: edgefl.host.facts comes first")
         try:
             authority = authority_of(wanted["site_file"], wanted["state_dir"])
             return self.reconcile(wanted, authority)
@@ -39,6 +40,9 @@ class ActionModule(FactfulAction):
         has, name = self.facts["identity"], wanted["name"]
         self.refuse_revoked(name, has, authority)
         renew = {key["name"]: why for key in wanted["keys"] if (why := self.why(key["name"], wanted, authority))}
+        if wanted.get("rotate"):
+            renew = {key["name"]: renew.get(key["name"]) or "it was asked for" for key in wanted["keys"]}
+            wanted = {**wanted, "keys": [{**key, "fresh": True} for key in wanted["keys"]]}
         files = self.files(wanted, has, authority)
         joined = [key for key in wanted["keys"] if key.get("joined") and not self.is_joined(key)]
         needs_node_key = bool(wanted.get("node_key")) and not has["node_public_key"]
@@ -66,7 +70,7 @@ class ActionModule(FactfulAction):
         return renewal.why_renew(
             has["certificates"].get(role, ""),
             has["public_keys"].get(role, ""),
-            issuing=authority.issuing,
+            issuers=authority.issuers(),
             subject=(wanted["name"], role, site_of(wanted["site_file"]).name),
             names=[*own, *profile.names, *map(str, profile.addresses)],
             now=datetime.now(UTC),

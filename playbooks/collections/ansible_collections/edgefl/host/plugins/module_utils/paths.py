@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import grp
 import hashlib
 import os
 import pwd
 import stat
 
-_SECRET_SUFFIXES = (".key", ".pem", ".secret")
+_SECRET_SUFFIXES = (".key", ".key.next", ".pem", ".secret")
 
 
 def is_secret(path):
@@ -63,6 +65,17 @@ def write(path, content, owner, group, mode):
         os.fsync(out.fileno())
     own(fresh, owner, group, mode)
     os.replace(fresh, path)
+
+
+@contextlib.contextmanager
+def alone(directory):
+    """Whoever replaces pairs of key and certificate there does it alone; `edgefl.pki.renew` takes the same lock."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def own(path, owner, group, mode):

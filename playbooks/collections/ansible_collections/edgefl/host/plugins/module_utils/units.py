@@ -9,7 +9,7 @@ from ansible_collections.edgefl.host.plugins.module_utils.process import run
 
 _PROPERTIES = (
     "LoadState,ActiveState,SubState,Result,UnitFileState,NeedDaemonReload,NRestarts,Job,"
-    "ExecMainStartTimestampMonotonic,FragmentPath,DropInPaths"
+    "ExecMainStartTimestampMonotonic,ActiveEnterTimestampMonotonic,FragmentPath,DropInPaths"
 )
 
 
@@ -18,7 +18,7 @@ def states(names):
 
     queued: a job of it waits, so that what it starts from is not read yet.
     restarts: how often systemd brought it back since somebody started it.
-    started: when its main process began, in seconds of the wall clock; 0 for never.
+    started: when its main process began (a timer: when it became active), in seconds of the wall clock; 0 for never.
     defined: when the newest of the unit's own files changed. reload: systemd has not read the newest of them.
     """
     if not names:
@@ -44,7 +44,8 @@ def _full(name):
 
 
 def _state(block, booted):
-    started = int(block.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
+    is_timer = block.get("FragmentPath", "").endswith(".timer")
+    started = int(block.get("ActiveEnterTimestampMonotonic" if is_timer else "ExecMainStartTimestampMonotonic") or 0) / 1e6
     files = [path for path in [block.get("FragmentPath", ""), *block.get("DropInPaths", "").split()] if path]
     return {
         "exists": block["LoadState"] == "loaded",

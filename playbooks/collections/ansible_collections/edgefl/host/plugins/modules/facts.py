@@ -63,6 +63,7 @@ COMMANDS = ("nft", "openssl", "ssh-keygen", "haproxy", "systemctl", "unshare")
 FIREWALL = "/etc/edgefl/firewall.nft"
 IDENTITY = "/etc/edgefl/identity"
 SIGNER = "/etc/edgefl/signing/signer"
+RENEWAL = "/etc/edgefl/renewal/renewal"
 
 
 def machine():
@@ -129,6 +130,9 @@ def identity():
         if _stem(path) != "node":
             code, public, _ = run(["openssl", "pkey", "-in", path, "-pubout"], check=False)
             found["public_keys"][_stem(path)] = public if code == 0 else ""
+    if os.path.exists(RENEWAL + ".crt"):
+        code, public, _ = run(["openssl", "pkey", "-in", RENEWAL + ".key", "-pubout"], check=False)
+        found["renewal"] = {"certificate": paths.read(RENEWAL + ".crt"), "public_key": public if code == 0 else ""}
     return found
 
 

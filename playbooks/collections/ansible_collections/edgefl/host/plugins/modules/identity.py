@@ -8,6 +8,7 @@ module: identity
 short_description: Make keys and requests on the host, install what came back
 description:
   - C(request) makes missing keys and returns a certificate request for each of I(keys). A private key never leaves the host.
+    One that takes another's place waits beside it until its certificate is there, so that what runs goes on with the old pair.
   - C(install) puts certificates, trust anchors and lists in place, and joins key and chain where a service wants one file.
   - Ask through the action plugin of the same name, which signs between the two.
 options:
@@ -23,6 +24,7 @@ options:
   keys:
     description:
       - The keys that need a certificate, who owns them, and in which directory each lies (C(/etc/edgefl/identity) by default).
+        With C(fresh) a new key takes the place of the one that is there.
     type: list
     elements: dict
     default: []
@@ -66,11 +68,12 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgefl.host.plugins.module_utils import paths
+from ansible_collections.edgefl.host.plugins.module_utils import keys, paths
 from ansible_collections.edgefl.host.plugins.module_utils.process import CommandFailed, run
 
 IDENTITY = "/etc/edgefl/identity"
-CURVE = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-pkeyopt", "ec_param_enc:named_curve"]
+NEXT = ".next"
+"""Ends the name of a key whose certificate is not there yet."""
 
 
 def request(params):
@@ -78,13 +81,12 @@ def request(params):
     os.makedirs(IDENTITY, mode=0o755, exist_ok=True)
     requests = {}
     for key in params["keys"]:
-        os.makedirs(key["directory"], mode=0o755, exist_ok=True)
         path = os.path.join(key["directory"], key["name"] + ".key")
-        if not os.path.exists(path):
-            _, pem, _ = run(["openssl", "genpkey", *CURVE])
-            paths.write(path, pem.encode(), key["owner"], key["owner"], "0600")
-        subject = ["-subj", "/CN=" + params["name"]]
-        requests[key["name"]] = run(["openssl", "req", "-new", "-sha256", "-key", path, *subject])[1]
+        if key.get("fresh") and os.path.exists(path):
+            path += NEXT
+        if path.endswith(NEXT) or not os.path.exists(path):
+            keys.make(path, key["owner"])
+        requests[key["name"]] = keys.request(path, params["name"])
     return {"requests": requests, "node_public_key": node_key(params["name"], params["node_key"])}
 
 
@@ -111,13 +113,21 @@ def node_key(name, owner):
 
 def install(params):
     """Chains, joined files, anchors and lists, each replaced by a rename. Returns the paths that changed."""
+    with paths.alone(IDENTITY):
+        return _install(params)
+
+
+def _install(params):
     touched = []
     for key in params["keys"]:
         chain = params["certificates"].get(key["name"])
         stem = os.path.join(key["directory"], key["name"])
         if chain:
+            # The certificate first: after a power failure between the two, `edgefl.pki.renew` finds the key that fits it.
             paths.write(stem + ".crt", chain.encode(), "root", "root", "0644")
             touched.append(stem + ".crt")
+            if key.get("fresh") and os.path.exists(stem + ".key" + NEXT):
+                os.replace(stem + ".key" + NEXT, stem + ".key")
         if key["joined"] and os.path.exists(stem + ".crt"):
             joined = paths.read(stem + ".key") + paths.read(stem + ".crt")
             if paths.read(stem + ".pem") != joined:
@@ -138,6 +148,7 @@ def main():
         "owner": {"type": "str", "required": True},
         "directory": {"type": "path", "default": IDENTITY},
         "joined": {"type": "bool", "default": False},
+        "fresh": {"type": "bool", "default": False},
     }
     file = {"path": {"type": "path", "required": True}, "content": {"type": "str", "required": True}}
     module = AnsibleModule(

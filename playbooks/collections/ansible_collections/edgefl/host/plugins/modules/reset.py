@@ -47,7 +47,11 @@ STATE = "/var/lib/edgefl"
 
 def found(forget_state):
     """Everything of edgefl that is on the host: (units, paths, accounts, groups)."""
-    units = [os.path.basename(path) for path in glob.glob(UNITS + "edgefl-*.service") + glob.glob(UNITS + "*-edgefl.service")]
+    units = [
+        os.path.basename(path)
+        for pattern in ("edgefl-*.timer", "edgefl-*.service", "*-edgefl.service")
+        for path in glob.glob(UNITS + pattern)
+    ]
     places = [path for path in SOFTWARE if os.path.lexists(path)] + glob.glob(UNITS + "edgefl-*")
     places += glob.glob(UNITS + "*-edgefl.service")
     if os.path.islink(UNITS + "haproxy.service") and os.readlink(UNITS + "haproxy.service") == "/dev/null":

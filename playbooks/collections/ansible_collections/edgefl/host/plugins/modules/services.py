@@ -118,7 +118,8 @@ def main():
     names = [unit["name"] for unit in wanted]
     try:
         before = units.states(names)
-        if any(state["reload"] or not state["exists"] for state in before.values()) and not module.check_mode:
+        stale = [unit for unit in wanted if needs_start(unit, before[unit["name"]]) and _is_defined_by_inputs(unit)]
+        if (stale or any(state["reload"] or not state["exists"] for state in before.values())) and not module.check_mode:
             run(["systemctl", "daemon-reload"])
             before = units.states(names)
         unknown = [name for name in names if not before[name]["exists"]]
@@ -143,6 +144,11 @@ def main():
         module.fail_json(msg=str(failure))
     diff = [_diff(name, before[name], name in restarted) for name in names if name in restarted or name in disabled]
     module.exit_json(changed=bool(disabled or restarted), restarted=restarted, enabled=disabled, diff=diff)
+
+
+def _is_defined_by_inputs(unit):
+    """A timer's service is a file that systemd has to read anew, too."""
+    return any(path.startswith("/etc/systemd/system/") for path in unit["inputs"])
 
 
 def _is_starting(state):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from ipaddress import ip_address
 
@@ -13,21 +13,22 @@ from edgefl.pki.anchors import lists_of
 from edgefl.pki.anchors import revoked_serials as revoked_serials  # noqa: PLC0414  # who installs lists, takes this from here
 from edgefl.pki.anchors import subject as subject_of
 from edgefl.pki.lifetime import renewal
+from edgefl.pki.renewal import covered
 
 
 def why_renew(
     chain: str,
     public_key: str,
     *,
-    issuing: x509.Certificate,
+    issuers: Sequence[x509.Certificate],
     subject: tuple[str, str, str],
     names: Collection[str],
     now: datetime,
 ) -> str:
     """Why the host needs another certificate; empty when it needs none.
 
-    chain: PEM on the host, the leaf first. public_key: PEM of the key that the host has. subject: (name, role, site).
-    names: DNS names and IP addresses that the certificate must carry, no more and no less.
+    chain: PEM on the host, the leaf first. issuers: who may have signed it. public_key: PEM of the key that the host has.
+    subject: (name, role, site). names: DNS names and IP addresses that the certificate must carry, no more and no less.
     """
     try:
         leaf, *rest = x509.load_pem_x509_certificates(chain.encode())
@@ -37,7 +38,7 @@ def why_renew(
         return "it is in another name"
     if {str(name) for name in _names(leaf)} != {_canonical(name) for name in names}:
         return "it carries other names or addresses"
-    if rest != [issuing] or not _is_signed_by(leaf, issuing):
+    if len(rest) != 1 or rest[0] not in issuers or not _is_signed_by(leaf, rest[0]):
         return "it is from another authority"
     try:
         if load_pem_public_key(public_key.encode()) != leaf.public_key():
@@ -47,6 +48,35 @@ def why_renew(
     if now >= leaf.not_valid_after_utc:
         return "it has expired"
     return "it expires soon" if now >= renewal(leaf) else ""
+
+
+def why_renew_authority(
+    certificate: str,
+    public_key: str,
+    *,
+    root: x509.Certificate,
+    kept: Collection[x509.Certificate],
+    hosts: Collection[str],
+    now: datetime,
+) -> str:
+    """Why the coordinator needs another renewal authority; empty when it needs none.
+
+    kept: those that the operator knows, with their lists, and did not revoke. hosts: whom it must be able to certify.
+    """
+    try:
+        own = x509.load_pem_x509_certificate(certificate.encode())
+    except ValueError:
+        return "it has none"
+    if own not in kept or not _is_signed_by(own, root):
+        return "it is not the site's"
+    if not set(hosts) <= covered(own):
+        return "the site has other hosts"
+    try:
+        if load_pem_public_key(public_key.encode()) != own.public_key():
+            return "it does not fit its key"
+    except ValueError:
+        return "its key is gone"
+    return "it expires soon" if now >= renewal(own) else ""
 
 
 def serial(chain: str) -> str:

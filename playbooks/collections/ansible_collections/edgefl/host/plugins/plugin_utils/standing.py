@@ -87,6 +87,8 @@ def due(identity: Mapping[str, Any]) -> datetime:
         leaves = [
             x509.load_pem_x509_certificate(chain.encode()) for name, chain in identity["certificates"].items() if name != "ca"
         ]
+        if "renewal" in identity:
+            leaves.append(x509.load_pem_x509_certificate(identity["renewal"]["certificate"].encode()))
         lists = lists_of(identity["crl"])
     except ValueError:
         return datetime.min.replace(tzinfo=UTC)

@@ -1,0 +1,151 @@
+"""Hosts renew their certificates here, each its own and none but its own.
+
+Who asks, the gate has verified: it hands on the certificate that opened it. What is signed is that certificate's successor, for
+another key; nothing that the request itself says of names, roles or times counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from cryptography import x509
+from fastapi import Body, FastAPI, Header
+
+from edgefl.events.schema import CertificateIssued
+from edgefl.federation.hostconfig import HostConfig, Places
+from edgefl.monitor.access import Caller, caller
+from edgefl.monitor.errors import Refused
+from edgefl.monitor.tail import Tail
+from edgefl.pki.anchors import subject
+from edgefl.pki.errors import CsrRefused
+from edgefl.pki.renew import PATH
+from edgefl.pki.renewal import RenewalAuthority, Renewed
+
+MOST_AN_HOUR = 6
+"""Renewals of one certificate: who asks more often fills the journal."""
+_PAGE = 500
+
+log = logging.getLogger("edgefl")
+
+
+class RenewalRefused(Refused):
+    """A certificate gets no successor."""
+
+    http_status: ClassVar[int] = 403
+
+
+class TooOften(Refused):
+    """It was renewed a moment ago."""
+
+    http_status: ClassVar[int] = 429
+
+
+class Renewals:
+    """What the coordinator renews. directory: the renewal authority's; anchors: the host's ca.crt."""
+
+    def __init__(
+        self, host: HostConfig, tail: Tail, directory: Path, anchors: Path, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._host, self._tail, self._directory, self._anchors, self._clock = host, tail, directory, anchors, clock
+        self._used: set[str] = set()
+        self._seen = 0
+        self._asked: dict[Caller, deque[float]] = defaultdict(deque)
+        self._one_at_a_time = asyncio.Lock()
+
+    async def renew(self, who: Caller, certificate: str, csr: str) -> Renewed:
+        """The successor of the caller's certificate (base64 of its DER), once the journal has it.
+
+        Raises RenewalRefused, TooOften, and PkiError where this coordinator can renew nothing.
+        """
+        async with self._one_at_a_time:
+            await self._tail.catch_up()
+            try:
+                self._admit(who)
+                current = _current(who, certificate)
+                renewed = await asyncio.to_thread(self._signed, current, csr.encode())
+            except CsrRefused as error:
+                log.warning("no renewal for %s as %s: %s", who.name, who.role, error.what)
+                raise RenewalRefused(error.what, hint=error.hint) from error
+            self._asked[who].append(self._clock())
+            leaf = renewed.certificate
+            body = CertificateIssued(
+                subject=who.name,
+                role=who.role,
+                serial=renewed.serial,
+                not_before=leaf.not_valid_before_utc,
+                not_after=leaf.not_valid_after_utc,
+                issuer="renewal",
+                key_sha256=renewed.key,
+            )
+            await asyncio.to_thread(self._tail.journal.append_all, [body])
+            await self._tail.catch_up()
+            return renewed
+
+    def _admit(self, who: Caller) -> None:
+        """Raise unless the site still knows this host in this role, and it does not ask too often."""
+        state = self._tail.state
+        known = self._host.devices if who.role == "device" else [self._host.name]
+        if who.name not in known:
+            raise CsrRefused(f"{who.name} is no {who.role} of {self._host.site}")
+        row = state.devices.get(who.name)
+        if row is not None and row.standing in {"quarantined", "removed"}:
+            raise CsrRefused(f"{who.name} is {row.standing}", hint=f"edgefl devices {who.name}")
+        newest = state.certificates.get(f"{who.role}/{who.name}")
+        if newest is not None and newest.revoked:
+            raise CsrRefused(f"{who.name}'s certificate is revoked: {newest.revoked}", hint=f"edgefl devices {who.name}")
+        times = self._asked[who]
+        while times and self._clock() - times[0] > 3600:
+            times.popleft()
+        if len(times) >= MOST_AN_HOUR:
+            raise TooOften(f"{who.name} has renewed {len(times)} times within an hour", hint="it is asked again by itself")
+
+    def _signed(self, current: x509.Certificate, csr: bytes) -> Renewed:
+        authority = RenewalAuthority.load(self._directory, self._anchors)
+        self._learn()
+        return authority.renew(current, csr, used=self._used)
+
+    def _learn(self) -> None:
+        """Take note of every key that was certified since the last time."""
+        before, newest = 0, self._seen
+        while page := self._tail.journal.newest(["certificate_issued"], before=before, size=_PAGE):
+            for record in page:
+                newest = max(newest, int(record["seq"]))
+                if record["seq"] > self._seen and (key := record["body"].get("key_sha256")):
+                    self._used.add(key)
+            before = int(page[-1]["seq"])
+            if before <= self._seen:
+                break
+        self._seen = newest
+
+
+def add(app: FastAPI, host: HostConfig, tail: Tail, places: Places) -> None:
+    """Give the app the endpoint."""
+    renewals = Renewals(host, tail, places.renewal, places.authority)
+
+    @app.post(PATH)
+    async def renew(
+        csr: Annotated[str, Body(embed=True, max_length=8192)],
+        x_edgefl_certificate: Annotated[str, Header(max_length=8192)],
+    ) -> dict[str, Any]:
+        """The successor of the certificate that the caller came in with, for the key of its request."""
+        renewed = await renewals.renew(caller(), x_edgefl_certificate, csr)
+        return {"chain": renewed.chain.decode(), "not_after": renewed.certificate.not_valid_after_utc.isoformat()}
+
+
+def _current(who: Caller, certificate: str) -> x509.Certificate:
+    """The caller's own certificate, as the gate handed it on."""
+    try:
+        current = x509.load_der_x509_certificate(base64.b64decode(certificate, validate=True))
+    except (ValueError, binascii.Error) as error:
+        raise CsrRefused(f"{who.name} came with no certificate that can be read") from error
+    if subject(current)[:2] != (who.name, who.role):
+        raise CsrRefused(f"{who.name} as {who.role} came with the certificate of {subject(current)[0]}")
+    return current
