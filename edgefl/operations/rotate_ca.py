@@ -31,8 +31,8 @@ class RunGoing(EdgeflError):
 async def rotate_ca(site: Site) -> AsyncIterator[Progress]:
     """Make another root and issuing authority, have every host trust both, then certify every host by the newer one.
 
-    A device in quarantine is left out. Until every other host trusts both, nothing is signed by the newer one; cut short anywhere,
-    the same call goes on. Raises NotProvisioned and what configuring hosts raises.
+    A device in quarantine is left out. Until every other host trusts both, nothing is signed by the newer one; cut short
+    anywhere, the same call goes on. Raises NotProvisioned and what configuring hosts raises.
     """
     from edgefl.fleet import ansible
     from edgefl.fleet.bundle import Bundle

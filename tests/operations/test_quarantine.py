@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +21,7 @@ from edgefl.fleet.hosts import HostUnknown
 from edgefl.fleet.ssh import DeviceUnreachable
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.monitor.errors import MonitorUnreachable
+from edgefl.monitor.past import Past
 from edgefl.monitor.state import FederationState
 from edgefl.operations import reporting
 from edgefl.operations.lock import site_lock
@@ -41,6 +42,7 @@ class Fleet:
     """A provisioned site whose hosts and monitor keep what they are told; everything between them is the real thing.
 
     away: hosts, or `monitor`, that do not answer. calls: what was asked of whom, in order. walls, ids: of each device.
+    renewing: what the coordinator signs just before it hears of anything.
     """
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,6 +58,7 @@ class Fleet:
         self.walls = dict.fromkeys(DEVICES, "as the site says")
         self.ids: dict[str, str] = {}
         self.events: list[Body] = []
+        self.renewing: list[Body] = []
         for name in DEVICES:
             self.enrol(name)
         monkeypatch.setattr("edgefl.fleet.gate.ask", self.ask)
@@ -63,7 +66,7 @@ class Fleet:
         monkeypatch.setattr("edgefl.fleet.ansible.converge", self.converge)
         monkeypatch.setattr("edgefl.fleet.bundle.Bundle.load", lambda _: None)
         monkeypatch.setattr("edgefl.fleet.proof.verify", self.prove)
-        for module in ("reporting", "quarantine"):
+        for module in ("reporting", "quarantine", "renewals"):
             monkeypatch.setattr(f"edgefl.operations.{module}.watching", self.watching)
 
     def enrol(self, name: str) -> None:
@@ -127,9 +130,18 @@ class Fleet:
     async def status(self, *, updates: bool = True) -> SimpleNamespace:
         return SimpleNamespace(state=self.state)
 
+    async def past(self, kinds: Sequence[str], *, before: int = 0) -> Past:
+        events = [
+            Event(seq=seq, at=datetime.now(UTC), run="", round=0, version=1, body=body, previous="", hash="")
+            for seq, body in enumerate(self.events, start=1)
+            if getattr(body, "type", "") in kinds and (not before or seq < before)
+        ]
+        return Past(events=tuple(events[::-1]))
+
     async def append(self, *bodies: Body) -> int:
         self.calls.append(("monitor", "append"))
-        self.events += bodies
+        self.events += [*self.renewing, *bodies]
+        self.renewing.clear()
         return len(self.events)
 
     def said(self, kind: type[Body]) -> list[Any]:
@@ -167,6 +179,21 @@ async def test_the_gate_comes_first_then_the_run_then_the_devices_own_wall(fleet
     assert list(kept_out(fleet.site)) == ["edge-03"]
 
 
+def renewed(name: str, serial: str) -> CertificateIssued:
+    now = datetime.now(UTC)
+    return CertificateIssued(
+        subject=name, role="device", serial=serial, not_before=now, not_after=now + timedelta(hours=24), issuer="renewal"
+    )
+
+
+async def test_what_a_device_renewed_itself_is_refused_too_even_in_the_last_moment(fleet: Fleet) -> None:
+    fleet.events.append(renewed("edge-03", "abcd01"))
+    fleet.renewing.append(renewed("edge-03", "abcd02"))
+    await through(quarantine(fleet.site, ["edge-03"], why="stolen"))
+    assert {"ABCD01", "ABCD02"} <= fleet.refused
+    assert "edge-03" in kept_out(fleet.site)
+
+
 async def test_a_second_time_it_changes_nothing(fleet: Fleet) -> None:
     await through(quarantine(fleet.site, ["edge-03"], why="stolen"))
     told = len(fleet.events)
@@ -194,7 +221,7 @@ async def test_without_the_coordinator_the_device_is_cut_off_all_the_same_and_th
     seen: list[Progress] = []
     with pytest.raises(DeviceUnreachable):
         await heard(quarantine(fleet.site, ["edge-03"], why="stolen"), seen)
-    assert [type(event) for event in seen if isinstance(event, Failed | Warned)] == [Failed, Warned]
+    assert [type(event) for event in seen if isinstance(event, Failed | Warned)] == [Warned, Failed, Warned]
     assert "policy drop" in fleet.walls["edge-03"]
     fleet.away.clear()
     await through(quarantine(fleet.site, ["edge-03"], why="stolen"))

@@ -180,7 +180,7 @@ def test_whatever_a_device_sends_as_its_certificate_is_refused_and_ends_nothing(
             verify(anchors, HERE, "edge-0", keys.model_copy(update={"certificate": changed.hex()}))
 
 
-@pytest.mark.parametrize("days", [-1, 2])
+@pytest.mark.parametrize("days", [-1, 91])
 def test_a_certificate_counts_in_its_time_alone(signers: Signers, days: int) -> None:
     keys = fresh(HERE, "edge-0", signers("edge-0"))
     now = datetime.now(UTC)
