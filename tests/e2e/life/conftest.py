@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from edgefl.site import load
 
 from ..conftest import Demo, edgefl, last_object, until
 
@@ -24,11 +29,21 @@ class Fleet(Demo):
         until(lambda: self.round() >= number, f"round {number}", deadline_s)
 
 
+def give_data(directory: Path) -> None:
+    """Each device its own few images, so that rounds are short and every one is charged."""
+    make = [sys.executable, "-m", "edgefl.lab.data", "--task", "images", "--devices", "4", "--records", "600"]
+    subprocess.run([*make, "--out", str(directory / "data")], check=True, capture_output=True)
+    path = directory / "site.yaml"
+    path.write_text(re.sub(r"- name: (edge-\d+)", r"- name: \1\n    data: data/\1", path.read_text()))
+    assert [device.name for device in load(directory).devices if device.data] == [f"edge-0{number}" for number in range(1, 5)]
+
+
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     directory: Path = tmp_path_factory.mktemp("life") / "site"
     made = edgefl("init", str(directory), "--name", "life", "--devices", "4", "--json")
     assert made.returncode == 0, made.stderr
+    give_data(directory)
     try:
         said = edgefl("up", "--site", str(directory), "--json", timeout_s=1200)
         assert said.returncode == 0, said.stdout[-4000:] + said.stderr[-4000:]
