@@ -73,17 +73,17 @@ def _listed(names: Sequence[str]) -> str:
 _CUT = """\
 {names}
 
-· certificates are revoked; the gate ends live connections now
+· certificates are revoked, and live connections end now
 · this run and later ones leave them out:
   {left}
-· their own firewalls let the operator's SSH in and nothing else,
-  their services stop
+· their own firewalls let the operator's SSH in and
+  nothing else; their services stop
 · ledger, data and evidence stay; R takes them back"""
 _RELEASED = """\
 {names}
 
 · new keys and certificates are made on the devices
 · firewall and services are as site.yaml says, and proven
-· rounds ask them again; what the policy held against them is
-  forgotten
+· rounds ask them again; what the policy held against
+  them is forgotten
 · spent ε stays spent"""
