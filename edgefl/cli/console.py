@@ -29,7 +29,7 @@ keys: 1-7 views · enter evidence · esc back · / filter · s S sort · space m
 NO_COLOR is honoured; a light terminal is recognised by COLORFGBG, or say --theme edgefl-light
 
 exit codes: 0 closed · 1 the port is taken · 2 no terminal, or no such recording, theme or extra
-            14 not provisioned, and --readonly or --web
+            14 not provisioned, and --readonly
             33 the authority's key does not open
 """
 
@@ -102,17 +102,31 @@ async def _watch(args: argparse.Namespace) -> ExitCode:
 async def _serve(args: argparse.Namespace, out: Output) -> ExitCode:
     from edgefl.console.web import serve
     from edgefl.events.replay import header_of
-    from edgefl.operations.watch import watching
-    from edgefl.site import load
 
     _theme(args.theme)
     if args.replay is not None:
         header_of(args.replay)
     else:
-        async with watching(load(args.site)):
-            pass  # what hinders a console is said here, before a browser is sent for one
+        await _look(args)
     await serve(behind(args), port=args.port, told=lambda url: out.result({"url": url}, f"{url}\nCtrl-C ends it"))
     return ExitCode.OK
+
+
+async def _look(args: argparse.Namespace) -> None:
+    """Say what hinders a console before a browser is sent for one. Only one that may change nothing needs a site that stands."""
+    from edgefl.operations.watch import watching
+    from edgefl.site import load
+    from edgefl.site.invalid import SiteInvalid
+    from edgefl.site.loading import place
+
+    if not args.readonly and not place(args.site).exists():
+        return
+    try:
+        async with watching(load(args.site)):
+            pass
+    except (NotProvisioned, SiteInvalid):
+        if args.readonly:
+            raise
 
 
 def behind(args: argparse.Namespace) -> list[str]:

@@ -22,6 +22,7 @@ examples:
   edgefl rounds                     the current or last run
   edgefl rounds 7                   one round: every update's evidence and its part of the time
   edgefl rounds --record run.ndjson write what happened to a file; `edgefl console --replay run.ndjson` shows it
+  edgefl rounds --record 3.ndjson --run 3   an earlier run, as long as the journal has it
   edgefl rounds --json | jq '.rounds[] | [.number, .accuracy, .seconds.train]'
 
 seconds by stage: send (model out), start (a device picks it up), train, upload, score, aggregate, evaluate
@@ -36,22 +37,31 @@ class NoSuchRound(EdgeflError):
     exit_code = ExitCode.USAGE
 
 
+class NothingToRecord(EdgeflError):
+    """A run was named, and no file to write it to."""
+
+    exit_code = ExitCode.USAGE
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's own arguments and examples."""
     parser.epilog = _EPILOG
     parser.add_argument("round", nargs="?", type=int, help="one round (default: all of the current or last run)")
     parser.add_argument("--record", type=Path, metavar="FILE", help="write the run's events to a file that can be replayed")
+    parser.add_argument("--run", default="", metavar="ID", help="which run --record writes (default: the current or last one)")
 
 
 async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     """Ask the monitor once."""
+    if args.run and args.record is None:
+        raise NothingToRecord("--run says which run to record, and --record is not there", hint="--record FILE")
     from edgefl.operations.watch import watching
     from edgefl.site import load
 
     async with watching(load(args.site)) as monitor:
         state = (await monitor.status()).state
         if args.record is not None:
-            header = await monitor.record(args.record, state.run.id if state.run else "")
+            header = await monitor.record(args.record, args.run or (state.run.id if state.run else ""))
             what = f"[green]✔[/] events {header.first} to {header.last} in {args.record}, verified"
             said = {"file": str(args.record), **header.model_dump()}
             out.result(said, f"{what}\n  next: edgefl console --replay {args.record}")

@@ -293,7 +293,11 @@ class Console(App[None]):
     def action_help(self) -> None:
         """The keys of what is on the screen."""
         top = self.stage.top
-        self.push_screen(Help(top.title, top.WHAT, told(self.screen.active_bindings, KEYS)))
+        self.push_screen(Help(top.title, top.WHAT, told(self.screen.active_bindings, KEYS)), self._pressed)
+
+    def _pressed(self, key: str | None) -> None:
+        if key:
+            self.simulate_key(key)
 
     async def action_quit(self) -> None:
         """Leave; what was started here and is at work is ended first, after asking once."""

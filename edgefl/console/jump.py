@@ -47,6 +47,10 @@ def lead(text: str, state: FederationState, views: Sequence[type[View]]) -> Dest
         return Destination(page=RoundPage(int(name)))
     if kind == "run" and state.run is not None and name == state.run.id:
         return Destination(view=names.index("rounds"))
+    if kind == "run" and any(name == run.id for run in state.runs):
+        file = f"run-{name}.ndjson"
+        hint = f"edgefl rounds --run {name} --record {file}, then edgefl console --replay {file}"
+        raise Nowhere(f"run {name} is over, and this console follows the federation's present", hint=hint)
     known = places(state, views)
     near = nearest(wanted, [place for place in known if kind and place.startswith(f"{kind} ")] or known)
     raise Nowhere(f"there is no {wanted!r} here", hint=f":{near}" if near else ":fleet, :device NAME, :round N")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from edgefl.errors import EdgeflError
 from edgefl.events.schema import Event, RoundFinished, RoundSkipped, RunFinished
@@ -72,7 +72,7 @@ class Tape:
         return self._last[1]
 
     def find(self, text: str) -> datetime:
-        """The moment that is meant: `12:34:56`, `12:34` (UTC), `50%`, `round 12` (its end), `start`, `end`.
+        """The moment that is meant: `12:34:56`, `12:34` (by this machine's clock), `50%`, `round 12` (its end), `start`, `end`.
 
         Raises NoSuchMoment.
         """
@@ -86,16 +86,18 @@ class Tape:
                     return max(state.at, self.began)
         if (time := _TIME.fullmatch(text)) and self._times and (moment := self._next(time)) is not None:
             return moment
-        says = f"{self.began:%H:%M:%S} to {self.ended:%H:%M:%S}" if self._times else "nothing yet"
-        raise NoSuchMoment(f"the recording has no moment {text!r}", hint=f":at 50%, :at round N, :at TIME from {says} UTC")
+        began, ended = (f"{time.astimezone():%H:%M:%S}" for time in (self.began, self.ended)) if self._times else ("", "")
+        says = f", :at TIME from {began} to {ended} {self.ended.astimezone():%Z}" if self._times else ""
+        raise NoSuchMoment(f"the recording has no moment {text!r}", hint=f":at 50%, :at round N{says}")
 
     def _next(self, time: re.Match[str]) -> datetime | None:
         """The first moment of the recording at which a clock shows this time."""
         hour, minute, second = (int(part or 0) for part in time.groups())
         if hour > 23 or minute > 59 or second > 59:
             return None
-        began = self.began.astimezone(UTC)
+        began = self.began.astimezone().replace(tzinfo=None)  # a clock on the wall, which has no zone
         moment = began.replace(hour=hour, minute=minute, second=second, microsecond=0)
         if moment < began.replace(second=began.second if time[3] else 0, microsecond=0):
             moment += timedelta(days=1)
-        return max(moment, began) if moment <= self.ended else None
+        found = moment.astimezone()
+        return max(found, self.began) if found <= self.ended else None

@@ -51,7 +51,7 @@ async def test_lines_are_followed_until_the_operator_goes_up_and_again_at_the_en
             hosts.said.put_nowait(line(second, message=f"line {second}"))
         await until(pilot, lambda: "‖ scrolled back, 2 new: end follows" in shown(app))
         assert [row for row in shown(app).splitlines() if "line " in row and "lines" not in row] == before
-        await pilot.press("end")
+        await pilot.press("G")
         await until(pilot, lambda: "● following" in shown(app) and "line 41" in shown(app))
         hosts.said.put_nowait(line(42, message="line 42"))
         await until(pilot, lambda: "line 42" in shown(app))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from datetime import datetime, timedelta
 
 import pytest
@@ -81,6 +82,16 @@ def test_what_is_no_moment_says_which_there_are(text: str, tape: Tape) -> None:
     with pytest.raises(NoSuchMoment) as error:
         tape.find(text)
     assert "09:00:00 to 09:" in error.value.hint
+
+
+def test_a_time_is_the_operators_own_clock_and_says_so(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/Lima")
+    time.tzset()
+    assert tape.find("04:02") == BEGAN + timedelta(minutes=2)
+    with pytest.raises(NoSuchMoment) as error:
+        tape.find("09:02")
+    assert "from 04:00:00 to 04:" in error.value.hint
+    assert error.value.hint.endswith("-05")
 
 
 def test_an_empty_recording_has_no_moment() -> None:

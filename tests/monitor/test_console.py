@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import os
+import select
+import signal
+import socket
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
@@ -11,13 +17,15 @@ from textual.pilot import Pilot
 from edgefl.console import figures
 from edgefl.console.app import Console
 from edgefl.console.diary import KINDS
-from edgefl.console.feed import MonitorFeed, SiteFeed
+from edgefl.console.feed import MonitorFeed, News, SiteFeed
 from edgefl.console.live import Link
 from edgefl.console.views import VIEWS
 from edgefl.console.views.audit import Audit
 from edgefl.errors import NotProvisioned
-from edgefl.events.schema import OperatorAction, RoundFinished, RoundStarted, RunStarted, UpdateReceived
+from edgefl.events.schema import Event, OperatorAction, RoundFinished, RoundStarted, RunStarted, UpdateReceived
+from edgefl.infra.inventory import Host, Inventory
 from edgefl.monitor.client import MonitorClient
+from edgefl.monitor.identity import Identity
 from edgefl.monitor.state import FederationState
 from edgefl.pki.operator import ensure_operator
 from edgefl.site import load
@@ -81,6 +89,98 @@ async def test_a_console_lives_through_the_death_of_the_monitor(state_dir, inven
             assert app.frame.state.seq == journal.head().seq
             before = app.frame.state
             assert before.rounds == FederationState.enrolled("clinic", DEVICES).apply_all(journal.events()).rounds
+
+
+class Heard(MonitorFeed):
+    """The monitor's feed, which remembers every event that it hands on."""
+
+    def __init__(self, monitor: MonitorClient) -> None:
+        super().__init__(monitor)
+        self.seqs: list[int] = []
+
+    async def news(self, after: int) -> AsyncGenerator[News, None]:
+        async for news in super().news(after):
+            if isinstance(news, Event):
+                self.seqs.append(news.seq)
+            yield news
+
+
+class Cable:
+    """What a client's bytes go through to the gate, until somebody pulls it: then nothing passes, and nothing says so."""
+
+    def __init__(self, coordinator: Host, state_dir: Path) -> None:
+        self._coordinator = coordinator
+        self._state_dir = state_dir
+        self._ends: list[socket.socket] = []
+        self.is_whole = threading.Event()
+        self.is_whole.set()
+
+    def client(self) -> MonitorClient:
+        return MonitorClient(self._coordinator, Identity(self._state_dir / "operator"), self._dial)
+
+    def _dial(self, host: Host, port: int, timeout_s: float) -> socket.socket:
+        if not self.is_whole.is_set():
+            raise TimeoutError("timed out")
+        far = socket.create_connection((host.address, port), timeout_s)
+        ours, theirs = socket.socketpair()
+        self._ends += [far, theirs]
+        threading.Thread(target=self._forward, args=(far, theirs), daemon=True).start()
+        return ours
+
+    def _forward(self, one: socket.socket, other: socket.socket) -> None:
+        while True:
+            readable, _, _ = select.select([one, other], [], [])
+            self.is_whole.wait()
+            for end in readable:
+                try:
+                    said = end.recv(65536)
+                    (other if end is one else one).sendall(said)
+                except OSError:
+                    said = b""
+                if not said:
+                    for each in (one, other):
+                        each.close()
+                    return
+
+
+@pytest.fixture
+def cable(gate: str, inventory: Inventory, state_dir: Path) -> Iterator[Cable]:
+    cable = Cable(inventory.coordinator, state_dir)
+    yield cable
+    cable.is_whole.set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["frozen", "cut off"])
+async def test_a_coordinator_that_says_nothing_is_stale_and_is_resumed_without_gap_or_duplicate(what, service, journal, cable):
+    journal.append(BEGUN, run="9")
+    began = journal.head().seq
+    async with cable.client() as monitor:
+        feed = Heard(monitor)
+        app = Console(feed, controls=monitor, theme="edgefl-dark")
+        async with app.run_test(size=(120, 30)) as pilot:
+            await until(pilot, lambda: "clinic" in text(app) and "● live" in text(app), 20)
+            journal.append(RoundStarted(devices=DEVICES, deadline_s=60), run="9", round=1)
+            journal.append(update("edge-02", 0.4321), run="9", round=1)
+            await until(pilot, lambda: "0.43" in text(app), 5)
+            if what == "frozen":
+                os.kill(service.process.pid, signal.SIGSTOP)
+            else:
+                cable.is_whole.clear()
+            try:
+                journal.append_all([update("edge-03", 0.8765), result(0.6543)], run="9", round=1)
+                await until(pilot, lambda: "◌ stale" in text(app), 40)
+                await pilot.press("2", "4", "1", "s")
+                assert "0.43" in text(app), "what was known stays readable, and the keys work"
+                assert "0.654" not in text(app)
+            finally:
+                os.kill(service.process.pid, signal.SIGCONT)
+                cable.is_whole.set()
+            journal.append(update("edge-01", 0.5), run="9", round=1)
+            head = journal.head().seq
+            await until(pilot, lambda: "● live" in text(app) and app.frame.state.seq == head, 60)
+            assert "0.654" in text(app)
+            assert feed.seqs == list(range(began + 1, head + 1))
 
 
 @pytest.mark.slow

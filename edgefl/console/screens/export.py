@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Static
+from textual.widgets import Button
 
 
 class Export(ModalScreen[str]):
@@ -29,12 +29,15 @@ class Export(ModalScreen[str]):
         self._rows = f"the {marked} marked rows" if marked > 1 else "the marked row" if marked else "the rows"
 
     def compose(self) -> ComposeResult:
-        """The keys and what they write."""
-        rows = f"c   {self._rows} as CSV\nj   {self._rows} as JSON\n" if self._has_rows else ""
+        """The keys and what they write; each can be clicked."""
+        rows = {"csv": f"{self._rows} as CSV", "json": f"{self._rows} as JSON"} if self._has_rows else {}
+        every = {**rows, "svg": "the screen as SVG", "png": "the screen as PNG", "": "nothing: close"}
         with Vertical(id="box") as box:
             box.border_title = f"export {self._title}"
             box.border_subtitle = "into the current directory; esc closes"
-            yield Static(f"{rows}s   the screen as SVG\np   the screen as PNG", markup=False)
+            for ending, what in every.items():
+                key = ending[:1] or "esc"
+                yield Button(f"{key:<4}{what}", id=ending or "close", compact=True, action=f"screen.choose('{ending}')")
 
     def action_choose(self, ending: str) -> None:
         """Close with the choice; what there is nothing of cannot be chosen."""

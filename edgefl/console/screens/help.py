@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import ActiveBinding, BindingType
 from textual.containers import Vertical, VerticalScroll
@@ -12,12 +13,15 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 
-class Help(ModalScreen[None]):
-    """Keys and what they do; any of esc, ? and q closes it."""
+class Help(ModalScreen[str]):
+    """Keys and what they do; any of esc, ? and q closes it, and so does a click: on a line, to press its key.
 
-    BINDINGS: ClassVar[list[BindingType]] = [("escape,question_mark,q", "dismiss", "Close")]
+    keys: as they are written, what they do, and one of them as Textual calls it.
+    """
 
-    def __init__(self, title: str, what: str, keys: list[tuple[str, str]]) -> None:
+    BINDINGS: ClassVar[list[BindingType]] = [("escape,question_mark,q", "dismiss('')", "Close")]
+
+    def __init__(self, title: str, what: str, keys: list[tuple[str, str, str]]) -> None:
         super().__init__()
         self._title = title
         self._what = what
@@ -31,17 +35,23 @@ class Help(ModalScreen[None]):
             if self._what:
                 yield Static(self._what, id="what")
             with VerticalScroll():
-                yield Static(self._table())
+                yield Static(self._table(), id="keys")
+
+    def on_click(self, event: events.Click) -> None:
+        """The key of the line under the mouse is pressed, as soon as the screen behind has the keyboard again."""
+        under, _ = self.get_widget_at(event.screen_x, event.screen_y)
+        lines = self._keys_told if under.id == "keys" else []
+        self.dismiss(lines[event.y][2] if event.y < len(lines) else "")
 
     def _table(self) -> Text:
-        cells = max((len(key) for key, _ in self._keys_told), default=0) + 2
-        table = Text()
-        for key, does in self._keys_told:
+        cells = max((len(key) for key, *_ in self._keys_told), default=0) + 2
+        table = Text(no_wrap=True, overflow="ellipsis")
+        for key, does, _ in self._keys_told:
             table.append(f"{key:>{cells}}", "bold").append(f"   {does}\n")
         return table
 
 
-def told(active: dict[str, ActiveBinding], display: dict[str, str]) -> list[tuple[str, str]]:
+def told(active: dict[str, ActiveBinding], display: dict[str, str]) -> list[tuple[str, str, str]]:
     """The keys of each action, joined, in the order in which the screen knows them.
 
     display: how a key is written, where its name is not what stands on the keyboard.
@@ -50,8 +60,8 @@ def told(active: dict[str, ActiveBinding], display: dict[str, str]) -> list[tupl
     for key, binding in active.items():
         does = told_of(binding)
         if binding.enabled and does:
-            keys.setdefault(does, []).append(display.get(key, key))
-    return [(" ".join(shown), does) for does, shown in keys.items()]
+            keys.setdefault(does, []).append(key)
+    return [(" ".join(display.get(key, key) for key in named), does, named[0]) for does, named in keys.items()]
 
 
 def told_of(active: ActiveBinding) -> str:

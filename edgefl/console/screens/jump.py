@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -27,12 +27,13 @@ class Jump(ModalScreen[str]):
     def __init__(self, places: Sequence[str]) -> None:
         super().__init__()
         self._places = places
+        self._offers: list[str] = []
 
     def compose(self) -> ComposeResult:
         """One box: the text, and the first of what it may become."""
         with Vertical(id="box") as box:
             box.border_title = "jump"
-            box.border_subtitle = "tab completes, enter goes, esc closes"
+            box.border_subtitle = "tab completes, enter or a click goes, esc closes"
             yield Input(
                 placeholder="fleet   device edge-03   round 12",
                 compact=True,
@@ -51,7 +52,14 @@ class Jump(ModalScreen[str]):
     def _offer(self, typed: str) -> None:
         fits = [place for place in self._places if typed.casefold() in place.casefold()]
         more = f"… and {len(fits) - _OFFERED} more" if len(fits) > _OFFERED else ""
-        self.query_one("#offers", Static).update("\n".join([*fits[:_OFFERED], more]).rstrip())
+        self._offers = fits[:_OFFERED]
+        self.query_one("#offers", Static).update("\n".join([*self._offers, more]).rstrip())
+
+    def on_click(self, event: events.Click) -> None:
+        """An offer is gone to."""
+        under, _ = self.get_widget_at(event.screen_x, event.screen_y)
+        if under.id == "offers" and event.y < len(self._offers):
+            self.dismiss(self._offers[event.y])
 
     @on(Input.Submitted)
     def _submitted(self, message: Input.Submitted) -> None:

@@ -362,7 +362,7 @@ class Grid(Inked, ScrollView, Generic[T], can_focus=True, inherit_bindings=False
         self._paint()
 
     def on_click(self, event: events.Click) -> None:
-        """A header sorts, a row takes the cursor, the row under the cursor opens."""
+        """A header sorts, a row takes the cursor, the row under the cursor opens; a row's left edge marks it."""
         index = self._index(event.y)
         if index < 0:
             at = 1
@@ -371,7 +371,10 @@ class Grid(Inked, ScrollView, Generic[T], can_focus=True, inherit_bindings=False
                     self.sort_by(placed.column.key)
                 at += placed.cells + placed.gap
         elif index < len(self._rows):
-            if index == self._cursor:
+            if event.x == 0:
+                self._go(index)
+                self.action_mark()
+            elif index == self._cursor:
                 self.action_open()
             else:
                 self._go(index)

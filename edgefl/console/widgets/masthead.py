@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC
 
 from textual.strip import Strip
 
@@ -112,7 +111,7 @@ def _link(frame: Frame) -> Ink:
             return (*ink("▷ recording", Tone.ACCENT), *ink(f"  step {frame.step[0]} of {frame.step[1]}", Tone.WARN))
         case _ if frame.played is not None:
             how = ink(f"▷ {frame.speed:g}×", Tone.ACCENT) if frame.speed else ink("‖ recording", Tone.WARN)
-            return (*how, *ink(f"  {frame.now.astimezone(UTC):%H:%M:%S}  {figures.percent(frame.played)}"))
+            return (*how, *ink(f"  {frame.now.astimezone():%H:%M:%S}  {figures.percent(frame.played)}"))
         case _ if frame.is_paused:
             return ink("‖ paused", Tone.WARN)
         case _ if not frame.is_live:
