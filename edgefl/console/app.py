@@ -88,6 +88,7 @@ class Console(App[None]):
         Binding("x", "stop", "Stop"),
         Binding("Q", "keep('quarantine')", "Quarantine"),
         Binding("R", "keep('release')", "Release"),
+        Binding("c", "keep('rotate')", "Rotate", show=False, tooltip="Rotate: new keys and certificates for the devices"),
         Binding("colon", "jump", "Jump", key_display=":"),
         Binding("e", "export", "Export"),
         Binding("p", "pause", "Pause"),
@@ -335,7 +336,7 @@ class Console(App[None]):
         can = {"stop" if run is not None and run.status == "running" else "run"}
         if self._works is not None and not self._works.is_running:
             out = any(row.state == "quarantined" for row in frame.state.devices.values())
-            can |= {"quarantine", "release"} if out else {"quarantine"}
+            can |= {"quarantine", "rotate", *(["release"] if out else [])}
         return frozenset(can)
 
     def action_run(self) -> None:
@@ -357,18 +358,19 @@ class Console(App[None]):
             self._ask(Confirm("Stop the run", what, "Stop"), stop, f"run {run.id} is being stopped")
 
     def action_keep(self, deed: Deed) -> None:
-        """Ask why, then put the chosen devices in quarantine, or take them back."""
+        """Ask, then put the chosen devices in quarantine, take them back, or give them new certificates."""
         devices = self.stage.top.devices
         wish = wards.wish(deed, devices, self.frame.state)
         if wish is None:
             self.notify(wards.nothing(deed, devices), severity="warning", markup=False)
             return
 
-        def answered(why: str | None) -> None:
+        def answered(why: str | bool | None) -> None:
             if why:
-                self._keep(wish, why)
+                self._keep(wish, str(why))
 
-        self.push_screen(Reason(wish.title, wish.what, wish.yes), answered)
+        question = Reason if wish.needs_reason else Confirm
+        self.push_screen(question(wish.title, wish.what, wish.yes), answered)
 
     @work(group="operation")
     async def _keep(self, wish: Wish, why: str) -> None:

@@ -1,4 +1,4 @@
-"""What `Q` and `R` would do to devices, in the words in which it is asked, and the operation that does it."""
+"""What `Q`, `R` and `c` would do to devices, in the words in which it is asked, and the operation that does it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Literal
 
 from edgefl.monitor.state import FederationState
 from edgefl.operations.quarantine import quarantine, release
+from edgefl.operations.rotate import rotate
 from edgefl.progress import Progress
 from edgefl.site.model import Site
 
-Deed = Literal["quarantine", "release"]
-ACTS: Mapping[Deed, Callable[..., AsyncIterator[Progress]]] = {"quarantine": quarantine, "release": release}
+Deed = Literal["quarantine", "release", "rotate"]
+ACTS: Mapping[Deed, Callable[..., AsyncIterator[Progress]]] = {"quarantine": quarantine, "release": release, "rotate": rotate}
 _SHOWN = 6
 
 
@@ -28,8 +29,15 @@ class Wish:
     yes: str
     done: str
 
+    @property
+    def needs_reason(self) -> bool:
+        """Whether the audit log asks why: it does where devices lose something, or get it back."""
+        return self.deed != "rotate"
+
     def operation(self, why: str) -> Callable[[Site], AsyncIterator[Progress]]:
         """What is done where the answer is yes."""
+        if not self.needs_reason:
+            return partial(ACTS[self.deed], names=self.devices)
         return partial(ACTS[self.deed], devices=self.devices, why=why)
 
 
@@ -44,6 +52,9 @@ def wish(deed: Deed, devices: Sequence[str], state: FederationState) -> Wish | N
         return Wish(deed, chosen, "Release", _RELEASED.format(names=names), "Release", f"back: {names}") if chosen else None
     chosen = tuple(name for name in known if name not in barred)
     names = _listed(chosen)
+    if deed == "rotate":
+        done = f"new certificates: {names}"
+        return Wish(deed, chosen, "Rotate", _ROTATED.format(names=names), "Rotate", done) if chosen else None
     what = _CUT.format(names=names, left=_left(state, out | set(chosen)))
     return Wish(deed, chosen, "Quarantine", what, "Quarantine", f"cut off: {names}") if chosen else None
 
@@ -52,7 +63,8 @@ def nothing(deed: Deed, devices: Sequence[str]) -> str:
     """Why there is nothing to ask."""
     if not devices:
         return "this row is about no device"
-    return f"{_listed(devices)}: in quarantine already" if deed == "quarantine" else f"{_listed(devices)}: not in quarantine"
+    said = {"quarantine": "in quarantine already", "release": "not in quarantine", "rotate": "in quarantine, R makes new ones"}
+    return f"{_listed(devices)}: {said[deed]}"
 
 
 def _left(state: FederationState, out: set[str]) -> str:
@@ -79,6 +91,12 @@ _CUT = """\
 · their own firewalls let the operator's SSH in and
   nothing else; their services stop
 · ledger, data and evidence stay; R takes them back"""
+_ROTATED = """\
+{names}
+
+· new keys are made on the devices, new certificates signed here
+· services take them up one after the other; a round that is
+  going on goes on"""
 _RELEASED = """\
 {names}
 

@@ -1,4 +1,4 @@
-"""`Q` and `R`, driven by their keys: what is asked, what is done, and what every open console then shows."""
+"""`Q`, `R` and `c`, driven by their keys: what is asked, what is done, and what every open console then shows."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from edgefl.console.feed import Feed
 from edgefl.console.pages.device import DevicePage
 from edgefl.console.pages.flag import FlagPage
 from edgefl.console.provisioning.works import Works
+from edgefl.console.screens.confirm import Confirm
 from edgefl.console.screens.reason import Reason
 from edgefl.events.schema import DeviceState, Event
 from edgefl.monitor.state import FederationState
@@ -37,13 +38,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     found: Asked = []
 
     def recording(deed: str) -> Callable[..., AsyncIterator[Progress]]:
-        async def act(site: Site, devices: Sequence[str], *, why: str) -> AsyncIterator[Progress]:
-            found.append((deed, site.name, tuple(devices), why))
+        async def act(
+            site: Site, devices: Sequence[str] = (), *, why: str = "", names: Sequence[str] = ()
+        ) -> AsyncIterator[Progress]:
+            found.append((deed, site.name, tuple(devices or names), why))
             yield Finished(deed, "", "done", changed=True)
 
         return act
 
-    monkeypatch.setattr(wards, "ACTS", {deed: recording(deed) for deed in ("quarantine", "release")})
+    monkeypatch.setattr(wards, "ACTS", {deed: recording(deed) for deed in ("quarantine", "release", "rotate")})
     return found
 
 
@@ -202,3 +205,27 @@ def test_only_devices_that_it_changes_anything_for_are_asked_about(state: Federa
     assert wards.wish("release", ["edge-03"], state) is None
     assert wards.wish("quarantine", [], state) is None
     assert wards.nothing("release", []) == "this row is about no device"
+
+
+@pytest.mark.slow
+async def test_c_gives_new_certificates_after_a_yes_also_from_a_certificates_row(
+    events: list[Event], asked: Asked, tmp_path: Path
+) -> None:
+    async with console(Live(events), len(events), tmp_path) as (app, pilot):
+        await pilot.press("c")
+        assert isinstance(app.screen, Confirm)
+        assert "new keys are made on the devices" in shown(app)
+        await pilot.press("n")
+        assert asked == []
+        await pilot.press("4", "tab", "down", "c", "y")
+        await until(pilot, lambda: "new certificates: edge-02" in shown(app))
+        assert asked == [("rotate", "clinic", ("edge-02",), "")]
+
+
+@pytest.mark.slow
+async def test_what_is_in_quarantine_gets_no_new_certificate(events: list[Event], asked: Asked, tmp_path: Path) -> None:
+    said = then(events, "quarantined", "edge-01")
+    async with console(Live(said), len(said), tmp_path) as (app, pilot):
+        await pilot.press("c")
+        await until(pilot, lambda: "edge-01: in quarantine, R makes new ones" in shown(app))
+        assert asked == []
