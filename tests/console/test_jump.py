@@ -11,6 +11,7 @@ from edgefl.console.screens.jump import Jump
 from edgefl.console.views import VIEWS
 from edgefl.console.views.fleet import Fleet
 from edgefl.console.views.privacy import Privacy
+from edgefl.monitor.evolve import evolve
 from edgefl.monitor.state import FederationState
 
 from .test_app import Recorded, console, shown, until
@@ -65,6 +66,15 @@ async def test_colon_jumps_and_tab_completes(state: FederationState) -> None:
         assert app.stage.trail == ("edge-10",)
         await pilot.press("colon", *"12", "enter")
         await until(pilot, lambda: isinstance(app.stage.top, RoundPage))
+
+
+def test_an_earlier_run_says_how_it_is_replayed(state: FederationState) -> None:
+    assert state.run is not None
+    before = evolve(state, runs=(evolve(state.run, id="3"),))
+    with pytest.raises(Nowhere) as nowhere:
+        lead("run 3", before, VIEWS)
+    assert nowhere.value.hint == "edgefl rounds --run 3 --record run-3.ndjson, then edgefl console --replay run-3.ndjson"
+    assert lead("run 4", before, VIEWS).view == 1
 
 
 @pytest.mark.slow

@@ -103,6 +103,19 @@ async def test_a_tab_has_a_console_that_takes_keys(server: Server) -> None:
 
 
 @pytest.mark.slow
+async def test_where_there_is_no_site_a_tab_begins_one_unless_it_may_change_nothing(tmp_path: Path) -> None:
+    server = Server("--site", str(tmp_path))
+    try:
+        async with tab(server) as terminal:
+            await until(terminal, "Write site.yaml")
+    finally:
+        server.close()
+    refused = Server("--site", str(tmp_path), "--readonly")
+    assert await asyncio.to_thread(refused.process.wait, 60) == ExitCode.SITE_INVALID
+    refused.close()
+
+
+@pytest.mark.slow
 async def test_the_page_needs_nothing_from_elsewhere_and_allows_nothing_else(server: Server) -> None:
     async with ClientSession() as browser:
         async with browser.get(server.url) as answer:

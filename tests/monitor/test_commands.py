@@ -115,6 +115,17 @@ async def test_a_run_is_recorded_to_a_file_that_verifies(site, told, journal, ca
     assert (last_json(capsys)["first"], [event.seq for event in replay.replay(file)]) == (first, list(range(first, last + 1)))
 
 
+async def test_an_earlier_run_is_recorded_by_its_name(site, told, journal, capsys):
+    said = {"site": "clinic", "site_hash": "ab", "task": "t", "rounds": 1, "devices": ["edge-01"], "quorum": 1, "rule": "mean"}
+    journal.append_all([s.RunStarted.model_validate(said), s.RunFinished(status="stopped")], run="later")
+    file = site / "run.ndjson"
+    words = ("rounds", "--site", str(site), "--json", "--run", told)
+    assert await command(*words, "--record", str(file)) == ExitCode.OK
+    assert last_json(capsys)["run"] == told
+    assert [event.seq for event in replay.replay(file)][-1] == journal.span(told)[1] < journal.head().seq
+    assert await command(*words) == ExitCode.USAGE, "a run is named, and no file"
+
+
 async def test_logs_of_an_unknown_host_are_a_usage_error(site, capsys):
     assert await command("logs", "edge-99", "--site", str(site)) == ExitCode.USAGE
     assert "coordinator, edge-01" in capsys.readouterr().err
