@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 from edgefl.federation.checkpoint import Models
 from edgefl.federation.loopback import descendants
@@ -68,6 +69,7 @@ def test_a_run_whose_serverapp_was_killed_in_a_round_goes_on_and_nothing_counts_
         environment={"edge-3": {"TEST_HOLD": str(hold)}},
         run={"rounds": 3, "quorum": 1.0},
         privacy={"mode": "dp-sgd", "epsilon_limit": 30.0, "epsilon_per_run": 4.0},
+        compression={"mode": "top-k", "keep": 0.05},
     )
     guarded = {"rule": "guard"}
     whole = fed.start_run(options=json.dumps(guarded))
@@ -105,6 +107,8 @@ def test_a_run_whose_serverapp_was_killed_in_a_round_goes_on_and_nothing_counts_
     for device in NAMES:
         charges = [(charge.run, charge.round) for charge in Ledger(fed.places(device).ledger).charges()]
         assert charges == [(str(run), round_) for run in (whole, killed) for round_ in (1, 2, 3)], device
+        with safe_open(fed.places(device).feedback, "numpy") as left:
+            assert left.metadata() == {"training": str(killed), "round": "3"}, "what it has still to send went on too"
     assert standings() == dict.fromkeys(NAMES, 6)
     final = bodies(fed.events(resumed), "round_finished")[-1]
     assert sorted(final["participants"]) == NAMES
