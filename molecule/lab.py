@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from edgefl.fleet import bundle, rendering
+from edgefl.fleet import bundle, rendering, signature
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.lab.hosts import HostSpec, Lab
 from edgefl.lab.image import image
 from edgefl.lab.preload import preload
+from edgefl.pki.authority import Authority
 from edgefl.site import Site, load
 
 FIRST = 9
@@ -48,7 +49,9 @@ def create(site: Site, lab: Lab) -> None:
 async def _built(site: Site) -> bundle.Bundle:
     async for _ in bundle.build(site, site.state / "bundle"):
         pass
-    return bundle.Bundle.load(site.state / "bundle")
+    package = bundle.Bundle.load(site.state / "bundle")
+    signature.sign(package, Authority.open(site.state, site=site))
+    return package
 
 
 def main(action: str, site_file: str, directory: str) -> None:

@@ -32,6 +32,7 @@ COMMANDS = {
     "release": "take devices back from quarantine, with new keys",
     "logs": "what the services wrote, on the coordinator and on devices",
     "verify": "prove what every host reaches and what not",
+    "bundle": "all that hosts install, in one signed directory: build, verify, push",
     "certs": "every certificate: list, show, give hosts new keys",
     "audit": "attack the task on purpose, and see what it gives away; the log of who did what",
     "doctor": "find what ails a host: network, SSH, clock, disk, certificate, firewall, services",

@@ -45,7 +45,7 @@ class _Release:
 
     path: Path
     fab_sha256: str
-    deps_hash: str = ""
+    deps_hashes: Mapping[str, str] = field(default_factory=dict)
     app_hash: str = ""
 
 

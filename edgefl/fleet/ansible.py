@@ -50,6 +50,12 @@ class HostsUnreachable(AnsibleFailed):
     exit_code = ExitCode.UNREACHABLE
 
 
+class BundleRefused(AnsibleFailed):
+    """Hosts did not take the bundle: it is corrupt, or nobody whom they trust signed it."""
+
+    exit_code = ExitCode.BUNDLE_INVALID
+
+
 class HostsUnfit(AnsibleFailed):
     """Preflight stopped the run before anything was changed."""
 
@@ -65,11 +71,12 @@ async def converge(
     limit: Sequence[str] | None = None,
     check: bool = False,
     diff: bool = False,
+    extra: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Progress]:
     """Bring the hosts to what the site says, or with `check` say what that would change; a second time changes nothing.
 
     bundle: what is put on hosts; None for a playbook that puts nothing there. limit: the names of hosts that take part; None
-    means all. diff: a change's Step carries `detail["diff"]`.
+    means all. diff: a change's Step carries `detail["diff"]`. extra: variables of this run alone.
     Cancelled anywhere, the playbook ends and the next run goes on from there. Raises AnsibleFailed and its kin after the run,
     naming every host that failed; a device that is left out as the site allows is only warned about.
     """
@@ -82,6 +89,7 @@ async def converge(
         "playbook": str(share("playbooks") / playbook),
         "inventory": str(rendered.inventory),
         "limit": None if len(names) == len(inventory.hosts) else ",".join(names),
+        "extravars": dict(extra) if extra else None,
         "cmdline": " ".join(flag for flag, on in (("--check", check), ("--diff", diff or check)) if on) or None,
     }
     async for event in _events(site.state / "ansible" / "runner", rendered.configuration, arguments):
@@ -191,7 +199,10 @@ def _failure(account: Account) -> AnsibleFailed:
         return AnsibleFailed(f"the playbook did not run: {account.printed or 'it ended without a word'}", hint="edgefl doctor")
     kinds = {failure.reason for failure in failures}
     what = "\n  ".join(_line(failure) for failure in failures)
-    error = HostsUnfit if "stopped" in kinds else HostsUnreachable if kinds == {"unreachable"} else AnsibleFailed
+    whole = {"unreachable": HostsUnreachable, "bundle": BundleRefused}
+    error = (
+        HostsUnfit if "stopped" in kinds else whole.get(next(iter(kinds)), AnsibleFailed) if len(kinds) == 1 else AnsibleFailed
+    )
     return error(what, hint=failures[0].hint)
 
 

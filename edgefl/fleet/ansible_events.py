@@ -10,10 +10,11 @@ from typing import Any, Literal
 from edgefl.progress import Failed, Finished, Progress, Started, Step, Warned
 
 STAGE = "configuration"
-Reason = Literal["failed", "unreachable", "unfit", "stopped"]
+Reason = Literal["failed", "unreachable", "unfit", "stopped", "bundle"]
 
 _FIXES = (
     (r"bundle is corrupt|bundle .* cannot be read", "rm -r .edgefl/bundle, then edgefl up"),
+    (r"bundle is not signed", "edgefl bundle verify, then edgefl bundle build where the authority's key lies"),
     (r"not among isolation.operator_addresses", "add this machine's address to isolation.operator_addresses in site.yaml"),
     (r"cut this connection", "check isolation.operator_addresses in site.yaml, then edgefl up"),
     (r"was revoked", "edgefl devices shows why; a device comes back with a new identity only"),
@@ -94,6 +95,8 @@ class Account:
             failure = HostFailure("", _task(data), why, "stopped")
         elif action in ("ansible.builtin.fail", "fail") and data.get("role") == "preflight":
             failure = HostFailure(host, _task(data), why, "unfit")
+        elif re.search(r"bundle is (corrupt|not signed)", why):
+            failure = HostFailure(host, _task(data), why, "bundle")
         else:
             failure = HostFailure(host, _task(data), why, "failed" if is_reachable else "unreachable")
         self.failures.append(failure)

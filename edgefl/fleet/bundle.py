@@ -1,10 +1,12 @@
 """Everything that hosts need, in one directory: devices never see the internet.
 
-manifest.json     every file with its SHA-256, and the three hashes that say what changed
-wheels/*.whl      what edgefl depends on         → deps_hash
+manifest.json     every file with its SHA-256, and the hashes that say what changed
+manifest.sig      the authority's word for the manifest (signature.py), without which no host installs anything of it
+wheels/*.whl      what edgefl depends on         → a hash for each architecture
 debs/*.deb        haproxy, nftables and what they need
 app/edgefl.tar.gz edgefl's own code              → app_hash
 app.fab           the Flower app with the task   → fab_sha256
+sbom.cdx.json     what all of this is (sbom.py)
 
 A bundle appears whole or not at all, and is the same for the same input; wheels and packages are fetched once for all sites.
 """
@@ -12,24 +14,32 @@ A bundle appears whole or not at all, and is the same for the same input; wheels
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import platform
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from edgefl import layout
 from edgefl.errors import EdgeflError, ExitCode
-from edgefl.fleet import debs, fab, source, store, wheels
+from edgefl.fleet import debs, fab, sbom, source, store, wheels
 from edgefl.progress import Finished, Progress, Started, Warned
 from edgefl.site.model import Site
 
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
+SBOM = "sbom.cdx.json"
 STAGE = wheels.STAGE
+VERSION = 2
+"""Of the manifest."""
+
+Linked = dict[str, tuple[Path, store.StoredFile]]
+"""Fetched files by their path in the bundle, each with the directory that it lies in."""
 
 
 class BundleInvalid(EdgeflError):
@@ -38,18 +48,24 @@ class BundleInvalid(EdgeflError):
     exit_code = ExitCode.BUNDLE_INVALID
 
 
+class Dependencies(TypedDict):
+    """The wheels that hosts of one architecture install, by name, and one hash over them."""
+
+    hash: str
+    wheels: list[str]
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """A bundle on disk, as its manifest describes it.
 
-    deps_hash: the wheels, for Python `python` on `architecture`. app_hash: edgefl's code. fab_sha256: the Flower app.
+    deps: by architecture, the wheels for Python `python`. app_hash: edgefl's code. fab_sha256: the Flower app.
     files: path in the bundle → SHA-256.
     """
 
     path: Path
     python: str
-    architecture: str
-    deps_hash: str
+    deps: dict[str, Dependencies]
     app_hash: str
     fab_sha256: str
     files: dict[str, str]
@@ -59,11 +75,29 @@ class Bundle:
         """Read the manifest. Raises BundleInvalid when there is none that can be read."""
         try:
             about: dict[str, Any] = json.loads((path / MANIFEST).read_text())
+            if about["version"] != VERSION:
+                raise ValueError(f"it is of version {about['version']}, this edgefl reads {VERSION}")
             return cls(path, **{name: about[name] for name in cls.__slots__ if name != "path"})
         except FileNotFoundError:
             raise BundleInvalid(f"there is no bundle at {path}", hint="edgefl up builds it") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleInvalid(f"{path / MANIFEST} cannot be read: {error!r}", hint=f"rm -r {path}, then edgefl up") from error
+
+    @property
+    def deps_hashes(self) -> dict[str, str]:
+        """By architecture, what names the virtual environment that is made of the wheels."""
+        return {architecture: deps["hash"] for architecture, deps in self.deps.items()}
+
+    @property
+    def version(self) -> str:
+        """A short name for what hosts run with this bundle: other wheels, code or task give another."""
+        parts = [*(f"{architecture} {name}" for architecture, name in sorted(self.deps_hashes.items())), self.app_hash]
+        return hashlib.sha256("\0".join([*parts, self.fab_sha256]).encode()).hexdigest()[:12]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum((self.path / name).stat().st_size for name in self.files)
 
     @property
     def wheels(self) -> tuple[Path, ...]:
@@ -80,7 +114,7 @@ class Bundle:
         with ThreadPoolExecutor(max_workers=4) as pool:
             findings = list(pool.map(self._finding, self.files))
         present = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file()}
-        findings += [f"{name} is not in the manifest" for name in sorted(present - {*self.files, MANIFEST})]
+        findings += [f"{name} is not in the manifest" for name in sorted(present - {*self.files, MANIFEST, SIGNATURE})]
         if wrong := [finding for finding in findings if finding]:
             raise BundleInvalid(
                 f"the bundle {self.path} is corrupt: {'; '.join(wrong)}", hint=f"rm -r {self.path}, then edgefl up"
@@ -88,7 +122,7 @@ class Bundle:
 
     def manifest(self) -> dict[str, Any]:
         """What manifest.json says."""
-        return {"version": 1, **{name: getattr(self, name) for name in self.__slots__ if name != "path"}}
+        return {"version": VERSION, **{name: getattr(self, name) for name in self.__slots__ if name != "path"}}
 
     def _under(self, folder: str) -> tuple[Path, ...]:
         return tuple(self.path / name for name in sorted(self.files) if name.startswith(folder))
@@ -107,11 +141,12 @@ async def build(site: Site, into: Path) -> AsyncIterator[Progress]:
     """
     began = time.monotonic()
     yield Started(STAGE, "", "gather what hosts need")
-    spec = wheels.WheelSpec.of(site.runtime, site.root, platform.machine(), site.secure.mode)
+    specs = [wheels.WheelSpec.of(site.runtime, site.root, name, site.secure.mode) for name in architectures(site)]
     app = fab.pack(site)
     packages = layout.cache() / "debs" / debs.place()
-    async for event in wheels.fetch(spec, spec.store):
-        yield event
+    for spec in specs:
+        async for event in wheels.fetch(spec, spec.store):
+            yield event
     if debs.is_possible():
         async for event in debs.fetch(packages):
             yield event
@@ -122,52 +157,91 @@ async def build(site: Site, into: Path) -> AsyncIterator[Progress]:
             f"this machine runs {debs.release()}, so the bundle carries no Debian packages",
             hint=f"install {' and '.join(debs.WANTED)} on every host, or build on Debian {debs.RELEASE}",
         )
-    bundle, changed = await asyncio.to_thread(_assemble, spec, app, packages, into)
-    size = sum((into / name).stat().st_size for name in bundle.files)
-    detail = {"bytes": size, "files": len(bundle.files), "deps_hash": bundle.deps_hash, "app_hash": bundle.app_hash}
-    what = f"{size / 1e6:.0f} MB in {len(bundle.files)} files"
+    bundle, changed = await asyncio.to_thread(_assemble, specs, app, packages, into)
+    detail = {"bytes": bundle.size, "files": len(bundle.files), "deps": bundle.deps_hashes, "app_hash": bundle.app_hash}
+    what = f"{bundle.size / 1e6:.0f} MB in {len(bundle.files)} files"
     yield Finished(
         STAGE, "", what, changed=changed, seconds=time.monotonic() - began, detail={**detail, "fab_sha256": app.sha256}
     )
 
 
-def _assemble(spec: wheels.WheelSpec, app: fab.Fab, packages: Path, into: Path) -> tuple[Bundle, bool]:
+def architectures(site: Site) -> list[str]:
+    """For which processors the site's bundle carries wheels; a lab's hosts are this machine."""
+    if site.infrastructure.module == "lab" or not site.runtime.architectures:
+        return [platform.machine()]
+    return list(dict.fromkeys(site.runtime.architectures))
+
+
+def _assemble(specs: list[wheels.WheelSpec], app: fab.Fab, packages: Path, into: Path) -> tuple[Bundle, bool]:
     """Put the parts together beside `into`, then swap; whether anything changed."""
-    gathered = {"wheels": store.read(spec.store), "debs": store.read(packages)}
-    code = source.pack()
-    files = {f"{folder}/{file.name}": file for folder, stored in gathered.items() if stored for file in stored.files}
+    deps = {spec.architecture: _sealed(spec.store) for spec in specs}
+    code, stored_debs = source.pack(), store.read(packages)
+    linked = _linked({"wheels": list(deps.values()), "debs": [stored_debs] if stored_debs else []})
     made = {"app/edgefl.tar.gz": code.archive, "app.fab": app.content}
-    stored_wheels = gathered["wheels"]
-    if stored_wheels is None:
-        raise BundleInvalid(f"{spec.store} changed while the bundle was built", hint="run the command again")
+    hashes = {name: file.sha256 for name, (_, file) in linked.items()}
+    hashes |= {name: hashlib.sha256(content).hexdigest() for name, content in made.items()}
+    named: dict[str, Dependencies] = {
+        architecture: {"hash": stored.digest, "wheels": [file.name for file in stored.files]}
+        for architecture, stored in deps.items()
+    }
+
+    def bundle(described: str) -> Bundle:
+        return Bundle(into, specs[0].python, named, code.sha256, app.sha256, dict(sorted({**hashes, SBOM: described}.items())))
+
+    # What the list of contents says follows from the other files: where those are the same it need not be made anew.
+    if _is_there(there := bundle(_described(into)), linked):
+        return there, False
     with tempfile.TemporaryDirectory(prefix=f".{into.name}-", dir=_existing(into.parent)) as temporary:
         new = Path(temporary) / into.name
         for folder in ("wheels", "debs", "app"):
             (new / folder).mkdir(parents=True)
+        for name, (directory, file) in linked.items():
+            store.link(directory / file.name, new / name)
+        made[SBOM] = sbom.document(new, hashes, app)
         for name, content in made.items():
             (new / name).write_bytes(content)
-        hashes = {name: file.sha256 for name, file in files.items()} | {name: store.sha256_of(new / name) for name in made}
-        bundle = Bundle(
-            into, spec.python, spec.architecture, stored_wheels.digest, code.sha256, app.sha256, dict(sorted(hashes.items()))
-        )
-        if _is_there(bundle, files):
-            return bundle, False
-        for folder, stored in gathered.items():
-            for file in stored.files if stored else ():
-                store.link(stored.path / file.name, new / folder / file.name)  # type: ignore[union-attr]  # a file has its directory
-        (new / MANIFEST).write_text(json.dumps(bundle.manifest(), indent=2) + "\n")
+        whole = bundle(hashlib.sha256(made[SBOM]).hexdigest())
+        (new / MANIFEST).write_text(json.dumps(whole.manifest(), indent=2) + "\n")
         if into.exists():
             into.rename(Path(temporary) / "old")
         new.rename(into)
-    return bundle, True
+    return whole, True
 
 
-def _is_there(bundle: Bundle, linked: dict[str, store.StoredFile]) -> bool:
+def _sealed(place: Path) -> store.Stored:
+    stored = store.read(place)
+    if stored is None:
+        raise BundleInvalid(f"{place} changed while the bundle was built", hint="run the command again")
+    return stored
+
+
+def _linked(gathered: Mapping[str, list[store.Stored]]) -> Linked:
+    """Every fetched file by its path in the bundle; what several architectures share is there once."""
+    found: Linked = {}
+    for folder, directories in gathered.items():
+        for stored in directories:
+            for file in stored.files:
+                name = f"{folder}/{file.name}"
+                if name in found and found[name][1].sha256 != file.sha256:
+                    raise BundleInvalid(f"{file.name} is not the same for every architecture", hint="check pip's index")
+                found[name] = (stored.path, file)
+    return found
+
+
+def _described(place: Path) -> str:
+    """The hash of the list of contents that lies at `place`; empty where there is none."""
+    try:
+        return Bundle.load(place).files.get(SBOM, "")
+    except BundleInvalid:
+        return ""
+
+
+def _is_there(bundle: Bundle, linked: Linked) -> bool:
     """Whether `bundle.path` already is this bundle: the same manifest, and every file as it was put there."""
     try:
         if Bundle.load(bundle.path) != bundle:
             return False
-        fetched = all(_times(bundle.path / name) == (file.size, file.mtime_ns) for name, file in linked.items())
+        fetched = all(_times(bundle.path / name) == (file.size, file.mtime_ns) for name, (_, file) in linked.items())
         return fetched and all(
             store.sha256_of(bundle.path / name) == bundle.files[name] for name in bundle.files if name not in linked
         )

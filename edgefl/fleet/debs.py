@@ -26,6 +26,8 @@ WANTED = ("haproxy", "nftables")
 ASSUMED = ("apt", "systemd-sysv", "openssh-server", "python3-minimal")
 """What every host has before edgefl comes; their dependencies need not be carried."""
 RELEASE = "bookworm"
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}
+"""What Debian calls what `uname -m` says."""
 _LISTS = Path("/var/lib/apt/lists")
 _ISOLATED = [
     "--option=Dir::State::status=/dev/null",

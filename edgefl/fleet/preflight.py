@@ -118,16 +118,16 @@ def _platform_problems(host: Host, found: Facts, bundle: Bundle | None) -> Itera
         yield Problem(f"has glibc {found.glibc or 'of no version'}, 2.28 is needed", "run Debian 11 or newer")
     if bundle is None:
         return
-    if found.architecture != bundle.architecture:
+    if found.architecture not in bundle.deps:
         yield Problem(
-            f"is {found.architecture}, and the bundle holds wheels for {bundle.architecture}",
-            "build the bundle on such a machine",
+            f"is {found.architecture}, and the bundle holds wheels for {' and '.join(bundle.deps)}",
+            f"add {found.architecture} to runtime.architectures in site.yaml",
         )
     needed = {"nft", "haproxy"} if host.role == "coordinator" else {"nft"}
     lacking = sorted(needed - set(found.commands))
-    if lacking and not bundle.debs:
+    if lacking and not any(deb.stem.endswith(f"_{debs.ARCHITECTURES.get(found.architecture)}") for deb in bundle.debs):
         yield Problem(
-            f"lacks {' and '.join(lacking)}, and the bundle carries no Debian packages",
+            f"lacks {' and '.join(lacking)}, and the bundle carries no Debian packages for it",
             f"on {host.name}: apt install haproxy nftables",
         )
     elif lacking and found.release != debs.RELEASE:

@@ -39,8 +39,8 @@ class Release(Protocol):
         """The bundle's directory on the operator's machine."""
 
     @property
-    def deps_hash(self) -> str:
-        """Names the virtual environment."""
+    def deps_hashes(self) -> Mapping[str, str]:
+        """By architecture, what names the virtual environment."""
 
     @property
     def app_hash(self) -> str:
@@ -233,7 +233,8 @@ def _site_variables(site: Site, inventory: Inventory, bundle: Release) -> Variab
         "identity_site_file": str(site.root / "site.yaml"),
         "identity_state_dir": str(site.state),
         "runtime_bundle": str(bundle.path),
-        "runtime_deps_hash": bundle.deps_hash,
+        "runtime_authority": str(site.state / "pki"),
+        "runtime_deps_hashes": dict(bundle.deps_hashes),
         "runtime_app_hash": bundle.app_hash,
         "runtime_fab_sha256": bundle.fab_sha256,
         "coordinator_fleet_port": layout.FLEET_PORT,

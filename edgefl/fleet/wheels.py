@@ -29,6 +29,8 @@ from edgefl.site.model import Runtime, Site
 STAGE = "bundle"
 TORCH_MAX_BYTES = 1_000_000_000
 """A CPU build of torch has 150 to 250 MB; what is larger carries a GPU's libraries to every device."""
+PINNED_FOR = ("x86_64", "aarch64")
+"""Architectures for which there is a wheel of everything in the lock."""
 _GLIBC_MINOR = range(5, 37)
 """manylinux_2_5 up to bookworm's glibc 2.36."""
 _TORCH_HINT = (
@@ -41,6 +43,14 @@ class BundleUnbuildable(EdgeflError):
     """What hosts need cannot be gathered on this machine."""
 
     exit_code = ExitCode.BUNDLE_INVALID
+
+
+class _NoWheel(BundleUnbuildable):
+    """pip found no wheel for the hosts' platform. wanted: of what, as `name==version`."""
+
+    def __init__(self, what: str, wanted: str, *, hint: str) -> None:
+        super().__init__(what, hint=hint)
+        self.wanted = wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,11 @@ class WheelSpec:
         torch = runtime.torch if _is_index(runtime.torch) else str((root / runtime.torch).resolve())
         more = lock.with_name(f"he-py{tag}.txt") if secure_mode == "homomorphic" else None
         return cls(lock, torch, runtime.torch_version, runtime.python, architecture, more)
+
+    @property
+    def locks(self) -> tuple[Path, ...]:
+        """Everything that is pinned for these hosts."""
+        return (self.lock, self.more) if self.more else (self.lock,)
 
     @property
     def place(self) -> str:
@@ -106,12 +121,14 @@ async def fetch(spec: WheelSpec, place: Path) -> AsyncIterator[Progress]:
         )
         began = time.monotonic()
         partial = store.begin(place)
-        async for step in _fetch_torch(spec, partial):
-            yield step
-        arguments = ["--require-hashes", "--requirement", str(spec.lock)]
-        arguments += ["--requirement", str(spec.more)] if spec.more else []
-        async for step in _download(arguments, spec, partial):
-            yield step
+        try:
+            async for step in _fetch_torch(spec, partial):
+                yield step
+            for lock in spec.locks:
+                async for step in _download(["--require-hashes", "--requirement", str(lock)], spec, partial):
+                    yield step
+        except _NoWheel as first:
+            raise _nowhere(spec, [first.wanted, *[name async for name in _unavailable(spec, partial, first.wanted)]]) from first
         stored = await asyncio.to_thread(store.seal, partial, place)
         size = sum(file.size for file in stored.files)
         detail = {"bytes": size, "files": len(stored.files)}
@@ -203,9 +220,39 @@ async def _pip(arguments: list[str]) -> AsyncIterator[str]:
             await process.wait()
     if code:
         reason = errors[-1] if errors else f"pip ended with status {code}"
-        raise BundleUnbuildable(
-            f"pip could not fetch the wheels: {reason}", hint="check pip's index, proxy and certificate: pip config list"
-        )
+        what, hint = f"pip could not fetch the wheels: {reason}", "check pip's index, proxy and certificate: pip config list"
+        if none := re.match(r"No matching distribution found for ([^\s;]+==[^\s;]+)", reason):
+            raise _NoWheel(what, none[1], hint=hint)
+        raise BundleUnbuildable(what, hint=hint)
+
+
+async def _unavailable(spec: WheelSpec, scratch: Path, *known: str) -> AsyncIterator[str]:
+    """What else has no wheel for these hosts: pip stops at the first, an operator must know all of them."""
+    trimmed, absent = scratch / "lock.txt", set(known)
+    try:
+        while True:
+            pinned = "\n".join(lock.read_text() for lock in spec.locks).replace("\\\n", " ").splitlines()
+            trimmed.write_text("\n".join(line for line in pinned if line.split(" ")[0] not in absent))
+            try:
+                async for _ in _download(["--require-hashes", "--requirement", str(trimmed)], spec, scratch):
+                    pass
+            except _NoWheel as error:
+                if error.wanted in absent:
+                    return
+                absent.add(error.wanted)
+                yield error.wanted
+            else:
+                return
+    finally:
+        trimmed.unlink(missing_ok=True)
+
+
+def _nowhere(spec: WheelSpec, names: list[str]) -> BundleUnbuildable:
+    what = f"pip's index has no wheel for {spec.architecture} and Python {spec.python} of {', '.join(names)}"
+    if spec.architecture in PINNED_FOR:
+        return BundleUnbuildable(what, hint="check pip's index, proxy and certificate: pip config list")
+    hint = f"hosts of {' and '.join(PINNED_FOR)} have all wheels; others need builds of these with the lock's hashes"
+    return BundleUnbuildable(what, hint=hint)
 
 
 def _pip_command() -> list[str]:

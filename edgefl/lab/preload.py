@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from pathlib import Path
 
 from edgefl import layout
@@ -46,13 +47,14 @@ def preload(image: Path, bundle: Path, *, cache: Path | None = None, report: Rep
 
 def _deps_hash(bundle: Path) -> str:
     try:
-        deps_hash = json.loads((bundle / "manifest.json").read_text())["deps_hash"]
+        deps_hash = json.loads((bundle / "manifest.json").read_text())["deps"][platform.machine()]["hash"]
     except (OSError, ValueError, KeyError, TypeError) as wrong:
         raise LabFailed(
-            f"{bundle} is no bundle: its manifest.json has no deps_hash ({wrong})", hint="edgefl up builds one"
+            f"{bundle} is no bundle: its manifest.json names no wheels for this machine ({wrong!r})",
+            hint="edgefl up builds one",
         ) from wrong
     if not isinstance(deps_hash, str) or not deps_hash.isalnum():
-        raise LabFailed(f"{bundle}/manifest.json: deps_hash is {deps_hash!r}, not a hash", hint="edgefl up builds one")
+        raise LabFailed(f"{bundle}/manifest.json: the wheels' hash is {deps_hash!r}, not a hash", hint="edgefl up builds one")
     if not any((bundle / "wheels").glob("*.whl")):
         raise LabFailed(f"{bundle} has no wheels", hint="edgefl up builds one")
     return deps_hash

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgefl.errors import NotProvisioned
 from edgefl.infra.inventory import Inventory
 from edgefl.pki import register
 from edgefl.pki.register import Entry, Register
 from edgefl.site.model import Site
+
+if TYPE_CHECKING:
+    from edgefl.pki.authority import Authority
 
 PASSPHRASE = "EDGEFL_PASSPHRASE"  # noqa: S105  # the variable's name, not a passphrase
 
@@ -22,6 +26,13 @@ def inventory_file(site: Site) -> Path:
 def bundle_directory(site: Site) -> Path:
     """What hosts are sent."""
     return site.state / "bundle"
+
+
+def opened(site: Site) -> Authority:
+    """The site's own authority. Raises PkiError when its keys do not open."""
+    from edgefl.pki.authority import Authority
+
+    return Authority.open(site.state, site=site, passphrase=passphrase())
 
 
 def inventory_of(site: Site) -> Inventory:

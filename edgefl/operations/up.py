@@ -20,7 +20,7 @@ from edgefl.operations.lock import site_lock
 from edgefl.operations.quarantine import keep_apart
 from edgefl.operations.reporting import report_fleet
 from edgefl.operations.stage import chained
-from edgefl.operations.state import bundle_directory, inventory_file, kept_out, known_hosts, passphrase
+from edgefl.operations.state import bundle_directory, inventory_file, kept_out, known_hosts, opened, passphrase
 from edgefl.operations.task import prove_task
 from edgefl.progress import Failed, Finished, Progress, Started, Warned
 from edgefl.site import load, made
@@ -58,8 +58,9 @@ async def up(site: Site, *, why: str = "") -> AsyncIterator[Progress]:
 
 async def _configured(site: Site, package: Bundle, why: str) -> AsyncIterator[Progress]:
     """Configure and prove every host that is fit and not kept out."""
-    from edgefl.fleet import ansible, preflight
+    from edgefl.fleet import ansible, preflight, signature
 
+    await asyncio.to_thread(lambda: signature.sign(package, opened(site)))
     whole = Inventory.load(inventory_file(site))
     out = kept_out(site)
     async for event in chained(keep_apart(site, [host for host in whole.hosts if host.name in out])):
@@ -156,13 +157,12 @@ async def lab_ground(site: Site, package: Path) -> AsyncIterator[Progress]:
 
 async def certificates(site: Site) -> AsyncIterator[Progress]:
     """Have the site's own authority and the operator's identity; hosts get theirs while they are configured."""
-    from edgefl.pki.authority import Authority
     from edgefl.pki.operator import ensure_operator
 
     began = time.monotonic()
     yield Started("certificates", "", "the site's own authority")
     fresh = not (site.state / "pki" / "root.crt").exists()
-    authority = await asyncio.to_thread(lambda: Authority.open(site.state, site=site, passphrase=passphrase()))
+    authority = await asyncio.to_thread(opened, site)
     await asyncio.to_thread(lambda: ensure_operator(site, passphrase=passphrase()))
     what = "authority made; its root key stays on this machine" if fresh else "authority and operator stand"
     expires = authority.issuing.not_valid_after_utc.isoformat()

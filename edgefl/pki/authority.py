@@ -173,6 +173,15 @@ class Authority:
     def _elder(self) -> Generation:
         return self._old if self._old.exists else self._now
 
+    def endorse(self, content: bytes) -> bytes:
+        """The issuing authority's signature over what hosts install: ECDSA with SHA-384, DER, as `openssl dgst` checks it.
+
+        content: never DER itself, so that no endorsement can pass for a certificate's signature. Raises ValueError if it may be.
+        """
+        if not content.startswith(b"{"):
+            raise ValueError("only a JSON object is endorsed")
+        return self._issuing_key.sign(content, ec.ECDSA(hashes.SHA384()))
+
     def _issue(self, key: ec.EllipticCurvePublicKey, name: str, role: Role, names: list[str], ips: list[request.Ip]) -> Issued:
         now = datetime.now(UTC).replace(microsecond=0)
         issuing, above = self.issuing, self._now.above

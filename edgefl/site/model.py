@@ -280,6 +280,8 @@ class Runtime(Model):
     """The torch that every host of the site runs."""
     python: str = "3.11"
     """The hosts' Python."""
+    architectures: list[Literal["x86_64", "aarch64", "armv7l"]] = Field(default_factory=list)
+    """The hosts' processors, as `uname -m` says them: the bundle carries wheels for each. None means this machine's."""
 
 
 class Site(Model):

@@ -35,7 +35,7 @@ def test_a_failed_task_says_what_the_module_said_and_what_helps() -> None:
     assert isinstance(failed, Failed)
     assert failed.why.startswith("the bundle is corrupt")
     assert failed.hint == "rm -r .edgefl/bundle, then edgefl up"
-    assert [failure.reason for failure in account.stopping] == ["failed"]
+    assert [failure.reason for failure in account.stopping] == ["bundle"]
 
 
 def test_a_failed_command_shows_its_own_last_words() -> None:

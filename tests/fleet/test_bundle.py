@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from edgefl.fleet import bundle, debs, store
 from edgefl.fleet.bundle import Bundle, BundleInvalid
 from edgefl.fleet.wheels import BundleUnbuildable, WheelSpec
 from edgefl.progress import Finished, Progress, Step, Warned
-from edgefl.site.model import Device, Site
+from edgefl.site.model import Device, Infrastructure, Runtime, Site
 
 if TYPE_CHECKING:
     from conftest import Index
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def site(spec: Callable[..., WheelSpec], index: Index, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Site:
     """A site whose wheels an earlier build of this machine has fetched."""
-    monkeypatch.setattr(WheelSpec, "of", lambda *_: spec())
+    monkeypatch.setattr(WheelSpec, "of", lambda _runtime, _root, architecture, _mode: replace(spec(), architecture=architecture))
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     place = layout.cache() / "wheels" / spec().place
     partial = store.begin(place)
     for wheel in index.folder.iterdir():
@@ -48,6 +51,7 @@ async def test_a_bundle_holds_everything_and_verifies(site: Site, tmp_path: Path
     assert sorted(made.files) == [
         "app.fab",
         "app/edgefl.tar.gz",
+        "sbom.cdx.json",
         "wheels/flwr-1.41.0-py3-none-any.whl",
         "wheels/scipy-1.0-cp311-cp311-manylinux_2_28_x86_64.whl",
         "wheels/torch-2.13.0+cpu-py3-none-any.whl",
@@ -56,7 +60,7 @@ async def test_a_bundle_holds_everything_and_verifies(site: Site, tmp_path: Path
     last = events[-1]
     assert isinstance(last, Finished)
     assert last.changed
-    assert last.detail["deps_hash"] == made.deps_hash
+    assert last.detail["deps"] == made.deps_hashes == {"x86_64": made.deps["x86_64"]["hash"]}
 
 
 async def test_a_machine_without_debians_packages_says_so(site: Site, tmp_path: Path) -> None:
@@ -150,3 +154,49 @@ def test_where_there_is_no_bundle_the_error_says_what_makes_one(tmp_path: Path) 
 
 def here(folder: Path) -> list[Path]:
     return list(folder.iterdir())
+
+
+def mixed(site: Site, *architectures: str) -> Site:
+    """The same site on hosts of its owner's, of these architectures."""
+    runtime = Runtime.model_validate({"architectures": list(architectures)})
+    made = site.model_copy(update={"infrastructure": Infrastructure(module="static"), "runtime": runtime})
+    made._root = site.root
+    return made
+
+
+@pytest.mark.slow
+async def test_a_mixed_fleets_bundle_has_the_wheels_of_each_architecture_and_what_they_share_once(
+    site: Site, index: Index, tmp_path: Path
+) -> None:
+    arm = index.wheel("scipy", "1.0", "cp311-cp311-manylinux_2_28_aarch64")
+    lock = tmp_path / "lock.txt"
+    lock.write_text(lock.read_text().strip() + f" --hash=sha256:{store.sha256_of(arm)}\n")
+    await build(mixed(site, "x86_64", "aarch64"), tmp_path / "b")
+    made = Bundle.load(tmp_path / "b")
+    made.verify()
+    wheels = {name: {wheel.rpartition("_")[2] for wheel in made.deps[name]["wheels"]} for name in made.deps}
+    shared = {"flwr-1.41.0-py3-none-any.whl", "torch-2.13.0+cpu-py3-none-any.whl"}
+    assert wheels == {"x86_64": {*shared, "64.whl"}, "aarch64": {*shared, "aarch64.whl"}}
+    assert len(made.wheels) == 4
+    assert made.deps_hashes["x86_64"] != made.deps_hashes["aarch64"]
+
+
+@pytest.mark.slow
+async def test_every_wheel_that_an_architecture_lacks_is_named_at_once(site: Site, index: Index, tmp_path: Path) -> None:
+    lock = tmp_path / "lock.txt"
+    other = index.wheel("numpy", "2.0", "cp311-cp311-manylinux_2_28_aarch64")
+    lock.write_text(lock.read_text() + f"numpy==2.0 --hash=sha256:{store.sha256_of(other)}\n")
+    with pytest.raises(BundleUnbuildable, match=r"no wheel for armv7l and Python 3\.11 of scipy==1\.0, numpy==2\.0") as refused:
+        await build(mixed(site, "armv7l"), tmp_path / "b")
+    assert "x86_64 and aarch64" in refused.value.hint
+
+
+def test_a_labs_hosts_are_this_machine_whatever_the_site_says(site: Site) -> None:
+    assert bundle.architectures(site) == ["x86_64"]
+    assert bundle.architectures(mixed(site, "aarch64", "armv7l", "aarch64")) == ["aarch64", "armv7l"]
+
+
+def test_a_bundle_of_another_time_is_told_from_a_damaged_one(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"version": 1}')
+    with pytest.raises(BundleInvalid, match="of version 1, this edgefl reads 2"):
+        Bundle.load(tmp_path)

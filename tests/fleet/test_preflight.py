@@ -29,8 +29,8 @@ FIT = Facts(
 )
 DEVICE = Host("edge-01", "device", "10.0.0.1", 22, "root")
 COORDINATOR = Host("coordinator", "coordinator", "10.0.0.2", 22, "root")
-BUNDLE = Bundle(Path("/nowhere"), "3.11", "x86_64", "", "", "", {})
-WITH_DEBS = replace(BUNDLE, files={"debs/nftables.deb": ""})
+BUNDLE = Bundle(Path("/nowhere"), "3.11", {"x86_64": {"hash": "", "wheels": []}}, "", "", {})
+WITH_DEBS = replace(BUNDLE, files={"debs/nftables_1.0_amd64.deb": ""})
 
 
 def found(facts: Facts, host: Host = DEVICE, bundle: Bundle | None = BUNDLE) -> list[str]:

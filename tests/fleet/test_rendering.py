@@ -5,7 +5,8 @@ from __future__ import annotations
 import configparser
 import json
 import shlex
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4DFDVd4ofERgN3uuhtneM2PF5tbWuA4xNJn
 @dataclass(frozen=True)
 class Package:
     path: Path = Path("/bundle")
-    deps_hash: str = "d" * 64
+    deps_hashes: Mapping[str, str] = field(default_factory=lambda: {"x86_64": "d" * 64})
     app_hash: str = "a" * 64
     fab_sha256: str = "f" * 64
 
@@ -198,7 +199,7 @@ def test_writing_a_second_time_touches_nothing_and_nothing_is_readable_by_others
     assert first == second
     assert stamps == [path.stat().st_mtime_ns for path in (second.inventory, second.configuration, second.known_hosts)]
     assert first.inventory.stat().st_mode & 0o077 == 0
-    assert json.loads(first.inventory.read_text())["all"]["vars"]["runtime_deps_hash"] == "d" * 64
+    assert json.loads(first.inventory.read_text())["all"]["vars"]["runtime_deps_hashes"] == {"x86_64": "d" * 64}
 
 
 @pytest.mark.parametrize("accelerated", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import zipfile
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -23,7 +24,7 @@ def bundle(directory: Path, deps_hash: str, *, metadata: str = ABOUT) -> Path:
     """A bundle whose one wheel holds the module `greeting`."""
     (directory / "wheels").mkdir(parents=True)
     (directory / "debs").mkdir()
-    (directory / "manifest.json").write_text(json.dumps({"deps_hash": deps_hash}))
+    (directory / "manifest.json").write_text(json.dumps({"deps": {platform.machine(): {"hash": deps_hash}}}))
     with zipfile.ZipFile(directory / "wheels/greeting-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("greeting.py", "text = 'hello'\n")
         wheel.writestr("greeting-1.0.dist-info/METADATA", metadata)

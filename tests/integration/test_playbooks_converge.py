@@ -15,12 +15,14 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from edgefl.fleet import ansible, bundle, rendering
+from edgefl.errors import ExitCode
+from edgefl.fleet import ansible, bundle, rendering, signature
 from edgefl.fleet.bundle import Bundle
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.lab.hosts import HostSpec, Lab
 from edgefl.lab.image import image
 from edgefl.lab.preload import preload
+from edgefl.pki.authority import Authority
 from edgefl.progress import Progress, Step
 from edgefl.site import Site, load
 
@@ -66,6 +68,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     )
     site = load(root)
     asyncio.run(_all(bundle.build(site, site.state / "bundle")))
+    signature.sign(Bundle.load(site.state / "bundle"), Authority.open(site.state, site=site))
     lab = Lab(site.state / "lab", site.infrastructure.network)
     try:
         lab.use_layer(preload(image(), site.state / "bundle"))
@@ -275,9 +278,24 @@ def test_a_corrupt_bundle_is_refused_before_anything_of_it_is_installed(fleet: F
         fleet.on(host, "rm -r /var/cache/edgefl")  # what a host has kept by its hash, it need not be sent
     before = fleet.on("edge-01", "ls -l /opt/edgefl /opt/edgefl/releases")
 
-    with pytest.raises(ansible.AnsibleFailed, match=r"the bundle is corrupt: app/edgefl\.tar\.gz") as failed:
+    with pytest.raises(ansible.BundleRefused, match=r"the bundle is corrupt: app/edgefl\.tar\.gz") as failed:
         asyncio.run(_all(ansible.converge(fleet.site, fleet.inventory, package)))
     assert "rm -r .edgefl/bundle" in failed.value.hint
+    assert fleet.on("edge-01", "ls -l /opt/edgefl /opt/edgefl/releases") == before
+
+
+def test_a_bundle_that_the_sites_authority_did_not_sign_is_refused_on_the_device(fleet: Fleet, tmp_path: Path) -> None:
+    stranger = tmp_path / "bundle"
+    shutil.copytree(fleet.package.path, stranger, copy_function=os.link)
+    (stranger / "manifest.sig").unlink()
+    other = Authority.open(tmp_path / "other", site=fleet.site)
+    signature.sign(Bundle.load(stranger), other)
+    package = replace(fleet.package, path=stranger, app_hash="0" * 64)
+    before = fleet.on("edge-01", "ls -l /opt/edgefl /opt/edgefl/releases")
+
+    with pytest.raises(ansible.BundleRefused, match="the bundle is not signed: its signature is not from") as failed:
+        asyncio.run(_all(ansible.converge(fleet.site, fleet.inventory, package)))
+    assert failed.value.exit_code == ExitCode.BUNDLE_INVALID
     assert fleet.on("edge-01", "ls -l /opt/edgefl /opt/edgefl/releases") == before
 
 

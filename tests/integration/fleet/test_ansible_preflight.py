@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ class Package:
     """Nothing of it is put anywhere: the play ends with the look at hosts."""
 
     path: Path = Path("/nowhere")
-    deps_hash: str = ""
+    deps_hashes: Mapping[str, str] = field(default_factory=dict)
     app_hash: str = ""
     fab_sha256: str = ""
 

@@ -7,24 +7,37 @@ DOCUMENTATION = r"""
 module: runtime
 short_description: Install a bundle's packages, virtual environment and code from what was pushed
 description:
-  - C(missing) says which of the given files the host's cache lacks.
-  - C(install) takes pushed files into the cache, checks every file that it needs against its SHA-256, and installs.
-    A file that differs stops it before anything is installed.
+  - C(missing) says which of the given files the host's cache lacks, where parts of them may be put, and which parts are there.
+  - C(keep) checks that an authority whom the host trusts signed the manifest and that the manifest names these files, then takes
+    what was pushed into the cache, each file against its SHA-256. What differs stops it before anything is kept.
+  - C(install) does the same, and installs.
   - An environment or release counts only with its C(.complete) mark, written last; a cut-off installation starts anew.
 options:
   step:
-    description: Which half to do.
+    description: What to do.
     type: str
-    choices: [missing, install]
+    choices: [missing, keep, install]
     required: true
   files:
     description: SHA-256 by path inside the bundle, of every file that is needed.
     type: dict
     required: true
   pushed:
-    description: Where pushed files lie on the host, by path inside the bundle.
-    type: dict
-    default: {}
+    description: Whether files were pushed since C(missing).
+    type: bool
+    default: false
+  manifest:
+    description: The bundle's manifest, as it was signed.
+    type: str
+    default: ""
+  signature:
+    description: The signature over it, base64.
+    type: str
+    default: ""
+  authority:
+    description: PEM of whom the operator trusts; it counts only on a host that has no identity yet.
+    type: str
+    default: ""
   deps_hash:
     description: Names the virtual environment.
     type: str
@@ -38,6 +51,14 @@ options:
     type: list
     elements: str
     default: [sys]
+  use:
+    description: Whether what is installed is put to use.
+    type: bool
+    default: true
+  prove:
+    description: Whether C(imports) must import from a new release, too; from a new environment they always must.
+    type: bool
+    default: false
   want:
     description: What is to be installed.
     type: list
@@ -59,6 +80,14 @@ missing:
   description: Paths inside the bundle that the cache lacks.
   returned: when I(step=missing)
   type: list
+incoming:
+  description: Where parts of them are awaited.
+  returned: when I(step=missing)
+  type: str
+held:
+  description: Size in bytes by name, of parts that an earlier push left there.
+  returned: when I(step=missing)
+  type: dict
 """
 
 import compileall
@@ -69,42 +98,11 @@ import tarfile
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgefl.host.plugins.module_utils import paths
+from ansible_collections.edgefl.host.plugins.module_utils import bundle, paths
 from ansible_collections.edgefl.host.plugins.module_utils.process import CommandFailed, run
 
-CACHE = "/var/cache/edgefl/bundle"
 ROOT = "/opt/edgefl"
 FAB = "/etc/edgefl/app.fab"
-KEPT = 2
-"""Releases and environments that stay: the one in use and the one before it."""
-
-
-class Corrupt(Exception):
-    """A file is not the one that the manifest names."""
-
-
-def cached(name, digest):
-    """Where the cache keeps a file: by content, so that a new bundle brings only what is new."""
-    return os.path.join(CACHE, digest[:16], os.path.basename(name))
-
-
-def missing(files):
-    """What the cache lacks, or has broken."""
-    return [name for name, digest in files.items() if not _is_sound(cached(name, digest), digest)]
-
-
-def take(pushed, files):
-    """Move pushed files into the cache; Corrupt when one is not what the manifest says."""
-    for name, place in pushed.items():
-        if paths.sha256(place) != files[name]:
-            raise Corrupt(f"{name} arrived with another SHA-256 than the bundle's manifest names")
-        target = cached(name, files[name])
-        os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
-        shutil.move(place, target)
-        os.chmod(target, 0o644)
-    broken = missing(files)
-    if broken:
-        raise Corrupt(f"{', '.join(broken[:3])}{' …' if len(broken) > 3 else ''} did not arrive")
 
 
 def install_debs(files):
@@ -113,7 +111,7 @@ def install_debs(files):
         place = "/etc/systemd/system/" + unit
         if not os.path.lexists(place):
             os.symlink("/dev/null", place)
-    debs = [cached(name, digest) for name, digest in files.items() if name.endswith(".deb")]
+    debs = [bundle.cached(name, digest) for name, digest in files.items() if name.endswith(".deb")]
     run(["dpkg", "--force-confdef", "--force-confold", "--install", *debs], env={"DEBIAN_FRONTEND": "noninteractive"})
 
 
@@ -122,7 +120,7 @@ def install_venv(files, deps_hash):
     place = os.path.join(ROOT, "venvs", deps_hash)
     shutil.rmtree(place, ignore_errors=True)
     os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
-    wheels = [cached(name, digest) for name, digest in files.items() if name.endswith(".whl")]
+    wheels = [bundle.cached(name, digest) for name, digest in files.items() if name.endswith(".whl")]
     pip = [wheel for wheel in wheels if os.path.basename(wheel).startswith("pip-")]
     run(["python3", "-m", "venv", *(["--without-pip"] if pip else []), place])
     python = os.path.join(place, "bin", "python")
@@ -137,13 +135,13 @@ def install_app(files, app_hash):
     place = os.path.join(ROOT, "releases", app_hash)
     shutil.rmtree(place, ignore_errors=True)
     os.makedirs(place, mode=0o755, exist_ok=True)
-    archive = next(cached(name, digest) for name, digest in files.items() if name.endswith(".tar.gz"))
+    archive = next(bundle.cached(name, digest) for name, digest in files.items() if name.endswith(".tar.gz"))
     with tarfile.open(archive) as content:
         members = content.getmembers()
         # Debian's Python 3.11.2 has no extraction filters: what they would refuse is refused here.
         for member in members:
             if not (member.isfile() or member.isdir()) or member.name.startswith("/") or ".." in member.name.split("/"):
-                raise Corrupt(f"{os.path.basename(archive)} holds {member.name}, which no release has")
+                raise bundle.Corrupt(f"{os.path.basename(archive)} holds {member.name}, which no release has")
         content.extractall(place, members)  # noqa: S202  # its members were just looked at, and its hash is the manifest's
     # Services cannot write there: compiled now, or at every start.
     compileall.compile_dir(place, quiet=2)
@@ -163,35 +161,61 @@ def prove(deps_hash, app_hash, imports):
 def install_fab(files):
     """The Flower app that the coordinator offers for a run."""
     os.makedirs(os.path.dirname(FAB), mode=0o755, exist_ok=True)
-    with open(next(cached(name, digest) for name, digest in files.items() if name.endswith(".fab")), "rb") as content:
+    with open(next(bundle.cached(name, digest) for name, digest in files.items() if name.endswith(".fab")), "rb") as content:
         paths.write(FAB, content.read(), "root", "root", "0644")
 
 
 def use(deps_hash, app_hash):
-    """Point `venv` and `current` at what is in use; returns the links that moved, and drops what is older than the last two."""
+    """Point `venv` and `current` at what is in use; returns the links that moved. What was in use before stays, the rest goes."""
     moved = []
     for name, target in (("venv", f"venvs/{deps_hash}"), ("current", f"releases/{app_hash}")):
         place = os.path.join(ROOT, name)
-        if paths.describe(place) != {"kind": "link", "target": target}:
-            paths.link(place, target)
-            moved.append(place)
-    for kind, kept in (("venvs", deps_hash), ("releases", app_hash)):
-        others = [path for path in glob.glob(f"{ROOT}/{kind}/*") if os.path.basename(path) != kept]
-        for old in sorted(others, key=os.path.getmtime, reverse=True)[KEPT - 1 :]:
-            shutil.rmtree(old, ignore_errors=True)
+        before = paths.describe(place) or {}
+        if before == {"kind": "link", "target": target}:
+            continue
+        paths.link(place, target)
+        moved.append(place)
+        kept = {target, before.get("target", "")}
+        for old in glob.glob(f"{ROOT}/{os.path.dirname(target)}/*"):
+            if os.path.relpath(old, ROOT) not in kept:
+                shutil.rmtree(old, ignore_errors=True)
     return moved
 
 
+def install(wanted):
+    """Install what is wanted from the cache, prove it and put it to use; returns the links that moved."""
+    if "debs" in wanted["want"]:
+        install_debs(wanted["files"])
+    if "venv" in wanted["want"]:
+        install_venv(wanted["files"], wanted["deps_hash"])
+    if "app" in wanted["want"]:
+        install_app(wanted["files"], wanted["app_hash"])
+    if "venv" in wanted["want"] or ("app" in wanted["want"] and wanted["prove"]):
+        prove(wanted["deps_hash"], wanted["app_hash"], wanted["imports"])
+    if "venv" in wanted["want"]:
+        _complete(os.path.join(ROOT, "venvs", wanted["deps_hash"]))
+    if "app" in wanted["want"]:
+        _complete(os.path.join(ROOT, "releases", wanted["app_hash"]))
+    if "fab" in wanted["want"]:
+        install_fab(wanted["files"])
+    return use(wanted["deps_hash"], wanted["app_hash"]) if wanted["use"] else []
+
+
 def main():
-    """One of the two halves."""
+    """One of the steps."""
     module = AnsibleModule(
         argument_spec={
-            "step": {"type": "str", "choices": ["missing", "install"], "required": True},
+            "step": {"type": "str", "choices": ["missing", "keep", "install"], "required": True},
             "files": {"type": "dict", "required": True},
-            "pushed": {"type": "dict", "default": {}},
+            "pushed": {"type": "bool", "default": False},
+            "manifest": {"type": "str", "default": ""},
+            "signature": {"type": "str", "default": ""},
+            "authority": {"type": "str", "default": ""},
             "deps_hash": {"type": "str", "default": ""},
             "app_hash": {"type": "str", "default": ""},
             "imports": {"type": "list", "elements": "str", "default": ["sys"]},
+            "prove": {"type": "bool", "default": False},
+            "use": {"type": "bool", "default": True},
             "want": {"type": "list", "elements": "str", "choices": ["debs", "venv", "app", "fab"], "default": []},
         },
         supports_check_mode=False,
@@ -199,31 +223,20 @@ def main():
     wanted = module.params
     try:
         if wanted["step"] == "missing":
-            module.exit_json(changed=False, missing=missing(wanted["files"]))
-        take(wanted["pushed"], wanted["files"])
-        if "debs" in wanted["want"]:
-            install_debs(wanted["files"])
-        if "venv" in wanted["want"]:
-            install_venv(wanted["files"], wanted["deps_hash"])
-        if "app" in wanted["want"]:
-            install_app(wanted["files"], wanted["app_hash"])
-        if "venv" in wanted["want"]:
-            prove(wanted["deps_hash"], wanted["app_hash"], wanted["imports"])
-            _complete(os.path.join(ROOT, "venvs", wanted["deps_hash"]))
-        if "app" in wanted["want"]:
-            _complete(os.path.join(ROOT, "releases", wanted["app_hash"]))
-        if "fab" in wanted["want"]:
-            install_fab(wanted["files"])
-        moved = use(wanted["deps_hash"], wanted["app_hash"])
-    except Corrupt as failure:
+            missing = bundle.missing(wanted["files"])
+            module.exit_json(changed=False, missing=missing, incoming=bundle.receive(missing), held=bundle.held())
+        bundle.check(wanted["manifest"], wanted["signature"], wanted["authority"], wanted["files"])
+        bundle.take(wanted["files"])
+        if wanted["step"] == "keep":
+            module.exit_json(changed=bool(wanted["pushed"]), touched=[])
+        moved = install(wanted)
+    except bundle.Corrupt as failure:
         module.fail_json(msg=f"the bundle is corrupt: {failure}")
+    except bundle.Unsigned as failure:
+        module.fail_json(msg=f"the bundle is not signed: {failure}")
     except (CommandFailed, OSError, tarfile.TarError) as failure:
         module.fail_json(msg=f"the bundle could not be installed: {failure}")
     module.exit_json(changed=bool(wanted["want"] or moved), touched=moved)
-
-
-def _is_sound(path, digest):
-    return os.path.exists(path) and paths.sha256(path) == digest
 
 
 def _complete(place):
