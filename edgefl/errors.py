@@ -37,6 +37,8 @@ class ExitCode(IntEnum):
     ANSIBLE_FAILED = 31
     BUNDLE_INVALID = 32
     PKI_FAILED = 33
+    ROLLED_BACK = 34
+    """A new version was not healthy, and hosts run the one before it again."""
     NOT_ISOLATED = 40
     """A probe reached what it must not reach, or could not reach what it must."""
     QUORUM = 50

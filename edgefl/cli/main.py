@@ -21,6 +21,8 @@ COMMANDS = {
     "plan": "show what up would change, and change nothing",
     "up": "provision every host and prove its isolation",
     "down": "take the site down; lab hosts vanish, adopted hosts lose what edgefl put there",
+    "upgrade": "bring another version to every host, in waves, and back when it is not well",
+    "rollback": "bring the version before this one back to every host",
     "run": "train, and follow the run to its end",
     "stop": "end the run that is going; what it trained stays",
     "rounds": "how the model got better, and where each round's time went",

@@ -163,6 +163,8 @@ class HostConfig(BaseModel):
     models: Annotated[Models, BeforeValidator(_filled)] = Models()
     fab_sha256: str = ""
     """The one Flower app that this host executes; empty means none."""
+    fab_also: list[str] = Field(default_factory=list)
+    """While a new version comes to the fleet, the other version's: the run that is going began with it."""
     data: Path = layout.DATA
     devices: list[str] = Field(default_factory=list)
     """The site's devices, in its order."""
@@ -170,6 +172,11 @@ class HostConfig(BaseModel):
     """This device's own limit; the smaller of it and the site's counts."""
     epsilon_per_run: float | None = None
     """What a run may cost this device; the smaller of it and the site's counts."""
+
+    @property
+    def apps(self) -> tuple[str, ...]:
+        """The Flower apps that this host executes, by hash."""
+        return tuple(app for app in (self.fab_sha256, *self.fab_also) if app)
 
     @classmethod
     def load(cls, path: Path) -> HostConfig:

@@ -14,6 +14,7 @@ from edgefl.operations.lock import site_lock
 from edgefl.operations.stage import chained
 from edgefl.operations.state import bundle_directory, kept_out, known_hosts
 from edgefl.operations.task import prove_task
+from edgefl.operations.versions import gathered
 from edgefl.operations.watch import watching
 from edgefl.progress import Finished, Progress, Started, Step, Warned
 from edgefl.site.model import Site
@@ -120,7 +121,7 @@ async def _checked(
             yield Step("configuration", host.name, _MISSING, changed=True)
         elif host.name not in standing:
             yield Warned("configuration", host.name, "does not run; what it lacks shows once it does")
-    async for event in chained(bundle.build(site, bundle_directory(site))):
+    async for event in chained(gathered(site)):
         yield event
     package = bundle.Bundle.load(bundle_directory(site))
     async for event in chained(ansible.converge(site, fleet, package, limit=standing, check=True, diff=True)):

@@ -22,6 +22,7 @@ from edgefl.operations.reporting import report_fleet
 from edgefl.operations.stage import chained
 from edgefl.operations.state import bundle_directory, inventory_file, kept_out, known_hosts, opened, passphrase
 from edgefl.operations.task import prove_task
+from edgefl.operations.versions import gathered
 from edgefl.progress import Failed, Finished, Progress, Started, Warned
 from edgefl.site import load, made
 from edgefl.site.model import Site
@@ -45,7 +46,7 @@ async def up(site: Site, *, why: str = "") -> AsyncIterator[Progress]:
     if site.infrastructure.module == "lab":
         demand()
     with site_lock(site, "up"), noted_when_it_fails(site, "up", why=why):
-        async for event in chained(bundle.build(site, bundle_directory(site))):
+        async for event in chained(gathered(site)):
             yield event
         package = bundle.Bundle.load(bundle_directory(site))
         async for event in chained(members.part(site, known_hosts(site), changes), infrastructure(site, package)):

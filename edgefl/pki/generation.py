@@ -81,6 +81,10 @@ class Generation:
         """Sign a leaf."""
         return builder.sign(self._issuing_key, hashes.SHA384())
 
+    def endorse(self, content: bytes) -> bytes:
+        """The issuing authority's ECDSA signature over what is no certificate, DER."""
+        return self._issuing_key.sign(content, ec.ECDSA(hashes.SHA384()))
+
     def sign_by_root(self, builder: x509.CertificateBuilder) -> x509.Certificate:
         """Sign an authority."""
         return builder.sign(keys.load(self.directory / "root.key", self._passphrase), hashes.SHA384())

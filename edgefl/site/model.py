@@ -16,6 +16,7 @@ from edgefl.site.isolation import Isolation as Isolation  # noqa: PLC0414  # as 
 from edgefl.site.privacy import Privacy as Privacy  # noqa: PLC0414  # who imports the site's sections, imports them from here
 from edgefl.site.robustness import Rule
 from edgefl.site.section import Address, Model, Port
+from edgefl.site.upgrade import Upgrade as Upgrade  # noqa: PLC0414  # as above
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")]
 """A DNS label: it becomes a host name, a certificate's common name and a metric's label."""
@@ -317,6 +318,8 @@ class Site(Model):
     """When a host is fit."""
     runtime: Runtime = Runtime()
     """What hosts run."""
+    upgrade: Upgrade = Upgrade()
+    """How a new version comes to them."""
 
     _root: Path = Path()
     _made: bool = False

@@ -94,7 +94,7 @@ def supernode_pace(pace: Callable[[float], float]) -> None:
     start_client_internal.time = PacedTime(pace)
 
 
-def supernode_tasks(limit_s: float, step_s: float = 0.03) -> None:
+def supernode_tasks(limit_s: float, step_s: float = 0.03, *, may_pull: Callable[[], bool] = lambda: True) -> None:
     """Hand a task to the SuperExec once its message has arrived wholly, and at once then.
 
     Flower announces the task before it fetches the message's objects: a ClientApp that starts quickly finds none and sleeps
@@ -116,7 +116,7 @@ def supernode_tasks(limit_s: float, step_s: float = 0.03) -> None:
         received: list[Any] = []
 
         def receive() -> Any:
-            found = given["receive"]()
+            found = given["receive"]() if may_pull() else None  # what was pulled before is answered by now
             if found is not None:
                 arriving.set()
                 received.append(found[0].metadata)
@@ -236,13 +236,12 @@ def run_app(role: str, runtime: str, token: str, authority: Path | None) -> None
 
 
 def execute_only(
-    role: str, expected_sha256: Callable[[], str], refuse: Callable[[str, str], Exception], installed: Callable[[Path], None]
+    role: str, apps: Callable[[], tuple[str, ...]], refuse: Callable[..., Exception], installed: Callable[[Path], None]
 ) -> None:
-    """Let this process's tasks execute one Flower app alone: the one with this hash.
+    """Let this process's tasks execute no Flower app but those with these hashes.
 
-    The hash is taken from the bytes that arrived; what the SuperLink says about them counts for nothing. `refuse(arrived,
-    expected)` makes the exception that becomes the error reply; nothing of the app is unpacked before. `installed` gets the
-    directory that it was unpacked to.
+    The hash is taken from the bytes that arrived; what the SuperLink says of them counts for nothing. `refuse(arrived, expected)`
+    makes the exception that becomes the error reply, before anything is unpacked; `installed` gets where it was unpacked to.
     """
     runtime = _runtime(role)
     install, from_proto = runtime.install_from_fab, runtime.fab_from_proto
@@ -252,8 +251,8 @@ def execute_only(
         return dataclasses.replace(fab, hash_str=hashlib.sha256(fab.content).hexdigest())
 
     def install_from_fab(content: bytes, *arguments: Any, **options: Any) -> Any:
-        arrived, expected = hashlib.sha256(content).hexdigest(), expected_sha256()
-        if not expected or arrived != expected:
+        arrived, expected = hashlib.sha256(content).hexdigest(), apps()
+        if arrived not in expected:
             raise refuse(arrived, expected)
         directory = install(content, *arguments, **options)
         installed(Path(directory))

@@ -13,6 +13,7 @@ import math
 import mmap
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgefl.errors import EdgeflError
@@ -37,8 +38,9 @@ log = logging.getLogger("edgefl")
 class AppRefused(Exception):
     """The app that arrived is not the one that this host executes; the message becomes the error reply."""
 
-    def __init__(self, arrived: str, expected: str) -> None:
-        said = f"this host executes only the app {expected[:16]}…" if expected else "its host.json names no app to execute"
+    def __init__(self, arrived: str, expected: Sequence[str]) -> None:
+        apps = " and ".join(f"{app[:16]}…" for app in expected)
+        said = f"this host executes only the app {apps}" if expected else "its host.json names no app to execute"
         super().__init__(f"refused to execute the app {arrived[:16]}…: {said}")
         log.error("%s", self)
 
@@ -130,7 +132,7 @@ def run(role: str, places: Places, *, runtime: str, concurrency: int) -> None:
     def guard() -> None:
         avoid_generated_code()
         # Read at each task: a new app is taken without a restart, a damaged host.json refuses everything.
-        patches.execute_only(role, lambda: HostConfig.load(places.host).fab_sha256, AppRefused, note_app)
+        patches.execute_only(role, lambda: HostConfig.load(places.host).apps, AppRefused, note_app)
 
     limit_s = int(host.run.deadline_s) + GRACE_S if role == "device" else 0
     patches.import_superexec()

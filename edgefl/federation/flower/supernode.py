@@ -11,6 +11,7 @@ import argparse
 import email.utils
 import logging
 import os
+import signal
 import socket
 import ssl
 import sys
@@ -45,6 +46,11 @@ RETRY_S = 5.0
 """Longest pause between attempts to reach a coordinator that was away."""
 RENEWED_FOR_S = 40.0
 """How long after a renewal connections are closed after each request, so that none lives on with the old certificate."""
+
+DRAINED = "drained: no message is under way, and none is taken"
+"""What systemd shows of a SuperNode that may be restarted without loss."""
+DRAINED_FOR_S = 120.0
+"""How long a device that was asked to pause takes no message; whoever asked restarts it long before."""
 
 log = logging.getLogger("edgefl")
 
@@ -117,6 +123,36 @@ class Witness:
         return BUSY_POLL_S if self._clock() - self.last_message < BUSY_FOR_S else IDLE_POLL_S
 
 
+class Pause:
+    """A SuperNode that is about to be restarted finishes the message that it works on, and takes no other (`request`).
+
+    What it works on is answered, and the answer is sent, when Flower asks whether it `may_pull` the next.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, limit_s: float = DRAINED_FOR_S) -> None:
+        self._clock, self._limit_s = clock, limit_s
+        self._until: float | None = None
+        self._told = False
+
+    def request(self, *_: object) -> None:
+        """Pause from the next message on, for a while: nobody may be there any more who would restart it."""
+        self._until, self._told = self._clock() + self._limit_s, False
+
+    def may_pull(self) -> bool:
+        """Whether the next message may be taken; the first no tells the supervisor that nothing is under way."""
+        if self._until is None:
+            return True
+        if self._clock() < self._until:
+            if not self._told:
+                self._told = True
+                notify(STATUS=DRAINED)
+            return False
+        self._until = None
+        log.warning("it was asked to pause for a restart that did not come; it goes on")
+        notify(STATUS="it goes on after a pause")
+        return True
+
+
 def explained(status: int, date: str | None, now: float) -> str:
     """What a refused exchange means for this device; `date` is the response's header, `now` seconds since the epoch."""
     if status == 401:
@@ -170,7 +206,9 @@ def run(places: Places, *, coordinator: str, port: int, stale_s: float = STALE_S
     witness = Witness(certificate, stale_s=stale_s)
     patches.supernode_certificate(certificate.context, witness)
     patches.supernode_pace(witness.pace)
-    patches.supernode_tasks(TASK_WAIT_S)
+    pause = Pause()
+    signal.signal(signal.SIGUSR1, pause.request)
+    patches.supernode_tasks(TASK_WAIT_S, may_pull=pause.may_pull)
     patches.retry_delay(RETRY_S)
     announce(port)
     address, _, gate = coordinator.rpartition(":")

@@ -48,8 +48,15 @@ def test_what_the_operator_set_himself_stays(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("OMP_WAIT_POLICY")
 
 
-@pytest.mark.parametrize(("expected", "says"), [("b" * 64, "executes only the app bbbb"), ("", "names no app to execute")])
-def test_a_refused_app_is_named_with_what_the_host_executes(expected: str, says: str) -> None:
+@pytest.mark.parametrize(
+    ("expected", "says"),
+    [
+        (("b" * 64,), "executes only the app bbbb"),
+        (("b" * 64, "c" * 64), "the app bbbbbbbbbbbbbbbb… and cccccccccccccccc…"),
+        ((), "names no app to execute"),
+    ],
+)
+def test_a_refused_app_is_named_with_what_the_host_executes(expected: tuple[str, ...], says: str) -> None:
     assert says in str(AppRefused("a" * 64, expected))
 
 

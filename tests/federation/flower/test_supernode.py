@@ -13,7 +13,17 @@ import pytest
 
 from edgefl.errors import EdgeflError
 from edgefl.federation.flower import supernode
-from edgefl.federation.flower.supernode import BUSY_POLL_S, IDLE_POLL_S, REPLY_POLL_S, STALE_S, Certificate, Witness, explained
+from edgefl.federation.flower.supernode import (
+    BUSY_POLL_S,
+    DRAINED_FOR_S,
+    IDLE_POLL_S,
+    REPLY_POLL_S,
+    STALE_S,
+    Certificate,
+    Pause,
+    Witness,
+    explained,
+)
 from edgefl.federation.hostconfig import Places
 from edgefl.federation.loopback import certify
 from edgefl.pki.authority import Authority
@@ -78,6 +88,21 @@ def test_polls_are_short_while_a_run_is_on(places: Places) -> None:
     assert witness.pace(3) == BUSY_POLL_S
     clock.now += supernode.BUSY_FOR_S
     assert witness.pace(3) == IDLE_POLL_S
+
+
+def test_a_pause_keeps_the_next_message_out_and_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, said = Clock(), list[str]()
+    monkeypatch.setattr(supernode, "notify", lambda **fields: said.append(str(fields["STATUS"])))
+    pause = Pause(clock)
+    assert pause.may_pull()
+    pause.request()
+    assert said == [], "until it asks for the next message, one may be under way"
+    assert not pause.may_pull()
+    assert not pause.may_pull()
+    assert said == [supernode.DRAINED]
+    clock.now += DRAINED_FOR_S
+    assert pause.may_pull()
+    assert said[1:] == ["it goes on after a pause"]
 
 
 def test_a_renewed_certificate_is_loaded_and_old_connections_are_closed(places: Places, authority: Authority) -> None:
