@@ -70,7 +70,7 @@ async def finish_ca(site: Site) -> AsyncIterator[Progress]:
     with site_lock(site, "certs rotate-ca"):
         package = Bundle.load(bundle_directory(site))
         authority = await asyncio.to_thread(_authority, site)
-        if not authority.overlaps:
+        if not (authority.overlaps or authority.is_finishing):
             yield Finished(STAGE, "", "one root is trusted; there is nothing to finish")
             return
         async with watching(site) as monitor:
@@ -81,6 +81,7 @@ async def finish_ca(site: Site) -> AsyncIterator[Progress]:
         await asyncio.to_thread(authority.finish)
         async for event in chained(ansible.converge(site, inventory, package, "distrust.yml", limit=trusting)):
             yield event
+        await asyncio.to_thread(authority.forget)
         async for event in chained(report_certificates(site, "rotate-ca --finish", [site.name])):
             yield event
 

@@ -49,6 +49,7 @@ class Authority:
         self._now = Generation(directory, site, passphrase)
         self._next = Generation(directory / "next", site, passphrase)
         self._old = Generation(directory / "old", site, passphrase)
+        self._leaving = directory / "leaving"
 
     @classmethod
     def open(cls, state_dir: Path, *, site: Site, passphrase: str | None = None) -> Authority:
@@ -146,8 +147,8 @@ class Authority:
         self._renewals.keep(certificate_pem, list_pem, root=self.elder)
 
     def prepare(self) -> bool:
-        """Make the next root and issuing authority, which sign nothing yet; False where one has taken over already."""
-        if self.overlaps and not self._next.exists:
+        """Make the next root and issuing authority, which sign nothing yet; False where one took over and is not finished."""
+        if self.is_finishing or (self.overlaps and not self._next.exists):
             return False
         with locked(self._directory / "lock"):
             if not self.overlaps:
@@ -160,11 +161,21 @@ class Authority:
         with locked(self._directory / "lock"):
             self._now.replaced_by(self._next, self._old.directory)
 
+    @property
+    def is_finishing(self) -> bool:
+        """Whether there are hosts that may not know yet that the older root is trusted no more."""
+        return self._leaving.exists()
+
     def finish(self) -> None:
-        """The older root is trusted no more, and its keys are gone."""
+        """From now on the older root is trusted no more; `forget` comes when every host knows it."""
         with locked(self._directory / "lock"):
             (self._directory / "cross.crt").unlink(missing_ok=True)
-            shutil.rmtree(self._old.directory, ignore_errors=True)
+            if self._old.directory.exists():
+                self._old.directory.rename(self._leaving)
+
+    def forget(self) -> None:
+        """The older root's keys are deleted."""
+        shutil.rmtree(self._leaving, ignore_errors=True)
 
     def _generations(self) -> list[Generation]:
         return [self._now, *(one for one in (self._next, self._old) if one.exists)]

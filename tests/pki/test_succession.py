@@ -69,7 +69,10 @@ def test_no_peer_refuses_another_at_any_step(tmp_path: Path) -> None:
     assert accepts(tmp_path, only, lists, issued(authority))
     assert accepts(tmp_path, both, b"", issued(authority))
     assert not accepts(tmp_path, only, lists, first_leaf)
-    assert not (tmp_path / "pki" / "old").exists(), "its keys are gone"
+    assert authority.is_finishing
+    authority.forget()
+    assert not authority.is_finishing
+    assert len(list((tmp_path / "pki").rglob("*.key"))) == 2, "the older root's are gone"
 
 
 def test_a_succession_that_was_cut_short_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,4 +116,6 @@ def test_a_second_succession_needs_the_first_to_be_finished(tmp_path: Path) -> N
     authority.succeed()
     assert not authority.prepare()
     authority.finish()
+    assert not authority.prepare(), "hosts may trust the first one still"
+    authority.forget()
     assert authority.prepare()
