@@ -49,6 +49,8 @@ def changes(site: Site, known: Inventory) -> Changes:
     """Compare. Raises MemberRefused for a rename, and for a lab host whose place in the list gives it another address."""
     there, named = {host.name: host for host in known.hosts}, {host.name for host in site.hosts}
     left = tuple(host for host in known.devices if host.name not in named)
+    if site.asks_module:
+        return Changes(left)  # its module decides who is there, and under which name
     is_lab = site.infrastructure.module == "lab"
     addresses = assign(site) if is_lab else {host.name: host.address for host in site.hosts if host.address is not None}
     for host in site.hosts:

@@ -49,11 +49,14 @@ async def up(site: Site, *, why: str = "") -> AsyncIterator[Progress]:
         async for event in chained(gathered(site)):
             yield event
         package = bundle.Bundle.load(bundle_directory(site))
-        async for event in chained(members.part(site, known_hosts(site), changes), infrastructure(site, package)):
+        known = known_hosts(site)
+        async for event in chained(members.part(site, known, changes), infrastructure(site, package)):
             yield event
         site = _as_made(site)
+        # Whom the operator's own module made no more, only its apply could tell.
+        gone = members.part(site, known, members.changes(site, known) if site.asks_module else members.Changes())
         coming = members.renounced(site, changes.replaced)
-        async for event in chained(certificates(site), coming, _configured(site, package, why)):
+        async for event in chained(gone, certificates(site), coming, _configured(site, package, why)):
             yield event
 
 
