@@ -33,7 +33,7 @@ from edgefl.console.provisioning.tree import Mark
 from edgefl.console.provisioning.works import Works
 from edgefl.console.screens.confirm import Confirm
 from edgefl.console.screens.export import Export
-from edgefl.console.screens.help import Help, told, told_of
+from edgefl.console.screens.help import KEYS, Help, told, told_of
 from edgefl.console.screens.jump import Jump
 from edgefl.console.screens.reason import Reason
 from edgefl.console.sources import Sources
@@ -53,18 +53,6 @@ PAINT_S = 0.1
 """Shortest time between two paints."""
 TICK_S = 1.0
 """How often ages and staleness are brought up to date when nothing arrives."""
-KEYS = {
-    "slash": "/",
-    "colon": ":",
-    "question_mark": "?",
-    "escape": "esc",
-    "left_square_bracket": "[",
-    "right_square_bracket": "]",
-    "plus": "+",
-    "minus": "-",
-    "pagedown": "pgdn",
-    "pageup": "pgup",
-}
 
 
 class Console(App[None]):
@@ -294,7 +282,7 @@ class Console(App[None]):
     def action_help(self) -> None:
         """The keys of what is on the screen."""
         top = self.stage.top
-        self.push_screen(Help(top.title, top.WHAT, told(self.screen.active_bindings, KEYS)), self._pressed)
+        self.push_screen(Help(top.title, top.WHAT, told(self.screen.active_bindings)), self._pressed)
 
     def _pressed(self, key: str | None) -> None:
         if key:

@@ -12,6 +12,20 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+KEYS = {
+    "slash": "/",
+    "colon": ":",
+    "question_mark": "?",
+    "escape": "esc",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "plus": "+",
+    "minus": "-",
+    "pagedown": "pgdn",
+    "pageup": "pgup",
+}
+"""How a key is written, where its name is not what stands on the keyboard."""
+
 
 class Help(ModalScreen[str]):
     """Keys and what they do; any of esc, ? and q closes it, and so does a click: on a line, to press its key.
@@ -51,17 +65,14 @@ class Help(ModalScreen[str]):
         return table
 
 
-def told(active: dict[str, ActiveBinding], display: dict[str, str]) -> list[tuple[str, str, str]]:
-    """The keys of each action, joined, in the order in which the screen knows them.
-
-    display: how a key is written, where its name is not what stands on the keyboard.
-    """
+def told(active: dict[str, ActiveBinding]) -> list[tuple[str, str, str]]:
+    """The keys of each action as they are written, what it does, and its first key, in the order in which the screen has them."""
     keys: dict[str, list[str]] = {}
     for key, binding in active.items():
         does = told_of(binding)
         if binding.enabled and does:
             keys.setdefault(does, []).append(key)
-    return [(" ".join(display.get(key, key) for key in named), does, named[0]) for does, named in keys.items()]
+    return [(" ".join(KEYS.get(key, key) for key in named), does, named[0]) for does, named in keys.items()]
 
 
 def told_of(active: ActiveBinding) -> str:
