@@ -49,7 +49,7 @@ screenshots: develop ## The README's picture, from the demo's last run
 	$(BIN)/python tools/screenshots.py sites/demo/.edgefl/run.ndjson docs/console.svg
 
 test-packages:
-	@tools/test-packages
+	@tools/test-packages $(VENV)
 
 install: $(VENV)/.compiled ## The virtual environment
 develop: $(VENV)/.developed ## The virtual environment with the tools for working on edgefl

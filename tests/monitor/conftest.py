@@ -212,6 +212,29 @@ def gate(service: Service, identities: Path, address: str) -> Iterator[str]:
         log.close()
 
 
+def _tool(name: str) -> str:
+    """A program of Prometheus', installed or where tools/test-packages unpacked it."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{sys.prefix}/prometheus/usr/bin")
+    if found is None:
+        pytest.skip(f"{name} is not here (tools/test-packages)")
+    return found
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    return _tool("promtool")
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> str:
+    return _tool("prometheus")
+
+
+@pytest.fixture(scope="session")
+def alertmanager() -> str:
+    return _tool("prometheus-alertmanager")
+
+
 @pytest.fixture
 def as_operator(tmp_path: Path, identities: Path) -> Callable[[str], Path]:
     """Makes an operator's `.edgefl`, as pki leaves it, with one of the identities."""
