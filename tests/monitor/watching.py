@@ -1,0 +1,141 @@
+"""A real Prometheus and a real Alertmanager on the loopback, configured by the role's own templates."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.monitor.conftest import wait_for
+
+ROLE = Path(__file__).parents[2] / "playbooks" / "roles" / "observability"
+
+
+def render(into: Path, **variables: Any) -> None:
+    """Every template and file of the role, with its defaults and these variables, and `into` for its directory."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(ROLE / "templates"), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters["to_json"] = json.dumps
+    receivers = {"slack": None, "email": None, "webhook": None, **variables.pop("observability_receivers", {})}
+    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    given = {**defaults, "observability_directory": str(into), "observability_receivers": receivers, **variables}
+    for name in ("prometheus.yml", "alertmanager.yml", "thresholds.yml"):
+        (into / name).write_text(environment.get_template(f"{name}.j2").render(given))
+    shutil.copy(ROLE / "files" / "alerts.yml", into)
+
+
+def free() -> str:
+    """A loopback address on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@contextmanager
+def running(command: list[str], log: Path, listens: str) -> Iterator[None]:
+    """The program until the block ends; it listens when the block begins."""
+    with log.open("wb") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+
+        def answers() -> bool:
+            assert process.poll() is None, log.read_text()
+            with suppress(OSError), urllib.request.urlopen(f"http://{listens}/-/ready", timeout=1):
+                return True
+            return False
+
+        try:
+            wait_for(answers, f"{command[0]}; its log: {log.read_text()}")
+            yield
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+@dataclass
+class Prometheus:
+    """What it holds, asked over its API."""
+
+    at: str
+
+    def ask(self, path: str, **query: str) -> Any:
+        """The `data` of an answer."""
+        url = f"http://{self.at}/api/v1/{path}?{urllib.parse.urlencode(query)}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)["data"]
+
+    def series(self, expression: str) -> list[dict[str, Any]]:
+        """What an expression gives now."""
+        found: list[dict[str, Any]] = self.ask("query", query=expression)["result"]
+        return found
+
+    def firing(self) -> set[str]:
+        """The names of the alerts that fire."""
+        return {alert["labels"]["alertname"] for alert in self.ask("alerts")["alerts"] if alert["state"] == "firing"}
+
+
+@contextmanager
+def prometheus(program: str, directory: Path, at: str, *more: str) -> Iterator[Prometheus]:
+    """Prometheus with the configuration that lies in `directory`."""
+    store = f"--storage.tsdb.path={directory / 'tsdb'}"
+    command = [program, f"--config.file={directory / 'prometheus.yml'}", store, f"--web.listen-address={at}", *more]
+    with running(command, directory / "prometheus.log", at):
+        yield Prometheus(at)
+
+
+@contextmanager
+def alertmanager(program: str, directory: Path, at: str) -> Iterator[None]:
+    """Alertmanager with the configuration that lies in `directory`, alone."""
+    store = [f"--storage.path={directory / 'alerts'}", "--cluster.listen-address="]
+    command = [program, f"--config.file={directory / 'alertmanager.yml'}", *store, f"--web.listen-address={at}"]
+    with running(command, directory / "alertmanager.log", at):
+        yield
+
+
+@dataclass
+class Received:
+    """What somebody posted: where, with what, in whose name."""
+
+    path: str
+    said: dict[str, Any]
+    authorization: str
+
+
+@contextmanager
+def receiver() -> Iterator[tuple[str, list[Received]]]:
+    """A receiver of webhooks, as Slack is one: its address, and what it got."""
+    got: list[Received] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            got.append(Received(self.path, json.loads(body), self.headers.get("Authorization", "")))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}", got
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
