@@ -67,7 +67,10 @@ async def gathered(site: Site) -> AsyncIterator[Progress]:
     if (why := held(site)) and place.exists():
         version = bundle.Bundle.load(place).version
         yield Warned(
-            bundle.STAGE, "", f"hosts stay with version {version}: {why}", hint="edgefl upgrade brings this edgefl's own"
+            bundle.STAGE,
+            "",
+            f"hosts stay with version {version}: {why}",
+            hint="edgefl upgrade brings the version that is installed here",
         )
         return
     async for event in chained(bundle.build(site, place)):
