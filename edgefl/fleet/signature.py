@@ -37,12 +37,12 @@ def check(bundle: Bundle, trusted: list[x509.Certificate]) -> None:
         content, signature = ((bundle.path / name).read_bytes() for name in (MANIFEST, SIGNATURE))
     except FileNotFoundError:
         raise BundleUnsigned(
-            f"the bundle {bundle.path} is not signed", hint="run `edgefl bundle build` where the authority's key lies"
+            f"the bundle {bundle.path} is not signed", hint="edgefl bundle build, where the authority's key lies"
         ) from None
     if not any(_is_from(certificate, signature, content) for certificate in trusted):
         raise BundleUnsigned(
             f"the bundle {bundle.path} is not signed by this site's authority, or {MANIFEST} was altered since",
-            hint="run `edgefl bundle build` where the authority's key lies",
+            hint="edgefl bundle build, where the authority's key lies",
         )
 
 
