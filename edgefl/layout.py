@@ -16,6 +16,10 @@ SUPERLINK_PORT = 8000
 """Flower's own port on the coordinator's loopback; nobody but edgefl's users reaches it."""
 SUPERNODE_PORT = 9094
 """The SuperNode's Runtime API on a device's loopback; for its SuperExec and ClientApps alone."""
+PROMETHEUS_PORT = 9090
+"""On the coordinator's loopback, as the next two, and only where the site asks for them."""
+ALERTMANAGER_PORT = 9093
+NODE_EXPORTER_PORT = 9100
 
 # Users: one per service, without a shell.
 USER_LINK = "edgefl-link"
@@ -31,6 +35,8 @@ USER_NODE = "edgefl-node"
 USER_APP = "edgefl-app"
 """SuperExec and ClientApps on a device: holds the data and the ledger, reaches the SuperNode's loopback port and what
 `isolation.device` allows a task, and nothing else."""
+USER_WATCH = "prometheus"
+"""Prometheus, Alertmanager and node_exporter, where the site asks for them; Debian's packages make it."""
 GROUP_JOURNAL = "edgefl-journal"
 """May append to the journal: the ServerApp and the monitor."""
 

@@ -4,6 +4,7 @@ manifest.json     every file with its SHA-256, and the hashes that say what chan
 manifest.sig      the authority's word for the manifest (signature.py), without which no host installs anything of it
 wheels/*.whl      what edgefl depends on         → a hash for each architecture
 debs/*.deb        haproxy, nftables and what they need
+watch/*.deb       Prometheus, Alertmanager and node_exporter, where the site asks for them
 app/edgefl.tar.gz edgefl's own code              → app_hash
 app.fab           the Flower app with the task   → fab_sha256
 sbom.cdx.json     what all of this is (sbom.py)
@@ -143,19 +144,21 @@ async def build(site: Site, into: Path) -> AsyncIterator[Progress]:
     yield Started(STAGE, "", "gather what hosts need")
     specs = [wheels.WheelSpec.of(site.runtime, site.root, name, site.secure.mode) for name in architectures(site)]
     app = fab.pack(site)
-    packages = layout.cache() / "debs" / debs.place()
+    wanted = {"debs": debs.WANTED, **({"watch": debs.WATCHING} if site.observability.prometheus else {})}
+    packages = {folder: layout.cache() / "debs" / debs.place(names) for folder, names in wanted.items()}
     for spec in specs:
         async for event in wheels.fetch(spec, spec.store):
             yield event
     if debs.is_possible():
-        async for event in debs.fetch(packages):
-            yield event
+        for folder, names in wanted.items():
+            async for event in debs.fetch(packages[folder], names):
+                yield event
     else:
         yield Warned(
             STAGE,
             "packages",
             f"this machine runs {debs.release()}, so the bundle carries no Debian packages",
-            hint=f"install {' and '.join(debs.WANTED)} on every host, or build on Debian {debs.RELEASE}",
+            hint=f"install {' and '.join(debs.WANTED)} on every host{_also(site)}, or build on Debian {debs.RELEASE}",
         )
     bundle, changed = await asyncio.to_thread(_assemble, specs, app, packages, into)
     detail = {"bytes": bundle.size, "files": len(bundle.files), "deps": bundle.deps_hashes, "app_hash": bundle.app_hash}
@@ -172,11 +175,15 @@ def architectures(site: Site) -> list[str]:
     return list(dict.fromkeys(site.runtime.architectures))
 
 
-def _assemble(specs: list[wheels.WheelSpec], app: fab.Fab, packages: Path, into: Path) -> tuple[Bundle, bool]:
+def _also(site: Site) -> str:
+    return f" and {', '.join(debs.WATCHING)} on the coordinator" if site.observability.prometheus else ""
+
+
+def _assemble(specs: list[wheels.WheelSpec], app: fab.Fab, packages: Mapping[str, Path], into: Path) -> tuple[Bundle, bool]:
     """Put the parts together beside `into`, then swap; whether anything changed."""
     deps = {spec.architecture: _sealed(spec.store) for spec in specs}
-    code, stored_debs = source.pack(), store.read(packages)
-    linked = _linked({"wheels": list(deps.values()), "debs": [stored_debs] if stored_debs else []})
+    code, fetched = source.pack(), {folder: store.read(place) for folder, place in packages.items()}
+    linked = _linked({"wheels": list(deps.values()), **{folder: [one] for folder, one in fetched.items() if one is not None}})
     made = {"app/edgefl.tar.gz": code.archive, "app.fab": app.content}
     hashes = {name: file.sha256 for name, (_, file) in linked.items()}
     hashes |= {name: hashlib.sha256(content).hexdigest() for name, content in made.items()}
@@ -193,7 +200,7 @@ def _assemble(specs: list[wheels.WheelSpec], app: fab.Fab, packages: Path, into:
         return there, False
     with tempfile.TemporaryDirectory(prefix=f".{into.name}-", dir=_existing(into.parent)) as temporary:
         new = Path(temporary) / into.name
-        for folder in ("wheels", "debs", "app"):
+        for folder in ("wheels", *packages, "app"):
             (new / folder).mkdir(parents=True)
         for name, (directory, file) in linked.items():
             store.link(directory / file.name, new / name)

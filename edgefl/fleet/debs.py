@@ -23,6 +23,8 @@ from edgefl.progress import Finished, Progress, Started, Step
 
 WANTED = ("haproxy", "nftables")
 """The gate and the firewall."""
+WATCHING = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
+"""What watches the federation, where the site asks for it."""
 ASSUMED = ("apt", "systemd-sysv", "openssh-server", "python3-minimal")
 """What every host has before edgefl comes; their dependencies need not be carried."""
 RELEASE = "bookworm"
@@ -64,21 +66,24 @@ def is_possible() -> bool:
     return release() == RELEASE and shutil.which("apt-get") is not None
 
 
-def place() -> str:
+def place(wanted: tuple[str, ...] = WANTED) -> str:
     """A name for these packages in the cache; apt's next update gives another, so that security fixes arrive."""
     newest = max((path.stat().st_mtime_ns for path in _LISTS.glob("*_*")), default=0)
-    parts = [RELEASE, platform.machine(), *WANTED, *ASSUMED, str(newest)]
+    parts = [RELEASE, platform.machine(), *wanted, *ASSUMED, str(newest)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
-async def fetch(place: Path) -> AsyncIterator[Progress]:
-    """Gather the packages at `place`; nothing happens when they are there. Raises BundleUnbuildable with apt's own reason."""
+async def fetch(place: Path, wanted: tuple[str, ...] = WANTED) -> AsyncIterator[Progress]:
+    """Gather the wanted packages at `place`; nothing happens when they are there.
+
+    Raises BundleUnbuildable with apt's own reason.
+    """
     async with store.locked(place):
         if store.read(place):
             return
         began = time.monotonic()
-        debs = missing(await _closure(WANTED), await _closure(await _essential()), await _closure(ASSUMED))
-        yield Started(STAGE, "packages", f"fetch {', '.join(WANTED)} for Debian {RELEASE}", total=len(debs))
+        debs = missing(await _closure(wanted), await _closure(await _essential()), await _closure(ASSUMED))
+        yield Started(STAGE, "packages", f"fetch {', '.join(wanted)} for Debian {RELEASE}", total=len(debs))
         partial = store.begin(place)
         await _run(
             ["apt-get", "-o", "APT::Sandbox::User=", "-qq", "download", *(f"{deb.name}={deb.version}" for deb in debs)], partial

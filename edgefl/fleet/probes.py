@@ -32,11 +32,16 @@ METADATA = ("169.254.169.254", "fd00:ec2::254")
 MULTICAST_DNS = "224.0.0.251"
 """Whoever is on the same wire answers there (RFC 6762): names of neighbours, and a way to them."""
 _WAYS_OUT: tuple[tuple[Protocol, int], ...] = (("tcp", 443), ("udp", 443), ("icmp", 0))
+WATCHING = (layout.PROMETHEUS_PORT, layout.ALERTMANAGER_PORT, layout.NODE_EXPORTER_PORT)
+"""What watches answers on the coordinator's loopback, and the account that runs the task's code is no one to ask there."""
 _PEERS_AT_MOST = 16
 """Each device probes its next neighbours in the site's order, so that every device is probed by as many."""
 _STRANGER = "nobody"
 """Any local user that is not edgefl's."""
-_BY: Mapping[str, str] = {layout.USER_APP: "task", layout.USER_SERVER: "task", _STRANGER: "host", "root": "host"}
+_BY: Mapping[str, str] = {
+    **dict.fromkeys((layout.USER_APP, layout.USER_SERVER), "task"),
+    **dict.fromkeys((_STRANGER, "root", layout.USER_WATCH), "host"),
+}
 """Whom an allowance means by its `by`: the accounts that run the task's code, or those that are not edgefl's."""
 
 
@@ -69,7 +74,7 @@ def matrix(site: Site, inventory: Inventory, addresses6: Mapping[str, Sequence[s
 
     addresses6: the hosts' IPv6 addresses by name, as the hosts themselves told them.
     """
-    found = [*_coordinator(site, inventory, addresses6 or {}), *_operator(inventory)]
+    found = [*_coordinator(site, inventory, addresses6 or {}), *_operator(site, inventory)]
     for host in inventory.devices:
         found += _device(site, inventory, host, addresses6 or {})
     hosts = {host.name: host for host in inventory.hosts}
@@ -106,18 +111,23 @@ def _coordinator(site: Site, inventory: Inventory, addresses6: Mapping[str, Sequ
         yield from _forbid(around, user)
     outside = Probe(host.name, "", "tcp", host.name, host.address, layout.SUPERLINK_PORT, "closed", "coordinator")
     strangers = _unnamed(site, around)
-    yield from _forbid([*strangers, link, outside], _STRANGER)
+    watching = [layout.USER_WATCH] if site.observability.prometheus else []
+    for user in (_STRANGER, *watching):
+        yield from _forbid([*strangers, link, outside], user)
+    for user in watching:
+        yield from _allow([_loopback(host, layout.API_PORT)], user)
+        yield from (probe for port in WATCHING for probe in _forbid([_loopback(host, port)], layout.USER_SERVER))
     yield from _forbid([probe for probe in strangers if probe.kind != "operator"], "root")
-    yield from _allowances(site, inventory, host, (*services, _STRANGER, "root"))
+    yield from _allowances(site, inventory, host, (*services, *watching, _STRANGER, "root"))
 
 
-def _operator(inventory: Inventory) -> Iterator[Probe]:
+def _operator(site: Site, inventory: Inventory) -> Iterator[Probe]:
     """What the operator's machine reaches: SSH everywhere and the monitor; from there every host's ingress is tried."""
     for host in inventory.hosts:
         yield _inbound(host, host.port, "open")
         yield _inbound(host, LISTENER_PORT, "closed")
     yield _inbound(inventory.coordinator, layout.API_PORT, "open")
-    for port in (layout.FLEET_PORT, layout.SUPERLINK_PORT):
+    for port in (layout.FLEET_PORT, layout.SUPERLINK_PORT, *(WATCHING if site.observability.prometheus else ())):
         yield _inbound(inventory.coordinator, port, "closed")
     for host in inventory.devices:
         yield _inbound(host, layout.SUPERNODE_PORT, "closed")

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from edgefl import layout
 from edgefl.errors import EdgeflError, ExitCode
+from edgefl.fleet import observing
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.share import share
 from edgefl.site.allowances import own_hosts
@@ -248,6 +249,7 @@ def _site_variables(site: Site, inventory: Inventory, bundle: Release) -> Variab
 
 def _host_variables(site: Site, host: Host, inventory: Inventory, bundle: Release, known_hosts_file: Path) -> Variables:
     allowed = site.isolation.of(host.role)
+    watching = observing.variables(site) if host.role == "coordinator" else {}
     return {
         **_connection(host, known_hosts_file),
         "edgefl_role": host.role,
@@ -260,6 +262,7 @@ def _host_variables(site: Site, host: Host, inventory: Inventory, bundle: Releas
         f"{host.role}_task_addresses": sorted({str(one.address) for one in allowed if one.by == "task"}),
         f"{host.role}_document": host_document(site, host, inventory, bundle),
         **({"coordinator_members": members_document(site)} if host.role == "coordinator" else {}),
+        **watching,
     }
 
 

@@ -36,6 +36,13 @@ def missing_files(site: Site) -> Iterator[Mistake]:
     source = site.infrastructure.source
     if source is not None and not any(source.glob("*.tf")):
         yield ("infrastructure", "source"), f"there is no Terraform module in {source}", "a directory with .tf files"
+    for kind, field, path in site.observability.secrets():
+        if not path.is_file():
+            yield (
+                ("observability", kind, field),
+                f"there is no file {path}",
+                "a file with the secret alone, for you to read alone",
+            )
     for location, host in _hosts(site):
         if host.ssh_key is not None and not host.ssh_key.is_file():
             yield (*location, "ssh_key"), f"there is no key {host.ssh_key}", "leave it out to use the agent's keys"
@@ -166,6 +173,28 @@ def policy(site: Site) -> Iterator[Mistake]:
         yield (*place, "clear_after"), what, f"at most {terms.window}"
 
 
+def receivers(site: Site) -> Iterator[Mistake]:
+    """Who is to be told of alerts can be: something makes them, and a way leads out of the coordinator."""
+    watch = site.observability
+    for kind in watch.receivers:
+        if not watch.prometheus:
+            yield ("observability", kind), "nothing makes alerts where `prometheus` is false", "prometheus: true, or leave it out"
+        elif not any(one.by == "host" for one in site.isolation.coordinator):
+            what = "the coordinator's walls let none of its services out, so no alert arrives"
+            hint = f"add its address under isolation: coordinator: [{_WAYS_OUT[kind]}]"
+            yield ("observability", kind), what, hint
+    email = watch.email
+    if email is not None and bool(email.username) != (email.password_file is not None):
+        yield ("observability", "email"), "a relay's account has a name and a password", "both, or neither"
+
+
+_WAYS_OUT = {
+    "slack": "{address: 192.0.2.80, port: 443, by: host}",
+    "email": "{address: 192.0.2.25, port: 587, by: host}",
+    "webhook": "{address: 192.0.2.80, port: 443, by: host}",
+}
+
+
 def _hosts(site: Site) -> Iterator[tuple[Location, Coordinator | Device]]:
     yield from chain([(("coordinator",), site.coordinator)], ((("devices", i), d) for i, d in enumerate(site.devices)))
 
@@ -193,5 +222,6 @@ RULES: tuple[tuple[Callable[[Site], Iterator[Mistake]], tuple[str, ...]], ...] =
     (modes.selected_sums, ("run", "secure", _NUMBER)),
     (modes.own_pace, ("run", "secure", _NUMBER)),
     (modes.whole_devices, ("privacy", "aggregation", "secure", "run", _NUMBER)),
+    (receivers, ("observability", "isolation")),
 )
 """Every rule with the sections that it takes at their word."""

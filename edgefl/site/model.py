@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
 
 from edgefl.site.isolation import Isolation as Isolation  # noqa: PLC0414  # as below
+from edgefl.site.observability import Observability as Observability  # noqa: PLC0414  # as below
 from edgefl.site.privacy import Privacy as Privacy  # noqa: PLC0414  # who imports the site's sections, imports them from here
 from edgefl.site.robustness import Rule
 from edgefl.site.section import Address, Model, Port
@@ -320,6 +321,8 @@ class Site(Model):
     """What hosts run."""
     upgrade: Upgrade = Upgrade()
     """How a new version comes to them."""
+    observability: Observability = Observability()
+    """What else watches."""
 
     _root: Path = Path()
     _made: bool = False
@@ -354,6 +357,7 @@ class Site(Model):
         if infrastructure.source is not None:
             infrastructure = infrastructure.model_copy(update={"source": root / infrastructure.source.expanduser()})
         sections = {"coordinator": coordinator, "devices": devices, "infrastructure": infrastructure}
+        sections["observability"] = self.observability.at(root)
         placed = self.model_copy(update=sections)
         placed._root = root
         return placed

@@ -24,7 +24,7 @@ from ansible_collections.edgefl.host.plugins.modules import facts as facts_modul
 from ansible_collections.edgefl.host.plugins.modules import identity as module
 
 KEYS = [{"name": "device", "owner": "edgefl-node"}, {"name": "signer", "owner": "edgefl-app"}]
-DEFAULTS = {"directory": "", "joined": False}
+DEFAULTS = {"directory": "", "joined": False, "subject": ""}
 
 
 class Device:
@@ -81,6 +81,17 @@ def test_the_executor_has_a_signing_key_of_its_own_and_what_it_checks_others_by(
         assert device.owners[device.at(path)] == owner
         assert (device.root / path).stat().st_mode & 0o777 == 0o600
     assert device.owners[device.at("signing/ca.crt")] == "root"
+    assert not device.converge()["changed"]
+
+
+def test_what_runs_on_a_host_under_a_name_of_its_own_gets_a_certificate_for_that_name(device: Device) -> None:
+    scraper = {"name": "scraper", "owner": "prometheus", "subject": "prometheus", "directory": device.at("identity")}
+    device.keys = [{**DEFAULTS, **scraper}]
+    assert device.converge()["renewed"] == {"scraper": "there is none"}
+    leaf = x509.load_pem_x509_certificate((device.root / "identity/scraper.crt").read_bytes())
+    said = {attribute.oid._name: attribute.value for attribute in leaf.subject}
+    assert (said["commonName"], said["organizationalUnitName"]) == ("prometheus", "scraper")
+    assert device.owners[device.at("identity/scraper.key")] == "prometheus"
     assert not device.converge()["changed"]
 
 

@@ -18,7 +18,7 @@ from edgefl.fleet import bundle, debs, store
 from edgefl.fleet.bundle import Bundle, BundleInvalid
 from edgefl.fleet.wheels import BundleUnbuildable, WheelSpec
 from edgefl.progress import Finished, Progress, Step, Warned
-from edgefl.site.model import Device, Infrastructure, Runtime, Site
+from edgefl.site.model import Device, Infrastructure, Observability, Runtime, Site
 
 if TYPE_CHECKING:
     from conftest import Index
@@ -67,6 +67,25 @@ async def test_a_machine_without_debians_packages_says_so(site: Site, tmp_path: 
     (warning,) = [event for event in await build(site, tmp_path / "b") if isinstance(event, Warned)]
     assert "haproxy" in warning.hint
     assert Bundle.load(tmp_path / "b").debs == ()
+
+
+async def test_what_watches_is_carried_where_the_site_asks_for_it(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for names in (debs.WANTED, debs.WATCHING):
+        place = layout.cache() / "debs" / debs.place(names)
+        partial = store.begin(place)
+        (partial / f"{names[0]}_1_all.deb").write_bytes(b"deb")
+        store.seal(partial, place)
+    monkeypatch.setattr(debs, "is_possible", lambda: True)
+    await build(site, tmp_path / "b")
+    assert [path.name for path in Bundle.load(tmp_path / "b").debs] == ["haproxy_1_all.deb"]
+    assert not (tmp_path / "b" / "watch").exists()
+    watched = site.model_copy(update={"observability": Observability(prometheus=True)})
+    await build(watched.at(tmp_path), tmp_path / "b")
+    made = Bundle.load(tmp_path / "b")
+    made.verify()
+    assert "watch/prometheus_1_all.deb" in made.files
 
 
 @pytest.mark.slow

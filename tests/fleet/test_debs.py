@@ -36,3 +36,16 @@ async def test_the_gate_and_the_firewall_come_with_what_they_need(tmp_path: Path
     names = {file.name.split("_")[0] for file in stored.files}
     assert {"haproxy", "nftables", "libnftables1", "liblua5.3-0"} <= names
     assert not {"libc6", "libssl3", "dpkg"} & names
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(debs.release() != debs.RELEASE, reason=f"this is not Debian {debs.RELEASE}")
+async def test_what_watches_comes_apart_from_what_every_host_gets(tmp_path: Path) -> None:
+    assert debs.place(debs.WATCHING) != debs.place()
+    async for _ in debs.fetch(tmp_path / "watch", debs.WATCHING):
+        pass
+    stored = store.read(tmp_path / "watch")
+    assert stored
+    names = {file.name.split("_")[0] for file in stored.files}
+    assert set(debs.WATCHING) <= names
+    assert not {"haproxy", "libc6", "adduser"} & names

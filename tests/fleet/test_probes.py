@@ -10,7 +10,7 @@ import pytest
 from edgefl import layout
 from edgefl.fleet.probes import LISTENER_PORT, OPERATOR, Probe, matrix
 from edgefl.infra.inventory import Host, Inventory
-from edgefl.site.model import Device, Infrastructure, Isolation, Site
+from edgefl.site.model import Device, Infrastructure, Isolation, Observability, Site
 
 
 def fleet(devices: int, **isolation: object) -> tuple[Site, Inventory]:
@@ -154,3 +154,24 @@ def test_a_device_in_an_allowed_network_by_an_address_that_the_site_does_not_kno
     site, inventory = fleet(2, device=[{"address": "fd00::/64", "port": 5432}])
     paths = of(matrix(site, inventory, {"edge-02": ["fd00::2"], "coordinator": ["fd00::1"]}), "edge-01", layout.USER_APP)
     assert paths["tcp fd00::2:5432"] == "closed"
+
+
+def test_what_watches_opens_exactly_one_path_and_is_tried_from_everywhere() -> None:
+    site, inventory = fleet(2)
+    watched = site.model_copy(update={"observability": Observability(prometheus=True)})
+    before, after = set(matrix(site, inventory)), set(matrix(watched, inventory))
+    assert before < after
+    new = after - before
+    assert [probe.id for probe in new if probe.expected != "closed"] == ["coordinator/prometheus → tcp localhost:7444"]
+    tried = {(probe.host, probe.user, probe.port) for probe in new if probe.expected == "closed"}
+    for port in (9090, 9093, 9100):
+        assert {(OPERATOR, OPERATOR, port), ("coordinator", layout.USER_SERVER, port)} <= tried
+    assert {("coordinator", "prometheus", 8000), ("coordinator", "prometheus", 443)} <= tried
+    assert {probe.host for probe in new} == {"coordinator", OPERATOR}
+
+
+def test_what_watches_may_go_where_the_coordinators_own_services_may() -> None:
+    site, inventory = fleet(1, coordinator=[{"address": "10.9.9.25", "port": 587, "by": "host"}])
+    watched = site.model_copy(update={"observability": Observability(prometheus=True)})
+    paths = of(matrix(watched, inventory), "coordinator", "prometheus")
+    assert [path for path, expected in paths.items() if expected == "allowed"] == ["tcp 10.9.9.25:587"]

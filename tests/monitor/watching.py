@@ -33,7 +33,8 @@ def render(into: Path, **variables: Any) -> None:
     environment.filters["to_json"] = json.dumps
     receivers = {"slack": None, "email": None, "webhook": None, **variables.pop("observability_receivers", {})}
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
-    given = {**defaults, "observability_directory": str(into), "observability_receivers": receivers, **variables}
+    places = {"observability_directory": str(into), "observability_credentials": str(into / "secrets")}
+    given = {**defaults, **places, "observability_receivers": receivers, **variables}
     for name in ("prometheus.yml", "alertmanager.yml", "thresholds.yml"):
         (into / name).write_text(environment.get_template(f"{name}.j2").render(given))
     shutil.copy(ROLE / "files" / "alerts.yml", into)

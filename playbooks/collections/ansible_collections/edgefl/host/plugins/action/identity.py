@@ -39,7 +39,7 @@ class ActionModule(FactfulAction):
         """Everything, once the authority is open."""
         has, name = self.facts["identity"], wanted["name"]
         self.refuse_revoked(name, has, authority)
-        renew = {key["name"]: why for key in wanted["keys"] if (why := self.why(key["name"], wanted, authority))}
+        renew = {key["name"]: why for key in wanted["keys"] if (why := self.why(key, wanted, authority))}
         if wanted.get("rotate"):
             renew = {key["name"]: renew.get(key["name"]) or "it was asked for" for key in wanted["keys"]}
             wanted = {**wanted, "keys": [{**key, "fresh": True} for key in wanted["keys"]]}
@@ -54,24 +54,27 @@ class ActionModule(FactfulAction):
         made = {"requests": {}, "node_public_key": has["node_public_key"]}
         if renew or needs_node_key:
             made = self.ask("identity", step="request", name=name, keys=keys, node_key=wanted.get("node_key", ""))
+        subjects = {key["name"]: subject_of(key, name) for key in keys}
+        addresses = {role: [wanted["address"]] if subject == name else [] for role, subject in subjects.items()}
         chains = {
-            role: authority.sign_csr(csr.encode(), name=name, role=role, addresses=[wanted["address"]]).chain.decode()
+            role: authority.sign_csr(csr.encode(), name=subjects[role], role=role, addresses=addresses[role]).chain.decode()
             for role, csr in made["requests"].items()
         }
         result = self.ask("identity", step="install", name=name, keys=wanted["keys"], certificates=chains, files=files)
         known = {**self.facts, "identity": {**has, "node_public_key": made["node_public_key"]}}
         return {**result, "changed": True, "renewed": renew, "ansible_facts": {FACT: known}}
 
-    def why(self, role: str, wanted: dict[str, Any], authority: Authority) -> str:
-        """Why the certificate of `role` must be renewed; empty when it serves."""
-        profile = profiles().roles[role]  # type: ignore[index]  # an unknown role is the playbook's mistake and fails here
+    def why(self, key: Mapping[str, Any], wanted: dict[str, Any], authority: Authority) -> str:
+        """Why the certificate of a key must be renewed; empty when it serves."""
+        role = key["name"]
+        profile = profiles().roles[role]  # an unknown role is the playbook's mistake and fails here
         own = [wanted["name"], wanted["address"]] if profile.host_names else []
         has = self.facts["identity"]
         return renewal.why_renew(
             has["certificates"].get(role, ""),
             has["public_keys"].get(role, ""),
             issuers=authority.issuers(),
-            subject=(wanted["name"], role, site_of(wanted["site_file"]).name),
+            subject=(subject_of(key, wanted["name"]), role, site_of(wanted["site_file"]).name),
             names=[*own, *profile.names, *map(str, profile.addresses)],
             now=datetime.now(UTC),
         )
@@ -117,6 +120,11 @@ class ActionModule(FactfulAction):
         renewed = [f"{directory_of(key)}/{key['name']}.crt" for key in keys if key["name"] in renew]
         touched = renewed + [file["path"] for file in files]
         return {"changed": True, "renewed": renew, "touched": touched, "diff": diff}
+
+
+def subject_of(key: Mapping[str, Any], host: str) -> str:
+    """Whom a key's certificate is for: the host itself, or what runs on it under a name of its own."""
+    return str(key.get("subject") or host)
 
 
 def directory_of(key: Mapping[str, Any]) -> str:

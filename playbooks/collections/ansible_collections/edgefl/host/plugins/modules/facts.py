@@ -60,6 +60,7 @@ from ansible_collections.edgefl.host.plugins.module_utils import monitor, nft, p
 from ansible_collections.edgefl.host.plugins.module_utils.process import CommandFailed, run, which
 
 COMMANDS = ("nft", "openssl", "ssh-keygen", "haproxy", "systemctl", "unshare")
+WATCHING = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
 FIREWALL = "/etc/edgefl/firewall.nft"
 IDENTITY = "/etc/edgefl/identity"
 SIGNER = "/etc/edgefl/signing/signer"
@@ -163,7 +164,7 @@ def main():
         state = {
             "clock": clock,
             "machine": here,
-            "commands": {command: which(command) for command in COMMANDS},
+            "commands": {command: which(command) for command in COMMANDS + WATCHING},
             "accounts": accounts(wanted["accounts"]),
             "paths": found,
             "changed_at": changed,

@@ -25,6 +25,7 @@ options:
     description:
       - The keys that need a certificate, who owns them, and in which directory each lies (C(/etc/edgefl/identity) by default).
         With C(fresh) a new key takes the place of the one that is there.
+        C(subject) is who it is for, where that is not the host itself.
     type: list
     elements: dict
     default: []
@@ -86,7 +87,7 @@ def request(params):
             path += NEXT
         if path.endswith(NEXT) or not os.path.exists(path):
             keys.make(path, key["owner"])
-        requests[key["name"]] = keys.request(path, params["name"])
+        requests[key["name"]] = keys.request(path, key["subject"] or params["name"])
     return {"requests": requests, "node_public_key": node_key(params["name"], params["node_key"])}
 
 
@@ -147,6 +148,7 @@ def main():
         "name": {"type": "str", "required": True},
         "owner": {"type": "str", "required": True},
         "directory": {"type": "path", "default": IDENTITY},
+        "subject": {"type": "str", "default": ""},
         "joined": {"type": "bool", "default": False},
         "fresh": {"type": "bool", "default": False},
     }

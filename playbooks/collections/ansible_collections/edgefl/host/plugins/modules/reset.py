@@ -42,6 +42,8 @@ ACCOUNTS = ("edgefl-link", "edgefl-server", "edgefl-monitor", "edgefl-gate", "ed
 GROUPS = ("edgefl-exec", "edgefl-journal")
 UNITS = "/etc/systemd/system/"
 SOFTWARE = ("/etc/edgefl", "/opt/edgefl", "/var/cache/edgefl/bundle", "/var/spool/edgefl")
+MASKED = ("haproxy", "prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
+"""What came with packages, and did not run by itself."""
 STATE = "/var/lib/edgefl"
 
 
@@ -54,8 +56,8 @@ def found(forget_state):
     ]
     places = [path for path in SOFTWARE if os.path.lexists(path)] + glob.glob(UNITS + "edgefl-*")
     places += glob.glob(UNITS + "*-edgefl.service")
-    if os.path.islink(UNITS + "haproxy.service") and os.readlink(UNITS + "haproxy.service") == "/dev/null":
-        places.append(UNITS + "haproxy.service")
+    masked = [UNITS + name + ".service" for name in MASKED]
+    places += [path for path in masked if os.path.islink(path) and os.readlink(path) == "/dev/null"]
     if forget_state and os.path.lexists(STATE):
         places.append(STATE)
     if not forget_state and os.path.lexists(STATE):

@@ -63,7 +63,7 @@ options:
     description: What is to be installed.
     type: list
     elements: str
-    choices: [debs, venv, app, fab]
+    choices: [debs, venv, app, fab, watch]
     default: []
 author: [The edgefl authors]
 """
@@ -103,11 +103,14 @@ from ansible_collections.edgefl.host.plugins.module_utils.process import Command
 
 ROOT = "/opt/edgefl"
 FAB = "/etc/edgefl/app.fab"
+SERVICES = ("haproxy", "prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
+"""Packages that bring a unit of their own."""
 
 
 def install_debs(files):
     """The few packages; services that they would start stay masked, since edgefl runs them under units of its own."""
-    for unit in ("haproxy.service",):
+    names = [os.path.basename(name).split("_")[0] for name in files]
+    for unit in [name + ".service" for name in names if name in SERVICES]:
         place = "/etc/systemd/system/" + unit
         if not os.path.lexists(place):
             os.symlink("/dev/null", place)
@@ -184,7 +187,7 @@ def use(deps_hash, app_hash):
 
 def install(wanted):
     """Install what is wanted from the cache, prove it and put it to use; returns the links that moved."""
-    if "debs" in wanted["want"]:
+    if "debs" in wanted["want"] or "watch" in wanted["want"]:
         install_debs(wanted["files"])
     if "venv" in wanted["want"]:
         install_venv(wanted["files"], wanted["deps_hash"])
@@ -216,7 +219,7 @@ def main():
             "imports": {"type": "list", "elements": "str", "default": ["sys"]},
             "prove": {"type": "bool", "default": False},
             "use": {"type": "bool", "default": True},
-            "want": {"type": "list", "elements": "str", "choices": ["debs", "venv", "app", "fab"], "default": []},
+            "want": {"type": "list", "elements": "str", "choices": ["debs", "venv", "app", "fab", "watch"], "default": []},
         },
         supports_check_mode=False,
     )

@@ -1,0 +1,57 @@
+"""What the coordinator is told of what watches it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from edgefl.fleet import rendering
+from edgefl.site import load
+from tests.fleet.test_rendering import Package, a_site, hosts
+
+WATCH = """
+isolation: {coordinator: [{address: 192.0.2.25, port: 587, by: host}, {address: 192.0.2.9, port: 80}]}
+observability:
+  prometheus: true
+  accuracy_low: 0.6
+  email: {to: [a@x.example], sender: b@x.example, relay: "192.0.2.25:587", username: c, password_file: relay.secret}
+"""
+
+
+def told(site, host="coordinator"):
+    every = rendering.variables(site, hosts(), Package(), Path("/known"))["all"]["children"]
+    return {name: variables for group in every.values() for name, variables in group.get("hosts", {}).items()}[host]
+
+
+def test_where_nothing_watches_nothing_is_installed_signed_or_told(tmp_path):
+    about = told(a_site(tmp_path))
+    assert not about["observability_wanted"]
+    assert not {"runtime_watch", "identity_further_keys", "observability_receivers"} & about.keys()
+
+
+def test_a_device_never_hears_of_it(tmp_path):
+    (tmp_path / "relay.secret").write_text("hunter2")
+    assert [name for name in told(a_site(tmp_path, WATCH), "edge-01") if "observability" in name or "watch" in name] == []
+
+
+def test_the_coordinator_is_told_whom_to_tell_and_no_secret(tmp_path):
+    (tmp_path / "relay.secret").write_text("hunter2")
+    about = told(a_site(tmp_path, WATCH))
+    assert about["observability_wanted"]
+    assert about["observability_receivers"]["email"]["relay"] == "192.0.2.25:587"
+    assert about["observability_receivers"]["slack"] is None
+    assert about["observability_ways_out"] == ["192.0.2.25"]
+    assert about["identity_further_keys"] == [{"name": "scraper", "owner": "prometheus", "subject": "prometheus"}]
+    assert "hunter2" not in json.dumps(about)
+
+
+def test_a_secret_that_was_replaced_is_brought_at_the_next_up(tmp_path):
+    secret = tmp_path / "relay.secret"
+    secret.write_text("hunter2")
+    site = a_site(tmp_path, WATCH)
+    before = told(site)["observability_secrets"]
+    secret.unlink()
+    secret.write_text("hunter3")
+    after = told(load(tmp_path))["observability_secrets"]
+    assert [one["path"] for one in before] == [one["path"] for one in after] == [str(secret)]
+    assert before != after
