@@ -63,8 +63,11 @@ def _checked(source: Source, *, with_files: bool) -> Site:
 
 
 def site_hash(site: Site) -> str:
-    """SHA-256 (hex) of the site's meaning: equal for two files that say the same, wherever they lie."""
-    values = site.model_dump(mode="json")
+    """SHA-256 (hex) of the site's meaning: equal for two files that say the same, wherever they lie.
+
+    Who watches is no part of it: no run goes otherwise for that, and no device starts anew.
+    """
+    values = site.model_dump(mode="json", exclude={"observability"})
     for section in (values["infrastructure"], values["coordinator"], *values["devices"]):
         for key in ("source", "ssh_key", "data"):
             if (given := section.get(key)) and Path(given).is_relative_to(site.root):

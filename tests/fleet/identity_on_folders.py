@@ -87,7 +87,7 @@ def test_the_executor_has_a_signing_key_of_its_own_and_what_it_checks_others_by(
 def test_what_runs_on_a_host_under_a_name_of_its_own_gets_a_certificate_for_that_name(device: Device) -> None:
     scraper = {"name": "scraper", "owner": "prometheus", "subject": "prometheus", "directory": device.at("identity")}
     device.keys = [{**DEFAULTS, **scraper}]
-    assert device.converge()["renewed"] == {"scraper": "there is none"}
+    assert device.converge()["renewed"] == {"scraper": "it has none"}
     leaf = x509.load_pem_x509_certificate((device.root / "identity/scraper.crt").read_bytes())
     said = {attribute.oid._name: attribute.value for attribute in leaf.subject}
     assert (said["commonName"], said["organizationalUnitName"]) == ("prometheus", "scraper")

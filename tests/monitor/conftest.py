@@ -225,16 +225,21 @@ def promtool() -> str:
     return _tool("promtool")
 
 
-@pytest.fixture(scope="session")
-def prometheus() -> str:
-    return _tool("prometheus")
+@dataclass(frozen=True)
+class Programs:
+    """Where Prometheus' programs are."""
+
+    prometheus: str
+    alertmanager: str
+    amtool: str
+    node_exporter: str
 
 
 @pytest.fixture(scope="session")
-def alertmanager() -> str:
+def programs() -> Programs:
     if not Path("/usr/share/prometheus/alertmanager/default.tmpl").exists():
         pytest.skip("Alertmanager's templates are not here (tools/test-packages, as root)")
-    return _tool("prometheus-alertmanager")
+    return Programs(*map(_tool, ("prometheus", "prometheus-alertmanager", "amtool", "prometheus-node-exporter")))
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from socketserver import StreamRequestHandler, TCPServer
 
@@ -48,7 +47,7 @@ def test_every_alert_says_what_to_do_next():
 
 @pytest.mark.parametrize("accuracy_low", [None, 0.5])
 @pytest.mark.parametrize("kinds", [set(), {"slack"}, {"slack", "email", "webhook"}])
-def test_what_the_role_renders_is_what_the_programs_accept(accuracy_low, kinds, tmp_path, promtool, alertmanager):
+def test_what_the_role_renders_is_what_the_programs_accept(accuracy_low, kinds, tmp_path, promtool, programs):
     receivers = {
         "slack": {"channel": '#a "b"'},
         "email": {"to": ["a@x", "b@x"], "sender": "c@x", "relay": "x:25", "tls": True, "username": "c"},
@@ -65,24 +64,12 @@ def test_what_the_role_renders_is_what_the_programs_accept(accuracy_low, kinds, 
         observability_host="coordinator",
         observability_site="clinic",
     )
-    amtool = Path(alertmanager).with_name("amtool")
-    for command in ([promtool, "check", "config", "prometheus.yml"], [amtool, "check-config", "alertmanager.yml"]):
+    for command in ([promtool, "check", "config", "prometheus.yml"], [programs.amtool, "check-config", "alertmanager.yml"]):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     check = [promtool, "check", "rules", "thresholds.yml"]
     recorded = subprocess.run(check, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert f"{1 if accuracy_low else 0} rules found" in recorded.stdout
-
-
-@dataclass(frozen=True)
-class Programs:
-    prometheus: str
-    alertmanager: str
-
-
-@pytest.fixture
-def programs(prometheus, alertmanager):
-    return Programs(prometheus, alertmanager)
 
 
 class Relay(StreamRequestHandler):

@@ -48,14 +48,14 @@ def free() -> str:
 
 
 @contextmanager
-def running(command: list[str], log: Path, listens: str) -> Iterator[None]:
+def running(command: list[str], log: Path, listens: str, path: str = "/-/ready") -> Iterator[None]:
     """The program until the block ends; it listens when the block begins."""
     with log.open("wb") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said)
 
         def answers() -> bool:
             assert process.poll() is None, log.read_text()
-            with suppress(OSError), urllib.request.urlopen(f"http://{listens}/-/ready", timeout=1):
+            with suppress(OSError), urllib.request.urlopen(f"http://{listens}{path}", timeout=1):
                 return True
             return False
 

@@ -203,6 +203,7 @@ def test_the_hash_follows_the_meaning_and_not_the_place_or_the_layout(tmp_path: 
     second = site_hash(load(written(there, "# the same\ndevices: [{data: data, name: edge-01}]\nname: a\nrun:\n")))
     assert first == second
     assert site_hash(load(written(there, text + "run: {rounds: 3}\n"))) != first
+    assert site_hash(load(written(there, text + "observability: {prometheus: true}\n"))) == first, "no run goes otherwise for it"
 
 
 def test_a_module_of_ones_own_that_is_not_there_is_said_before_anything_is_touched(tmp_path: Path) -> None:

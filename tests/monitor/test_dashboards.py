@@ -1,0 +1,82 @@
+"""Every expression of every dashboard, asked of a real Prometheus that has followed a real run."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from edgefl import layout
+from edgefl.events import replay
+from edgefl.events.schema import AuditFinished, RoundFinished
+from tests.monitor import watching
+from tests.monitor.conftest import wait_for
+
+DASHBOARDS = watching.ROLE / "files" / "dashboards"
+RUN = Path(__file__).with_name("watched.ndjson")
+"""What the journal of a lab's coordinator held after a run of four devices, one of which attacked."""
+WHERE_THERE_IS_ONE = {"node_hwmon_temp_celsius", "node_systemd_service_restart_total"}
+"""A sensor, and a systemd that answers: not every machine that tests has them."""
+
+
+def expressions() -> dict[str, str]:
+    """Every expression, by where it stands."""
+    found = {}
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel["targets"]:
+                found[f"{path.stem}: {panel['title']} ({panel['type']}, {target['refId']})"] = target["expr"]
+    return found
+
+
+def test_there_are_five_dashboards_and_each_looks_at_one_site():
+    assert len(list(DASHBOARDS.glob("*.json"))) == 5
+    assert len(expressions()) > 70
+    assert [place for place, expression in expressions().items() if '"$site"' not in expression] == []
+
+
+def test_the_dashboards_are_what_their_source_makes():
+    pytest.importorskip("grafana_foundation_sdk")
+    source = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "dashboards.py"))
+    assert {name: source["text"](name) for name in source["DASHBOARDS"]} == {
+        path.stem: path.read_text() for path in DASHBOARDS.glob("*.json")
+    }
+
+
+@pytest.mark.slow
+def test_every_expression_gives_series_after_a_real_run(journal, gate, identities, tmp_path, programs):
+    at, host_at = watching.free(), watching.free()
+    watching.render(
+        tmp_path,
+        observability_identity=str(identities),
+        observability_monitor=f"{gate}:{layout.API_PORT}",
+        observability_host="coordinator",
+        observability_site="clinic",
+        observability_interval="200ms",
+        observability_node_exporter_listen=host_at,
+    )
+    with (
+        watching.running([programs.node_exporter, f"--web.listen-address={host_at}"], tmp_path / "node.log", host_at, "/"),
+        watching.prometheus(programs.prometheus, tmp_path, at) as asked,
+    ):
+        wait_for(lambda: asked.series('count(up{site="clinic"} == 1) == 2'), "both targets")
+
+        def seen() -> bool:
+            return bool(asked.series(f"fl_journal_last_seq == {journal.head().seq}"))
+
+        for event in replay.replay(RUN):
+            journal.append(event.body, run=event.run, round=event.round)
+            if isinstance(event.body, RoundFinished):
+                wait_for(seen, f"round {event.round} in Prometheus")
+        figures = {"auc@4": 0.53}
+        journal.append(AuditFinished(audit="membership", passed=True, says="", figures=figures, at=event.at))
+        wait_for(seen, "the audit in Prometheus")
+        empty = [
+            place
+            for place, expression in expressions().items()
+            if not any(name in expression for name in WHERE_THERE_IS_ONE)
+            and not asked.series(expression.replace("$site", "clinic").replace("$__rate_interval", "30s"))
+        ]
+    assert empty == []
