@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from edgefl.errors import EdgeflError
+from edgefl.fleet.observing import SUBJECT
 from edgefl.infra.inventory import Inventory, prospective
 from edgefl.operations import members
 from edgefl.operations.lock import site_lock
@@ -177,13 +178,14 @@ def due_certificates(
     """
     hub = site.coordinator.name
     of_devices = [(role, device.name) for device in site.devices for role in ("device", "signer")]
-    for role, name in (("renewal", hub), ("gate", hub), ("superlink", hub), *of_devices):
+    scrapers = [("scraper", hub)] if site.observability.prometheus else []
+    for role, name in (("renewal", hub), ("gate", hub), ("superlink", hub), *scrapers, *of_devices):
         if name not in there:
             yield role, name, "its host does not exist yet"
         elif name in checked:
             if why := renewed.get((role, name)):
                 yield role, name, why
-        elif (role, name) not in lasting:
+        elif (role, SUBJECT if role == "scraper" else name) not in lasting:
             yield role, name, "none is valid for long enough"
 
 

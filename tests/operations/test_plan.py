@@ -14,7 +14,7 @@ from edgefl.operations import plan as planning
 from edgefl.operations.plan import due_certificates, existing_hosts
 from edgefl.pki.operator import ensure_operator, why_due
 from edgefl.progress import Progress, Warned
-from edgefl.site.model import Site
+from edgefl.site.model import Observability, Site
 
 SITE = Site.model_validate({"name": "clinic", "devices": [{"name": "edge-01"}, {"name": "edge-02"}]}).at(Path("/srv/clinic"))
 ALL = ["coordinator", "edge-01", "edge-02"]
@@ -59,6 +59,14 @@ def test_what_a_host_has_counts_more_than_the_register() -> None:
 def test_the_register_counts_where_a_host_could_not_be_asked() -> None:
     short = LASTING - {("device", "edge-01")}
     assert [(role, name) for role, name, _ in due_certificates(SITE, ALL, [], {}, short)] == [("device", "edge-01")]
+
+
+def test_the_certificate_that_reads_metrics_is_foreseen_where_the_site_asks_for_it() -> None:
+    watched = SITE.model_copy(update={"observability": Observability(prometheus=True)})
+    one = [("scraper", "coordinator", "it has none")]
+    assert list(due_certificates(watched, ALL, ALL, {("scraper", "coordinator"): "it has none"}, LASTING)) == one
+    assert [role for role, _, _ in due_certificates(watched, ALL, [], {}, LASTING)] == ["scraper"]
+    assert list(due_certificates(watched, ALL, [], {}, LASTING | {("scraper", "prometheus")})) == []
 
 
 def test_the_operators_own_certificate_is_part_of_it(tmp_path: Path) -> None:
