@@ -128,7 +128,8 @@ async def fetch(spec: WheelSpec, place: Path) -> AsyncIterator[Progress]:
                 async for step in _download(["--require-hashes", "--requirement", str(lock)], spec, partial):
                     yield step
         except _NoWheel as first:
-            raise _nowhere(spec, [first.wanted, *[name async for name in _unavailable(spec, partial, first.wanted)]]) from first
+            names = dict.fromkeys([first.wanted, *[name async for name in _unavailable(spec, partial)]])
+            raise _nowhere(spec, list(names)) from first
         stored = await asyncio.to_thread(store.seal, partial, place)
         size = sum(file.size for file in stored.files)
         detail = {"bytes": size, "files": len(stored.files)}
@@ -221,30 +222,31 @@ async def _pip(arguments: list[str]) -> AsyncIterator[str]:
     if code:
         reason = errors[-1] if errors else f"pip ended with status {code}"
         what, hint = f"pip could not fetch the wheels: {reason}", "check pip's index, proxy and certificate: pip config list"
-        if none := re.match(r"No matching distribution found for ([^\s;]+==[^\s;]+)", reason):
+        # Nothing is asked for but single versions without their dependencies: a conflict, too, means that there is no wheel.
+        none = re.search(r"(?:No matching distribution found for|Cannot install) ([^\s;,]+==[^\s;,]+)", "\n".join(errors))
+        if none:
             raise _NoWheel(what, none[1], hint=hint)
         raise BundleUnbuildable(what, hint=hint)
 
 
-async def _unavailable(spec: WheelSpec, scratch: Path, *known: str) -> AsyncIterator[str]:
-    """What else has no wheel for these hosts: pip stops at the first, an operator must know all of them."""
-    trimmed, absent = scratch / "lock.txt", set(known)
+async def _unavailable(spec: WheelSpec, scratch: Path) -> AsyncIterator[str]:
+    """What else in the lock has no wheel for these hosts: pip stops at the first, an operator must know all. Fetches none."""
+    wanted = scratch / "wanted.txt"
+    left = [line.split(" ")[0] for lock in spec.locks for line in lock.read_text().splitlines() if "==" in line]
+    command = ["install", "--dry-run", "--ignore-installed", "--quiet", "--target", str(scratch / "never"), *_platform(spec)]
     try:
-        while True:
-            pinned = "\n".join(lock.read_text() for lock in spec.locks).replace("\\\n", " ").splitlines()
-            trimmed.write_text("\n".join(line for line in pinned if line.split(" ")[0] not in absent))
+        while left:
+            wanted.write_text("\n".join(left))
             try:
-                async for _ in _download(["--require-hashes", "--requirement", str(trimmed)], spec, scratch):
+                async for _ in _pip([*command, "--requirement", str(wanted)]):
                     pass
             except _NoWheel as error:
-                if error.wanted in absent:
-                    return
-                absent.add(error.wanted)
                 yield error.wanted
+                left = left[left.index(error.wanted) + 1 :] if error.wanted in left else []  # it looks at one after the other
             else:
                 return
     finally:
-        trimmed.unlink(missing_ok=True)
+        wanted.unlink(missing_ok=True)
 
 
 def _nowhere(spec: WheelSpec, names: list[str]) -> BundleUnbuildable:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgefl.operations.lock import site_lock
 from edgefl.operations.stage import chained
-from edgefl.operations.state import bundle_directory, inventory_of, opened
+from edgefl.operations.state import bundle_directory, inventory_of, kept_out, opened
 from edgefl.progress import Finished, Progress, Started
 from edgefl.site.model import Site
 
@@ -54,7 +54,7 @@ async def verify(site: Site, place: Path) -> AsyncIterator[Progress]:
 
 
 async def push(site: Site, place: Path, limit: Sequence[str] | None = None) -> AsyncIterator[Progress]:
-    """Bring a bundle's files to the caches of every host (or of the named ones), and install nothing.
+    """Bring a bundle's files to the caches of every host (or of the named ones) that is not in quarantine; nothing is installed.
 
     Only what a host lacks travels; cut off anywhere, the next call sends what is left. Each host checks the signature and every
     file itself: raises BundleRefused when it does not take them, and what `ansible.converge` raises.
@@ -63,8 +63,9 @@ async def push(site: Site, place: Path, limit: Sequence[str] | None = None) -> A
 
     inventory = inventory_of(site)
     with site_lock(site, "bundle push"):
-        package = await asyncio.to_thread(bundle.Bundle.load, place)
-        async for event in chained(pushed(site, inventory, package, limit)):
+        package, out = await asyncio.to_thread(bundle.Bundle.load, place), kept_out(site)
+        names = [host.name for host in inventory.hosts if host.name not in out and (limit is None or host.name in limit)]
+        async for event in chained(pushed(site, inventory, package, names)):
             yield event
 
 

@@ -21,7 +21,7 @@ from edgefl.operations import bundle as bundles
 from edgefl.operations import versions, waves
 from edgefl.operations.lock import site_lock
 from edgefl.operations.stage import chained
-from edgefl.operations.state import bundle_directory, inventory_of, opened
+from edgefl.operations.state import bundle_directory, inventory_of, kept_out, opened
 from edgefl.operations.task import prove_task
 from edgefl.operations.watch import watching
 from edgefl.progress import Failed, Finished, Progress, Started
@@ -51,10 +51,11 @@ class Unhealthy(EdgeflError):
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """From one version to another, on the hosts of `fleet`."""
+    """From one version to another. devices: those that take part; one in quarantine is left as it is."""
 
     site: Site
     fleet: Inventory
+    devices: tuple[str, ...]
     old: Bundle
     new: Bundle
 
@@ -71,7 +72,7 @@ class Move:
 
     def away(self, wave: Sequence[str], state: FederationState) -> int:
         """How many devices of a wave may be away at once."""
-        devices = len(self.fleet.devices)
+        devices = len(self.devices)
         return waves.batch(devices, self.site.run.needed(devices), len(wave), is_training=_training(state))
 
 
@@ -82,17 +83,21 @@ async def upgrade(site: Site, to: Path | None = None, canaries: int | None = Non
     Raises RolledBack when a wave was not healthy; cancelled anywhere, the next call goes on. What raises before the first wave
     has changed nothing on any host.
     """
+    from edgefl.fleet.bundle import Bundle
+
     inventory = inventory_of(site)
     with site_lock(site, "upgrade"):
         async for event in chained(_prepared(site, to)):
             yield event
-        move = await asyncio.to_thread(_move, site, inventory, versions.next_directory(site))
+        move = await asyncio.to_thread(_move, site, inventory, Bundle.load(versions.next_directory(site)))
         if move.new.version == move.old.version:
             shutil.rmtree(move.new.path)
             _settle(site, to)
             yield Finished(STAGE, "", f"every host has version {move.old.version} already", detail=_said(move))
             return
-        async for event in chained(_fitness(site, move), bundles.pushed(site, inventory, move.new), _rolled_out(move, canaries)):
+        taking_part = [move.fleet.coordinator.name, *move.devices]
+        pushed = bundles.pushed(site, inventory, move.new, taking_part)
+        async for event in chained(_fitness(move, taking_part), pushed, _rolled_out(move, canaries)):
             yield event
         versions.adopt(site)
         _settle(site, to)
@@ -100,12 +105,17 @@ async def upgrade(site: Site, to: Path | None = None, canaries: int | None = Non
 
 async def rollback(site: Site) -> AsyncIterator[Progress]:
     """Have every host run the version before this one again; `up` stays with it until the next `upgrade`."""
+    from edgefl.fleet import signature
+    from edgefl.fleet.bundle import Bundle
+
     inventory = inventory_of(site)
     with site_lock(site, "rollback"):
         if not versions.previous_directory(site).exists():
             raise NoVersion("there is no version before this one", hint="edgefl upgrade --to BUNDLE")
-        move = await asyncio.to_thread(_move, site, inventory, versions.previous_directory(site))
-        async for event in chained(_rolled_out(move, len(inventory.devices), action="rollback")):
+        previous = Bundle.load(versions.previous_directory(site))
+        await asyncio.to_thread(lambda: signature.sign(previous, opened(site)))
+        move = await asyncio.to_thread(_move, site, inventory, previous)
+        async for event in chained(_rolled_out(move, len(move.devices), action="rollback")):
             yield event
         versions.revert(site)
         versions.hold(site, f"{move.old.version} was taken back by `edgefl rollback`")
@@ -128,26 +138,29 @@ async def _prepared(site: Site, to: Path | None) -> AsyncIterator[Progress]:
     await asyncio.to_thread(lambda: shutil.copytree(to, place, copy_function=lambda a, b: store.link(Path(a), Path(b))))
 
 
-def _move(site: Site, inventory: Inventory, place: Path) -> Move:
+def _move(site: Site, inventory: Inventory, new: Bundle) -> Move:
+    from edgefl.fleet import signature
     from edgefl.fleet.bundle import Bundle
 
-    return Move(site, inventory, Bundle.load(bundle_directory(site)), Bundle.load(place))
+    old, out = Bundle.load(bundle_directory(site)), kept_out(site)
+    signature.sign(old, opened(site))  # another authority may have taken over since hosts got it
+    return Move(site, inventory, tuple(device.name for device in inventory.devices if device.name not in out), old, new)
 
 
-async def _fitness(site: Site, move: Move) -> AsyncIterator[Progress]:
+async def _fitness(move: Move, names: Sequence[str]) -> AsyncIterator[Progress]:
     from edgefl.fleet import preflight
 
-    async for event in chained(preflight.check(site, move.fleet, bundle=move.new)):
+    hosts = Inventory(tuple(host for host in move.fleet.hosts if host.name in names))
+    async for event in chained(preflight.check(move.site, hosts, bundle=move.new)):
         yield event
-    async with watching(site) as monitor:  # without it nobody could say whether a wave is well
+    async with watching(move.site) as monitor:  # without it nobody could say whether a wave is well
         await monitor.status(updates=False)
 
 
 async def _rolled_out(move: Move, canaries: int | None, *, action: str = "upgrade") -> AsyncIterator[Progress]:
     """Wave after wave, then the coordinator; every host that has the new version gets the old one back when one is not well."""
     began = time.monotonic()
-    names = [device.name for device in move.fleet.devices]
-    plan = waves.waves(names, canaries or move.site.upgrade.canary)
+    plan = waves.waves(move.devices, canaries or move.site.upgrade.canary)
     what = f"{move.old.version} → {move.new.version} in {len(plan)} waves: {', '.join(str(len(wave)) for wave in plan)} devices"
     yield Started(STAGE, "", what, total=len(plan), detail=_said(move))
     touched: list[str] = []
@@ -230,7 +243,7 @@ async def _run_awaited(site: Site) -> AsyncIterator[Progress]:
 async def _taken_back(move: Move, touched: Sequence[str]) -> AsyncIterator[Progress]:
     """The old version on every host that got the new one; hosts have kept it, so nothing travels."""
     yield Started(STAGE, "rollback", f"{', '.join(touched)} back to {move.old.version}")
-    devices = len(move.fleet.devices)
+    devices = len(move.devices)
     away = waves.batch(devices, move.site.run.needed(devices), len(touched), is_training=True)
     async for event in chained(move.put(move.old, touched, away=away, tolerated=100)):
         yield event
