@@ -48,6 +48,12 @@ class Terminal:
     def shown(self) -> str:
         return self._tmux("capture-pane", "-p")
 
+    @property
+    def exit_code(self) -> int | None:
+        """The command's, once it has ended."""
+        status = self._tmux("display-message", "-p", "#{pane_dead_status}").strip()
+        return int(status) if status else None
+
     def until(self, *texts: str, deadline_s: float = 30, when: Callable[[str], object] = bool) -> str:
         """Wait until the screen shows all of this; what it shows then."""
         seen = [""]
@@ -108,8 +114,24 @@ def test_an_operator_runs_the_fleet_from_a_terminal(fleet: Fleet, terminal: Term
     terminal.until("Stop the run", "Stop run")
     terminal.press("y")
     terminal.until("STOPPED", deadline_s=60)
+
+    assert reached(fleet) == "open"
+    terminal.press("Down", "Down", "Q")
+    terminal.until(f"{DEVICE}", "why, for the audit log")
+    terminal.type("its updates look wrong")
+    terminal.press("Enter")
+    terminal.until("⊘ quarantined", deadline_s=90)
+    assert reached(fleet).startswith("closed"), "it is cut off on the host"
+    terminal.press("R")
+    terminal.until("why, for the audit log")
+    terminal.type("they were looked at")
+    terminal.press("Enter")
+    terminal.until("SEEN", deadline_s=120, when=lambda now: "quarantined" not in now)
+    assert reached(fleet) == "open"
+
     terminal.press("7")
-    terminal.until("stop")
-    assert last_object(fleet.edgefl("status", "--json"))["status"] == "stopped"
+    terminal.until("its updates look wrong", "they were looked at")
+    assert last_object(fleet.edgefl("status", "--json"))["run_status"] == "stopped"
     terminal.press("q")
-    terminal.until("Pane is dead (status 0")
+    until(lambda: terminal.exit_code is not None, "the end of the console", 30)
+    assert terminal.exit_code == 0
