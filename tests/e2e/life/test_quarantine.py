@@ -105,7 +105,5 @@ def test_a_device_is_cut_off_in_the_middle_of_a_run_and_comes_back_in_it(fleet: 
     assert DEVICE in started[-1]["devices"], "and asks it again"
     waited = [drop for drop in happened(fleet, "device_dropped") if drop["device"] == DEVICE and drop["round"] > at]
     assert waited == [], "no round waits for who is in quarantine"
-    assert [done["action"] for done in happened(fleet, "operator_action") if done["subject"] == DEVICE] == [
-        "quarantine",
-        "release",
-    ]
+    done = [action["action"] for action in happened(fleet, "operator_action") if action["subject"] == DEVICE]
+    assert [action for action in done if action != "verify"] == ["quarantine", "release"]
