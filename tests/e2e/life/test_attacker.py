@@ -105,7 +105,7 @@ def test_an_owned_device_reaches_nobody_and_passes_for_nobody(owned: Fleet) -> N
     for path in ("/v1/status", "/v1/actions", "/v1/runs", "/metrics", "/v1/fleet/../runs", "/v1/drift/../status"):
         assert ask(owned, layout.FLEET_PORT, "GET", path, **{"X-Edgefl-Role": "operator"}) in {"403", "404"}, path
     report = {"found": ["a lie"], "healed": True, "at": "2026-01-01T00:00:00Z", "device": "edge-01", "role": "coordinator"}
-    claims = {"X-Edgefl-Name": "edge-01", "X-Edgefl-Role": "operator"}
+    claims = {"X-Edgefl-Name": "edge-01", "X-Edgefl-Role": "operator", "Content-Type": "application/json"}
     assert ask(owned, layout.FLEET_PORT, "POST", "/v1/drift", report, **claims) == "201"
     logged = last_object(owned.edgefl("audit", "log", "--json"))["events"]
     (lie,) = [event["body"] for event in logged if event["body"].get("found") == ["a lie"]]
