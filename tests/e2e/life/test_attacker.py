@@ -13,7 +13,7 @@ import pytest
 from edgefl import layout
 from edgefl.site import load
 
-from ..conftest import last_object, until
+from ..conftest import edgefl, last_object, until
 from .conftest import Fleet
 
 pytestmark = pytest.mark.e2e
@@ -107,7 +107,7 @@ def test_an_owned_device_reaches_nobody_and_passes_for_nobody(owned: Fleet) -> N
     report = {"found": ["a lie"], "healed": True, "at": "2026-01-01T00:00:00Z", "device": "edge-01", "role": "coordinator"}
     claims = {"X-Edgefl-Name": "edge-01", "X-Edgefl-Role": "operator", "Content-Type": "application/json"}
     assert ask(owned, layout.FLEET_PORT, "POST", "/v1/drift", report, **claims) == "201"
-    logged = last_object(owned.edgefl("audit", "log", "--json"))["events"]
+    logged = last_object(edgefl("audit", "log", "--site", str(owned.directory), "--json"))["events"]
     (lie,) = [event["body"] for event in logged if event["body"].get("found") == ["a lie"]]
     assert (lie["device"], lie["role"]) == (OWNED, "device"), "whatever it says, it says in its own name"
 

@@ -11,7 +11,7 @@ import pytest
 
 from edgefl.site import load
 
-from ..conftest import last_object, until
+from ..conftest import edgefl, last_object, until
 from .conftest import Fleet
 
 pytestmark = pytest.mark.e2e
@@ -40,7 +40,7 @@ def test_changed_walls_heal_within_a_minute_and_are_flagged_until_they_are_prove
     said = concerned(fleet)
     assert "the firewall's rules were gone" in said["edge-02"]
     assert "a drop-in of edgefl-supernode.service set IPAddressAllow" in said["edge-03"]
-    logged = last_object(fleet.edgefl("audit", "log", "--json"))["events"]
+    logged = last_object(edgefl("audit", "log", "--site", str(fleet.directory), "--json"))["events"]
     drifts = {e["body"]["device"]: e["body"] for e in logged if e["body"]["type"] == "isolation_drift"}
     assert set(drifts) >= set(said)
     assert all(drift["healed"] and drift["seconds"] < 60 for drift in drifts.values())
