@@ -7,7 +7,7 @@ EXTRAS := host,audit,he,lab,terraform,provider,tasks,web,png
 # An index to take torch from where pip's own has no CPU build; .venv remembers it, for the bundle of the demo's site too.
 TORCH_INDEX ?=
 
-.PHONY: help demo root test lint types unit integration molecule e2e install develop test-packages torch-index screenshots clean
+.PHONY: help demo root test lint types unit integration molecule e2e life install develop test-packages torch-index screenshots clean
 
 help: ## What can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,7 +42,11 @@ molecule: develop ## Roles on lab hosts
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --scenario-name device
 
 e2e: develop ## The whole chain on the lab; the last word
-	$(BIN)/pytest tests/integration tests/e2e -m e2e
+	$(BIN)/pytest tests/integration tests/e2e --ignore=tests/e2e/life -m e2e
+	$(BIN)/pytest tests/e2e/life -m "e2e and not long"
+
+life: develop test-packages ## All of what happens to a fleet after its first day, on the lab; takes long
+	$(BIN)/pytest tests/e2e/life -m e2e
 
 screenshots: develop ## The README's picture, from the demo's last run
 	$(BIN)/edgefl rounds --site sites/demo --record sites/demo/.edgefl/run.ndjson
