@@ -174,7 +174,7 @@ def _check(private: bytes, chain: bytes, identity: Path, role: str) -> None:
         raise CertificateRefused(f"what came as the {role}'s certificate is not of the key beside it")
     if leaf.subject != current.subject or forms.alternatives(leaf) != forms.alternatives(current):
         raise CertificateRefused(f"what came as the {role}'s certificate is in another name, or for other addresses")
-    if leaf.not_valid_after_utc <= current.not_valid_after_utc:
+    if leaf.not_valid_after_utc < current.not_valid_after_utc:
         raise CertificateRefused(f"what came as the {role}'s certificate ends before the one that it has")
 
 

@@ -93,7 +93,7 @@ async def test_capital_p_shows_the_plan_as_one_tree(site: Path) -> None:
     async with provision(Works(site)) as (app, pilot):
         assert isinstance(app.stage.top, Provision)
         await pilot.press("P")
-        await sees(pilot, "✓ planned  plan of clinic", "14 would change", "A applies it")
+        await sees(pilot, "✓ planned  plan of clinic", "15 would change", "A applies it")
         for text in ("infrastructure", "+ edge-01  will be created", "certificates", "its gate certificate for 24 h"):
             assert text in shown(app)
 
@@ -193,7 +193,7 @@ async def test_leaving_the_view_does_not_stop_what_is_at_work_and_its_end_is_tol
         gate.open()
         await sees(pilot, "the plan is done")
         await pilot.press("5")
-        await sees(pilot, "14 would change")
+        await sees(pilot, "15 would change")
 
 
 @pytest.mark.slow

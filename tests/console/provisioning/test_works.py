@@ -50,7 +50,7 @@ async def test_a_cancelled_plan_leaves_nothing_at_work_and_the_next_one_is_whole
         pass  # nobody holds it any more
     gate.open()
     tree = await works.run("plan")
-    assert (tree.mark, tree.site, tree.changed) == (Mark.DONE, "clinic", 14)
+    assert (tree.mark, tree.site, tree.changed) == (Mark.DONE, "clinic", 15)
     assert works.planned is not None
     assert works.planned.tree is tree
     assert works.planned.digest == works.digest()
