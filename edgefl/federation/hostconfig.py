@@ -20,7 +20,7 @@ STATE_VARIABLE = "EDGEFL_STATE"
 """Environment variable with the state's directory, where it is not /var/lib/edgefl."""
 
 MEMBERS = "members.json"
-"""Beside a coordinator's host.json: the site's devices and its hash. It changes while services run, which host.json does not."""
+"""Beside host.json: the site's devices, and on the coordinator its hash. It changes while services run, as host.json does not."""
 APP_VARIABLE = "EDGEFL_APP"
 """Environment variable of a task's process with the directory that the app was unpacked to."""
 
@@ -55,7 +55,7 @@ class Places:
 
     @property
     def members(self) -> Path:
-        """Who belongs to the site, on the coordinator."""
+        """Who belongs to the site."""
         return self.host.with_name(MEMBERS)
 
     @property

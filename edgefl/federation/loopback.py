@@ -124,8 +124,8 @@ class Loopback:
         places.secret.write_bytes(os.urandom(32).hex().encode())
         places.authority.write_bytes(authority.bundle())
         (places.identity / "crl.pem").write_bytes(authority.crl())
+        places.members.write_text(json_text(rendering.members_document(self.site, host.role)))
         if host.role == "coordinator":
-            places.members.write_text(json_text(rendering.members_document(self.site)))
             certify(places.identity, "superlink", "superlink", host.name, authority)
             certify(places.identity, "gate", "gate", host.name, authority, "127.0.0.1")
             pem = b"".join((places.identity / f"gate.{end}").read_bytes() for end in ("key", "crt"))

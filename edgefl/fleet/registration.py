@@ -35,8 +35,14 @@ async def ask(coordinator: Host, keys: Mapping[str, str]) -> Standings:
 
     Raises the errors of `ssh.run`, and SuperLinkSilent.
     """
-    environment = ["env", "PYTHONPATH=/opt/edgefl/current", "FLWR_TELEMETRY_ENABLED=0", "/opt/edgefl/venv/bin/python"]
-    register = ["-m", "edgefl.federation.flower.register", "--standing", "--nodes", "/dev/stdin", "--wait-s", "5"]
+    environment = [
+        "env",
+        "--chdir=/",
+        "PYTHONPATH=/opt/edgefl/current",
+        "FLWR_TELEMETRY_ENABLED=0",
+        "/opt/edgefl/venv/bin/python",
+    ]
+    register = ["-m", "edgefl.federation.flower.register", "--standing", "--nodes", "-", "--wait-s", "5"]
     argv = ["runuser", "--user", layout.USER_LINK, "--", *environment, *register]
     done = await ssh.run(coordinator, argv, json.dumps(dict(keys)).encode())
     try:

@@ -151,12 +151,14 @@ def host_document(site: Site, host: Host, inventory: Inventory, bundle: Release)
     return document
 
 
-def members_document(site: Site) -> Variables:
-    """`/etc/edgefl/members.json` on the coordinator: who belongs to the site, which may change while a run goes on.
+def members_document(site: Site, role: str) -> Variables:
+    """`/etc/edgefl/members.json`: who belongs to the site, which may change while a run goes on.
 
-    It is apart from host.json, with which services start: a device that joins or leaves restarts nobody else.
+    It is apart from host.json, with which services start: a device that joins or leaves restarts nobody else. Devices need it to
+    refuse sums with strangers, which a coordinator that somebody took over would ask for.
     """
-    return {"site_hash": site_hash(site), "devices": [device.name for device in site.devices]}
+    members: Variables = {"devices": [device.name for device in site.devices]}
+    return {"site_hash": site_hash(site), **members} if role == "coordinator" else members
 
 
 def data_directory(site: Site, device: Device) -> str:
@@ -261,7 +263,7 @@ def _host_variables(site: Site, host: Host, inventory: Inventory, bundle: Releas
         "runtime_role": host.role,
         f"{host.role}_task_addresses": sorted({str(one.address) for one in allowed if one.by == "task"}),
         f"{host.role}_document": host_document(site, host, inventory, bundle),
-        **({"coordinator_members": members_document(site)} if host.role == "coordinator" else {}),
+        f"{host.role}_members": members_document(site, host.role),
         **watching,
     }
 

@@ -162,10 +162,16 @@ async def _certificates(
     if why := why_due(site):
         due.append(("operator", operator_name(), why))
     for role, name, why in due:
-        what = f"its {role} certificate for {site.certificates.leaf_hours} h would be issued: {why}"
+        what = f"its {role} certificate for {_life(site, role)} would be issued: {why}"
         yield Step("certificates", name, what, changed=True)
     what = f"{len(due)} would be issued" if due else "all are valid"
     yield Finished("certificates", "", what, changed=bool(due), seconds=time.monotonic() - began)
+
+
+def _life(site: Site, role: str) -> str:
+    """How long a certificate of this role serves."""
+    days = {"signer": site.certificates.signer_days, "renewal": site.certificates.renewal_days}
+    return f"{days[role]} days" if role in days else f"{site.certificates.leaf_hours} h"
 
 
 def due_certificates(

@@ -176,7 +176,9 @@ async def test_lab_hosts_are_fit_and_the_doctor_finds_what_they_lack(fleet: Flee
     fit: list[str] = []
     _ = [event async for event in preflight.check(fleet.site, fleet.inventory, fit)]
     assert fit == ["coordinator", "edge-01", "edge-02"]
-    findings = [finding async for finding in doctor.examine(fleet.inventory.host("edge-01"), fleet.site)]
+    findings = [
+        finding async for finding in doctor.examine(fleet.inventory.host("edge-01"), fleet.site, fleet.inventory.coordinator)
+    ]
     verdicts = {finding.check: finding.verdict for finding in findings}
     healthy = ("tcp", "host key", "login", "root and python", "fitness", "firewall")
     assert {check: verdicts[check] for check in healthy} == dict.fromkeys(healthy, "good")

@@ -112,6 +112,7 @@ def test_a_wrong_clock_is_named(demo: Demo) -> None:
 
 
 def test_flushed_firewall_rules_are_seen_and_the_next_up_heals_them(demo: Demo) -> None:
+    demo.on("edge-04", "systemctl", "stop", "walls-edgefl")  # which would heal them at once
     demo.on("edge-04", "nft", "flush", "ruleset")
     seen = demo.edgefl("verify", "--json")
     assert seen.returncode == 40

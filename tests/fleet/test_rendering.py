@@ -81,8 +81,9 @@ def test_taking_edgefl_off_hosts_needs_no_bundle_and_only_the_way_to_hosts_that_
 def test_who_belongs_to_the_site_changes_no_document_that_services_start_with(tmp_path: Path) -> None:
     two = a_site(tmp_path)
     one = two.model_copy(update={"devices": two.devices[:1]})
-    assert rendering.members_document(two)["devices"] == ["edge-01", "edge-02"]
-    assert rendering.members_document(one) != rendering.members_document(two)
+    assert rendering.members_document(two, "coordinator")["devices"] == ["edge-01", "edge-02"]
+    assert rendering.members_document(one, "coordinator") != rendering.members_document(two, "coordinator")
+    assert rendering.members_document(two, "device") == {"devices": ["edge-01", "edge-02"]}, "with whom alone it sums"
     for host in hosts().hosts[:2]:
         assert rendering.host_document(one, host, hosts(), Package()) == rendering.host_document(two, host, hosts(), Package())
 

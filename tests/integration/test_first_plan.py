@@ -35,12 +35,13 @@ async def test_the_first_plan_names_every_host_in_each_part_and_makes_nothing(tm
     issued = "certificate for 24 h would be issued: "
     assert changes["certificates"] == [
         ("clinic", "the site's own authority would be made"),
+        ("hub", "its renewal certificate for 30 days would be issued: its host does not exist yet"),
         ("hub", f"its gate {issued}its host does not exist yet"),
         ("hub", f"its superlink {issued}its host does not exist yet"),
         *(
-            (device, f"its {role} {issued}its host does not exist yet")
+            (device, f"its {role} certificate for {life} would be issued: its host does not exist yet")
             for device in ("edge-01", "edge-02")
-            for role in ("device", "signer")
+            for role, life in (("device", "24 h"), ("signer", "90 days"))
         ),
         (operator_name(), f"its operator {issued}there is none"),
     ]

@@ -135,7 +135,7 @@ async def test_a_module_that_counts_its_own_devices_is_the_one_place_that_says_h
     )
     for count in (4, 5):
         (tmp_path / "machines" / "main.tf").write_text(COUNTED % count)
-        await told(infrastructure(load(tmp_path), Bundle(tmp_path, "3.11", "x86_64", "", "", "", {})))
+        await told(infrastructure(load(tmp_path), Bundle(tmp_path, "3.11", {}, "", "", {})))
         site = load(tmp_path)
         assert [device.name for device in site.devices] == [f"ward-{n}" for n in range(count)]
         assert str(site.device("ward-3").data) == "/srv/ward-3"

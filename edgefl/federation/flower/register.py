@@ -128,7 +128,10 @@ def main(argv: list[str] | None = None) -> int:
     places = Places.from_environment()
     parser = argparse.ArgumentParser(prog="edgefl-register", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument(
-        "--nodes", type=Path, default=places.config / "nodes.json", help="JSON: device name to OpenSSH public key"
+        "--nodes",
+        type=Path,
+        default=places.config / "nodes.json",
+        help="JSON: device name to OpenSSH public key; - reads it from standard input",
     )
     parser.add_argument(
         "--names", type=Path, help="where the ServerApp reads node ids and names (default: nodes.json in the state)"
@@ -141,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     places = Places(options.config, options.state)
     try:
-        keys = json.loads(options.nodes.read_text())
+        keys = json.loads(sys.stdin.read() if str(options.nodes) == "-" else options.nodes.read_text())
         if options.standing:
             sys.stdout.write(json.dumps(when_there(lambda: standing_of(places, options.port, keys), options.wait_s)) + "\n")
             return 0
