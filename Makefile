@@ -43,9 +43,8 @@ molecule: develop ## Roles on lab hosts
 
 e2e: develop ## The whole chain on the lab; the last word
 	$(BIN)/pytest tests/integration tests/e2e --ignore=tests/e2e/life -m e2e
-	$(BIN)/pytest tests/e2e/life -m "e2e and not long"
 
-life: develop test-packages ## All of what happens to a fleet after its first day, on the lab; takes long
+life: develop test-packages ## What happens to a fleet after its first day, on the lab; takes long, and is no part of test
 	$(BIN)/pytest tests/e2e/life -m e2e
 
 screenshots: develop ## The README's picture, from the demo's last run

@@ -14,7 +14,7 @@ import pytest
 from ..conftest import last_object, until
 from .conftest import Fleet
 
-pytestmark = [pytest.mark.e2e, pytest.mark.long]
+pytestmark = pytest.mark.e2e
 
 DEVICE = "edge-03"
 REACHED = """\

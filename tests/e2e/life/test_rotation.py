@@ -17,7 +17,7 @@ from edgefl.pki.profiles import USAGES
 from ..conftest import in_background, last_object, until
 from .conftest import Fleet
 
-pytestmark = [pytest.mark.e2e, pytest.mark.long]
+pytestmark = pytest.mark.e2e
 
 DEVICES = [f"edge-0{number}" for number in range(1, 5)]
 RENEW_NOW = """\

@@ -20,7 +20,7 @@ from edgefl.site import load
 from ..conftest import in_background, last_object
 from .conftest import Fleet
 
-pytestmark = [pytest.mark.e2e, pytest.mark.long]
+pytestmark = pytest.mark.e2e
 MARGINS = "\nupgrade:\n  rounds: 1\n  loss_margin: 9\n  time_margin: 9\n"
 """Rounds of a few seconds on a busy machine say little about how long rounds take."""
 BROKEN = '\nraise RuntimeError("this release does not start")\n'

@@ -10,7 +10,7 @@ import pytest
 from ..conftest import until
 from .conftest import Fleet
 
-pytestmark = [pytest.mark.e2e, pytest.mark.long]
+pytestmark = pytest.mark.e2e
 
 UNITS = ("edgefl-prometheus", "edgefl-alertmanager", "edgefl-node-exporter")
 PORTS = ("9090", "9093", "9100")
