@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefl.cli.actions import actions
 from edgefl.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -41,14 +42,7 @@ _ACTIONS = {
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's own arguments and examples."""
     parser.epilog = _EPILOG
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    made = {}
-    for name, text in _ACTIONS.items():
-        made[name] = actions.add_parser(
-            name, help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        made[name].add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one JSON object a line")
-        made[name].add_argument("--site", type=Path, default=argparse.SUPPRESS, metavar="DIR", help="directory of site.yaml")
+    made = actions(parser, _ACTIONS)
     build, verify, push = made.values()
     build.add_argument("--output", type=Path, metavar="DIR", help="where it is to lie (default: .edgefl/bundle)")
     verify.add_argument("bundle", nargs="?", type=Path, metavar="BUNDLE", help="a bundle's directory (default: .edgefl/bundle)")

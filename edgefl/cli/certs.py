@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefl.cli.actions import actions
 from edgefl.errors import ExitCode
 from edgefl.progress import printable
 
@@ -49,14 +49,7 @@ _TONES = {"valid": "green", "near expiry": "yellow", "expired": "red", "revoked"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's own actions, arguments and examples."""
     parser.epilog = _EPILOG
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    made = {}
-    for name, text in _ACTIONS.items():
-        made[name] = actions.add_parser(
-            name, help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        made[name].add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one JSON object a line")
-        made[name].add_argument("--site", type=Path, default=argparse.SUPPRESS, metavar="DIR", help="directory of site.yaml")
+    made = actions(parser, _ACTIONS)
     made["list"].add_argument("--all", action="store_true", help="those too that were replaced by newer ones")
     made["show"].add_argument("name", metavar="NAME")
     made["revoke"].add_argument("name", metavar="NAME", help="a device, an operator or a scraper")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgefl.cli.actions import actions
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.progress import printable
 
@@ -49,14 +50,7 @@ class NoName(EdgeflError):
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's own actions, arguments and examples."""
     parser.epilog = _EPILOG
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    made = {}
-    for name, text in _ACTIONS.items():
-        made[name] = actions.add_parser(
-            name, help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        made[name].add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one JSON object a line")
-        made[name].add_argument("--site", type=Path, default=argparse.SUPPRESS, metavar="DIR", help="directory of site.yaml")
+    made = actions(parser, _ACTIONS)
     made["show"].add_argument("model", nargs="?", default="last", help="default: last")
     made["compare"].add_argument("model", help="the one")
     made["compare"].add_argument("other", nargs="?", default="last", help="the other (default: last)")
