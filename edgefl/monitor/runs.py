@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from edgefl.events.journal import Journal
 from edgefl.events.schema import OperatorAction
 from edgefl.federation.hostconfig import HostConfig
 from edgefl.federation.rounds import Plan, RunInvalid, plan
-from edgefl.monitor.control import Control, FlowerRun, Node
+from edgefl.monitor.control import Control, Node
 from edgefl.monitor.device import DeviceRow
 from edgefl.monitor.errors import QuorumMissing, Refused, RunActive, RunImpossible
 from edgefl.site.model import Run
@@ -22,6 +23,11 @@ from edgefl.site.model import Run
 Value = bool | int | float | str
 OPTIONS = frozenset({"parameters", "rule", "byzantine", "resume", "start", "devices", "pardon"})
 """What a run may have of its own beside the fields of the site's `run` section."""
+
+PUT_AWAY_S = 20.0
+"""How long Flower may take to end the process of a run that is over."""
+_POLL_S = 0.2
+_NEWEST = 10
 
 OWN = frozenset({"rounds", "deadline_s", "seed", "quorum"})
 """Fields of the `run` section that a run may have otherwise than the site."""
@@ -83,13 +89,6 @@ def require_quorum(plan: Plan, nodes: Iterable[Node], rows: Mapping[str, DeviceR
         )
 
 
-def require_idle(runs: Iterable[FlowerRun]) -> None:
-    """Raises RunActive when Flower has a run that is not over."""
-    for run in runs:
-        if run.state != "finished":
-            raise RunActive(f"run {run.run} is {run.state}: one run at a time", hint="edgefl stop")
-
-
 class Runs:
     """Starts and stops runs, one request at a time; what was done stands in the journal before the answer goes out."""
 
@@ -110,11 +109,24 @@ class Runs:
         config = configuration(self._host, overrides)
         intended = planned(self._host, config, before)
         async with self._lock:
-            require_idle(await asyncio.to_thread(self._control.runs))
+            await self._idle()
             require_quorum(intended, await asyncio.to_thread(self._control.nodes), rows)
             number = str(await asyncio.to_thread(self._control.start_run, self._fab, config))
             await self._record(who, "run", number, dict(overrides), why)
         return number
+
+    async def _idle(self) -> None:
+        """Raises RunActive when Flower has a run that is not over.
+
+        Whoever followed a run knows from the journal that it is over, and may start the next one, while Flower still ends its
+        ServerApp: that is waited for.
+        """
+        ends = time.monotonic() + PUT_AWAY_S
+        while active := [run for run in await asyncio.to_thread(self._control.runs) if run.state != "finished"]:
+            told = {record["run"] for record in await asyncio.to_thread(self._journal.newest, ["run_finished"], size=_NEWEST)}
+            if time.monotonic() >= ends or any(run.run not in told for run in active):
+                raise RunActive(f"run {active[0].run} is {active[0].state}: one run at a time", hint="edgefl stop")
+            await asyncio.sleep(_POLL_S)
 
     async def stop(self, run: str, who: str, why: str = "") -> bool:
         """Stop a run; False when it was over already."""

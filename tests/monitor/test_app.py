@@ -151,6 +151,16 @@ async def test_a_second_run_is_refused_while_one_is_going(api, fleet):
     assert len(fleet.listed) == 1
 
 
+async def test_a_run_that_is_over_and_being_put_away_is_waited_for(api, fleet, journal):
+    run = (await api.post("/v1/runs", json={})).json()["run"]
+    journal.append(RunFinished(status="completed"), run=run)
+    second = asyncio.create_task(api.post("/v1/runs", json={}))
+    done, _ = await asyncio.wait([second], timeout=0.5)
+    assert not done, "Flower still has the first"
+    fleet.listed[0].state = "finished"
+    assert (await second).status_code == 201
+
+
 async def test_two_requests_at_once_start_one_run(api, fleet):
     answers = await asyncio.gather(*(api.post("/v1/runs", json={}) for _ in range(5)))
     assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409, 409]
