@@ -7,7 +7,7 @@ EXTRAS := host,audit,he,lab,terraform,provider,tasks,web,png
 # An index to take torch from where pip's own has no CPU build; .venv remembers it, for the bundle of the demo's site too.
 TORCH_INDEX ?=
 
-.PHONY: help demo root test lint types unit integration molecule e2e life install develop test-packages torch-index screenshots clean
+.PHONY: help demo root test lint types unit integration molecule e2e install develop test-packages torch-index screenshots clean
 
 help: ## What can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,18 +34,16 @@ unit: develop test-packages ## Pure parts
 	$(BIN)/pytest tests --ignore=tests/integration --ignore=tests/e2e -m "not slow and not e2e" -n 2
 
 integration: develop test-packages ## Real parts on this machine
-	$(BIN)/pytest tests --ignore=tests/integration --ignore=tests/e2e -m "slow and not e2e" -n 2
-	$(BIN)/pytest tests/integration -m "not e2e" -n 2 --dist worksteal
+	$(BIN)/pytest tests --ignore=tests/integration --ignore=tests/e2e -m "slow and not e2e" -n 2 --durations=20
+	$(BIN)/pytest tests/integration -m "not e2e" -n 2 --dist worksteal --durations=20
 
 molecule: develop ## Roles on lab hosts
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --scenario-name isolation
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/molecule test --scenario-name device
 
-e2e: develop ## The whole chain on the lab; the last word
-	$(BIN)/pytest tests/integration tests/e2e --ignore=tests/e2e/life -m e2e
-
-life: develop test-packages ## What happens to a fleet after its first day, on the lab; takes long, and is no part of test
-	$(BIN)/pytest tests/e2e/life -m e2e
+e2e: develop test-packages ## The whole chain on the lab; the last word
+	$(BIN)/pytest tests/e2e/test_demo.py -m e2e --durations=10
+	$(BIN)/pytest tests/e2e tests/integration --ignore=tests/e2e/test_demo.py -m e2e --durations=40
 
 screenshots: develop ## The README's picture, from the demo's last run
 	$(BIN)/edgefl rounds --site sites/demo --record sites/demo/.edgefl/run.ndjson

@@ -1,4 +1,4 @@
-"""One demo federation for all end-to-end tests: booted, provisioned and trained once by the command a user would type."""
+"""How the end-to-end tests drive the command line, and the small federation that most of them share."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgefl.lab.capsule import Capsule
 from edgefl.lab.hosts import Lab
 from edgefl.site import load
-
-BARE = "edge-02"
-"""The device whose host begins with nothing, so that the whole bundle is pushed to it as to a real one."""
 
 
 def edgefl(*argv: str, timeout_s: float = 900, within: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
@@ -86,16 +82,27 @@ def interrupted(process: subprocess.Popen[str], stage: str, when: Callable[[dict
     return code
 
 
+SITE = """\
+name: fleet
+infrastructure: {module: lab}
+devices:
+  - {name: edge-01, data: data/edge-01, limits: {cpu: 1.0, memory_mb: 1536}}
+  - {name: edge-02, data: data/edge-02, limits: {cpu: 1.0, memory_mb: 1536}}
+  - {name: edge-03, data: data/edge-03, limits: {cpu: 1.0, memory_mb: 1280}}
+  - {name: edge-04, data: data/edge-04, limits: {cpu: 1.0, memory_mb: 1280}}
+task: {module: edgefl.federation.tasks.images}
+run: {rounds: 10, quorum: 0.7, deadline_s: 60}
+privacy: {epsilon_limit: 200.0, epsilon_per_run: 4.0, delta: 0.00001}
+aggregation: {rule: guard, byzantine: 0.3}
+"""
+"""Few devices with few images, so that rounds are short; budgets for all the runs of the tests, each of which is charged."""
+
+
 @dataclass(frozen=True)
-class Demo:
-    """The demo's site after its run."""
+class Fleet:
+    """A lab site of a coordinator and devices, `edge-01` and so on. A test leaves it provisioned and without a run."""
 
     directory: Path
-    said: subprocess.CompletedProcess[str]
-
-    @property
-    def result(self) -> dict[str, Any]:
-        return dict(json.loads((self.directory / ".edgefl" / "result.json").read_text()))
 
     @property
     def lab(self) -> Lab:
@@ -109,59 +116,25 @@ class Demo:
         """Run a command as root on a host."""
         return self.lab.execute(host, argv, timeout_s=timeout_s)
 
+    def round(self) -> int:
+        """The last round that the monitor knows of in the current run; 0 before the first."""
+        return int(last_object(self.edgefl("status", "--json"))["round"])
+
+    def await_round(self, number: int, deadline_s: float = 120) -> None:
+        """Wait until the run has come to this round."""
+        until(lambda: self.round() >= number, f"round {number}", deadline_s)
+
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    directory = tmp_path_factory.mktemp("demo") / "site"
-    directory.mkdir()
-    shipped = (Path(__file__).parents[2] / "sites" / "demo" / "site.yaml").read_text()
-    line = f"name: {BARE}, data: data/{BARE}, "
-    assert line in shipped
-    (directory / "site.yaml").write_text(shipped.replace(line, f"{line}preloaded: false, "))
-    mounts = Path("/proc/self/mountinfo").read_text()
-    command = ("demo", str(directory), "--json")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    directory: Path = tmp_path_factory.mktemp("fleet") / "site"
+    make = [sys.executable, "-m", "edgefl.lab.data", "--task", "images", "--devices", "4", "--records", "600"]
+    subprocess.run([*make, "--out", str(directory / "data")], check=True, capture_output=True)
+    (directory / "site.yaml").write_text(SITE)
     try:
-        with in_background(*command) as going:
-            cut = interrupted(going, "infrastructure", lambda event: event["subject"])
-        assert cut == 130, "it was cut short while its hosts were made"
-        said = edgefl(*command, timeout_s=1800)
+        said = edgefl("up", "--site", str(directory), "--json", timeout_s=1200)
         assert said.returncode == 0, said.stdout[-4000:] + said.stderr[-4000:]
-    except BaseException:
-        edgefl("down", "--site", str(directory), "--yes")
-        raise
-    yield Demo(directory, said)
-    taken_down(Demo(directory, said), mounts)
-
-
-def taken_down(demo: Demo, mounts: str) -> None:
-    """A `down` that is cut short when the first hosts are gone, then the same command: nothing is left on this machine.
-
-    mounts: those of the machine before anything was made.
-    """
-    lab = demo.lab.root
-    assert traces(demo.directory, lab), "what is looked for below can be seen"
-    down = ("down", "--site", str(demo.directory), "--yes", "--json")
-    try:
-        with in_background(*down) as going:
-            assert interrupted(going, "infrastructure", lambda event: event["type"] == "finished" and event["subject"]) == 130
+        yield Fleet(directory)
     finally:
-        done = edgefl(*down)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
-    assert last_object(done)["down"] is True
-    assert traces(demo.directory, lab) == []
-    assert not lab.exists()
-    assert Path("/proc/self/mountinfo").read_text() == mounts
-    assert (demo.directory / ".edgefl" / "pki").is_dir(), "the operator's authority stays"
-    assert edgefl(*down).returncode == 0, "where nothing stands there is nothing to undo"
-
-
-def traces(directory: Path, lab: Path) -> list[str]:
-    """Processes that speak of the site, with what they do and whose children they are, and control groups of its lab."""
-    found = [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/edgefl/{Capsule(lab).id}")]
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            said = (process / "cmdline").read_text().replace("\0", " ")
-            if str(directory) in said:
-                parent = (process / "stat").read_text().rpartition(") ")[2].split()[1]
-                found.append(f"{process.name}, child of {parent}: {said}")
-    return found
+        gone = edgefl("down", "--site", str(directory), "--yes", "--json")
+    assert gone.returncode == 0, gone.stdout[-3000:] + gone.stderr

@@ -1,4 +1,7 @@
-"""What the demo promises: a trained model, a named attacker, budgets kept, isolation proven."""
+"""What the demo promises: a trained model, a named attacker, budgets kept, isolation proven.
+
+Booted, provisioned and trained once by the command that a user would type, cut short on the way and again when it is taken down.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,96 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edgefl.lab.capsule import Capsule
 from tests.operations.test_summary import SHAPE, check
 
-from .conftest import BARE, Demo, last_object
+from .conftest import Fleet, edgefl, in_background, interrupted, last_object
 
 pytestmark = pytest.mark.e2e
 
+BARE = "edge-02"
+"""The device whose host begins with nothing, so that the whole bundle is pushed to it as to a real one."""
 UNITS = {
     "coordinator": ["edgefl-superlink", "edgefl-superexec", "edgefl-monitor", "edgefl-gate"],
     "edge-01": ["edgefl-supernode", "edgefl-superexec"],
 }
+
+
+@dataclass(frozen=True)
+class Demo(Fleet):
+    """The demo's site after its run, and what the command said."""
+
+    said: subprocess.CompletedProcess[str]
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return dict(json.loads((self.directory / ".edgefl" / "result.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    directory = tmp_path_factory.mktemp("demo") / "site"
+    directory.mkdir()
+    shipped = (Path(__file__).parents[2] / "sites" / "demo" / "site.yaml").read_text()
+    line = f"name: {BARE}, data: data/{BARE}, "
+    assert line in shipped
+    (directory / "site.yaml").write_text(shipped.replace(line, f"{line}preloaded: false, "))
+    mounts = Path("/proc/self/mountinfo").read_text()
+    command = ("demo", str(directory), "--json")
+    try:
+        with in_background(*command) as going:
+            cut = interrupted(going, "infrastructure", lambda event: event["subject"])
+        assert cut == 130, "it was cut short while its hosts were made"
+        said = edgefl(*command, timeout_s=1800)
+        assert said.returncode == 0, said.stdout[-4000:] + said.stderr[-4000:]
+    except BaseException:
+        edgefl("down", "--site", str(directory), "--yes")
+        raise
+    yield Demo(directory, said)
+    taken_down(Demo(directory, said), mounts)
+
+
+def taken_down(demo: Demo, mounts: str) -> None:
+    """A `down` that is cut short when the first hosts are gone, then the same command: nothing is left on this machine.
+
+    mounts: those of the machine before anything was made.
+    """
+    lab = demo.lab.root
+    assert traces(demo.directory, lab), "what is looked for below can be seen"
+    down = ("down", "--site", str(demo.directory), "--yes", "--json")
+    try:
+        with in_background(*down) as going:
+            assert interrupted(going, "infrastructure", lambda event: event["type"] == "finished" and event["subject"]) == 130
+    finally:
+        done = edgefl(*down)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert last_object(done)["down"] is True
+    assert traces(demo.directory, lab) == []
+    assert not lab.exists()
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert (demo.directory / ".edgefl" / "pki").is_dir(), "the operator's authority stays"
+    assert edgefl(*down).returncode == 0, "where nothing stands there is nothing to undo"
+
+
+def traces(directory: Path, lab: Path) -> list[str]:
+    """Processes that speak of the site, with what they do and whose children they are, and control groups of its lab."""
+    found = [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/edgefl/{Capsule(lab).id}")]
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            said = (process / "cmdline").read_text().replace("\0", " ")
+            if str(directory) in said:
+                parent = (process / "stat").read_text().rpartition(") ")[2].split()[1]
+                found.append(f"{process.name}, child of {parent}: {said}")
+    return found
 
 
 def test_the_result_that_lies_on_disk_has_exactly_the_promised_shape(demo: Demo) -> None:

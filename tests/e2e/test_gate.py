@@ -20,7 +20,7 @@ from edgefl import layout
 from edgefl.pki.authority import Authority
 from edgefl.site import load
 
-from .conftest import Demo
+from .conftest import Fleet
 
 pytestmark = pytest.mark.e2e
 
@@ -73,17 +73,17 @@ def private_key() -> tuple[ec.EllipticCurvePrivateKey, str]:
     return key, pem.decode()
 
 
-def authority_of(demo: Demo) -> Authority:
-    site = load(demo.directory)
+def authority_of(fleet: Fleet) -> Authority:
+    site = load(fleet.directory)
     return Authority.open(site.state, site=site)
 
 
-def issued(demo: Demo, name: str, role: str) -> tuple[Identity, str]:
+def issued(fleet: Fleet, name: str, role: str) -> tuple[Identity, str]:
     """A certificate that the site's own authority signed, and its serial."""
     key, pem = private_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    signed = authority_of(demo).sign_csr(request.public_bytes(serialization.Encoding.PEM), name=name, role=role)  # type: ignore[arg-type]
+    signed = authority_of(fleet).sign_csr(request.public_bytes(serialization.Encoding.PEM), name=name, role=role)  # type: ignore[arg-type]
     return Identity(signed.chain.decode(), pem), signed.serial
 
 
@@ -91,16 +91,20 @@ Signer = Literal["the authority", "another authority", "itself"]
 
 
 def forged(
-    demo: Demo, signed_by: Signer, begins: timedelta = -timedelta(hours=1), ends: timedelta = timedelta(hours=1)
+    fleet: Fleet, signed_by: Signer, begins: timedelta = -timedelta(hours=1), ends: timedelta = timedelta(hours=1)
 ) -> Identity:
     """A device's certificate but for when it is valid or who signed it: an authority of the same name, or the device itself."""
     key, pem = private_key()
-    directory = demo.directory / ".edgefl" / "pki"
+    directory = fleet.directory / ".edgefl" / "pki"
     issuer = x509.load_pem_x509_certificate((directory / "issuing.crt").read_bytes())
     own = serialization.load_pem_private_key((directory / "issuing.key").read_bytes(), None)
     signer = {"the authority": own, "another authority": ec.generate_private_key(ec.SECP384R1()), "itself": key}[signed_by]
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
-    names = [(NameOID.ORGANIZATION_NAME, "demo"), (NameOID.ORGANIZATIONAL_UNIT_NAME, "device"), (NameOID.COMMON_NAME, "edge-02")]
+    names = [
+        (NameOID.ORGANIZATION_NAME, load(fleet.directory).name),
+        (NameOID.ORGANIZATIONAL_UNIT_NAME, "device"),
+        (NameOID.COMMON_NAME, "edge-02"),
+    ]
     now = datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(oid, value) for oid, value in names])
     certificate = (
@@ -119,7 +123,7 @@ def forged(
 
 
 def ask(
-    demo: Demo,
+    fleet: Fleet,
     who: Identity,
     path: str,
     *,
@@ -129,19 +133,19 @@ def ask(
     only_shakes_hands: bool = False,
 ) -> dict[str, object]:
     """Ask the gate: at the fleet port from a device as its SuperNode's user, at the API port from the operator's place."""
-    address = demo.lab.read("coordinator").spec.address  # type: ignore[union-attr]
-    ca = authority_of(demo).bundle().decode()
+    address = fleet.lab.read("coordinator").spec.address  # type: ignore[union-attr]
+    ca = authority_of(fleet).bundle().decode()
     want = {"host": address, "port": port, "method": method, "path": path, "headers": headers or {}, "ca": ca}
     told = json.dumps({**want, "chain": who.chain, "key": who.key, "only_shakes_hands": only_shakes_hands})
     if port == layout.FLEET_PORT:
         argv = ["setpriv", "--reuid", layout.USER_NODE, "--regid", layout.USER_NODE, "--clear-groups", "python3", "-c", CLIENT]
-        done = demo.lab.execute("edge-02", argv, told)
+        done = fleet.lab.execute("edge-02", argv, told)
     else:
         import subprocess
 
         from edgefl.lab.capsule import Capsule
 
-        capsule = Capsule(demo.lab.root)
+        capsule = Capsule(fleet.lab.root)
         done = subprocess.run([*capsule.enter("python3", "-c", CLIENT)], input=told, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
@@ -150,103 +154,103 @@ def ask(
 FLEET = "/v1/fleet/PullMessage"
 
 
-def test_a_device_reaches_flower_with_its_own_certificate(demo: Demo) -> None:
-    who, _ = issued(demo, "edge-02", "device")
-    assert ask(demo, who, FLEET)["server"] == "uvicorn"
+def test_a_device_reaches_flower_with_its_own_certificate(fleet: Fleet) -> None:
+    who, _ = issued(fleet, "edge-02", "device")
+    assert ask(fleet, who, FLEET)["server"] == "uvicorn"
 
 
-def test_a_certificate_that_is_forged_in_nothing_reaches_flower(demo: Demo) -> None:
+def test_a_certificate_that_is_forged_in_nothing_reaches_flower(fleet: Fleet) -> None:
     """What the refusals below are measured by: the same certificate, valid and signed by the authority, is let in."""
-    who = forged(demo, "the authority")
-    assert ask(demo, who, FLEET)["server"] == "uvicorn"
-    assert ask(demo, who, FLEET, only_shakes_hands=True) == {"alert": "", "closed": False}
+    who = forged(fleet, "the authority")
+    assert ask(fleet, who, FLEET)["server"] == "uvicorn"
+    assert ask(fleet, who, FLEET, only_shakes_hands=True) == {"alert": "", "closed": False}
 
 
 DAY = timedelta(days=1)
-REFUSED: dict[str, tuple[Callable[[Demo], Identity], str]] = {
+REFUSED: dict[str, tuple[Callable[[Fleet], Identity], str]] = {
     "no certificate": (lambda _: Identity(), "CERTIFICATE_REQUIRED"),
-    "an expired one": (lambda demo: forged(demo, "the authority", -2 * DAY, -timedelta(minutes=1)), "CERTIFICATE_EXPIRED"),
-    "one from the future": (lambda demo: forged(demo, "the authority", DAY, 2 * DAY), "BAD_CERTIFICATE"),
+    "an expired one": (lambda fleet: forged(fleet, "the authority", -2 * DAY, -timedelta(minutes=1)), "CERTIFICATE_EXPIRED"),
+    "one from the future": (lambda fleet: forged(fleet, "the authority", DAY, 2 * DAY), "BAD_CERTIFICATE"),
     "one that another authority signed": (
-        lambda demo: forged(demo, "another authority"),
+        lambda fleet: forged(fleet, "another authority"),
         "DECRYPT_ERROR",
     ),
-    "one that it signed itself": (lambda demo: forged(demo, "itself"), "UNKNOWN_CA"),
+    "one that it signed itself": (lambda fleet: forged(fleet, "itself"), "UNKNOWN_CA"),
 }
 """Clients, and the TLS alert that the gate answers each with."""
 
 
 @pytest.mark.parametrize("kind", list(REFUSED))
-def test_a_client_without_a_valid_certificate_is_told_why_and_gets_nothing(demo: Demo, kind: str) -> None:
+def test_a_client_without_a_valid_certificate_is_told_why_and_gets_nothing(fleet: Fleet, kind: str) -> None:
     make, alert = REFUSED[kind]
-    who = make(demo)
+    who = make(fleet)
     for port, path in ((layout.FLEET_PORT, FLEET), (layout.API_PORT, "/v1/status"), (layout.API_PORT, "/metrics")):
-        told = ask(demo, who, path, port=port, only_shakes_hands=True)
+        told = ask(fleet, who, path, port=port, only_shakes_hands=True)
         assert re.search(alert, str(told["alert"])), told
-        answer = ask(demo, who, path, port=port)
+        answer = ask(fleet, who, path, port=port)
         assert answer["status"] == 0, answer
 
 
 @pytest.mark.parametrize(
     "path", ["/v1/control/StartRun", "/v1/runtime/GetRun", "/v1/fleet/../control/StartRun", "//v1/control/x", "/", "/health"]
 )
-def test_a_device_reaches_no_other_api_of_flower(demo: Demo, path: str) -> None:
-    who, _ = issued(demo, "edge-02", "device")
-    answer = ask(demo, who, path)
+def test_a_device_reaches_no_other_api_of_flower(fleet: Fleet, path: str) -> None:
+    who, _ = issued(fleet, "edge-02", "device")
+    answer = ask(fleet, who, path)
     assert answer["status"] in (403, 404)
     assert answer["server"] != "uvicorn"
 
 
 @pytest.mark.parametrize("role", ["operator", "scraper"])
-def test_no_other_role_reaches_the_fleet(demo: Demo, role: str) -> None:
-    who, _ = issued(demo, "somebody", role)
-    assert ask(demo, who, FLEET)["status"] == 403
+def test_no_other_role_reaches_the_fleet(fleet: Fleet, role: str) -> None:
+    who, _ = issued(fleet, "somebody", role)
+    assert ask(fleet, who, FLEET)["status"] == 403
 
 
-def test_a_device_gets_nothing_of_the_monitor(demo: Demo) -> None:
-    who, _ = issued(demo, "edge-02", "device")
+def test_a_device_gets_nothing_of_the_monitor(fleet: Fleet) -> None:
+    who, _ = issued(fleet, "edge-02", "device")
     for path in ("/v1/status", "/v1/events", "/metrics", "/v1/runs"):
-        assert ask(demo, who, path, port=layout.API_PORT, method="GET")["status"] == 403
+        assert ask(fleet, who, path, port=layout.API_PORT, method="GET")["status"] == 403
 
 
-def test_a_scraper_gets_the_metrics_and_nothing_else(demo: Demo) -> None:
-    who, _ = issued(demo, "prometheus", "scraper")
-    metrics = ask(demo, who, "/metrics", port=layout.API_PORT, method="GET")
+def test_a_scraper_gets_the_metrics_and_nothing_else(fleet: Fleet) -> None:
+    who, _ = issued(fleet, "prometheus", "scraper")
+    metrics = ask(fleet, who, "/metrics", port=layout.API_PORT, method="GET")
     assert metrics["status"] == 200
     assert "# HELP" in str(metrics["body"])
-    assert ask(demo, who, "/v1/status", port=layout.API_PORT, method="GET")["status"] == 403
+    assert ask(fleet, who, "/v1/status", port=layout.API_PORT, method="GET")["status"] == 403
 
 
-def test_a_forged_name_in_a_request_counts_for_nothing(demo: Demo) -> None:
-    who, _ = issued(demo, "prometheus", "scraper")
+def test_a_forged_name_in_a_request_counts_for_nothing(fleet: Fleet) -> None:
+    who, _ = issued(fleet, "prometheus", "scraper")
     forged_headers = {"X-Edgefl-Role": "operator", "X-Edgefl-Name": "root"}
-    assert ask(demo, who, "/v1/status", port=layout.API_PORT, method="GET", headers=forged_headers)["status"] == 403
+    assert ask(fleet, who, "/v1/status", port=layout.API_PORT, method="GET", headers=forged_headers)["status"] == 403
 
 
-def test_a_revoked_certificate_opens_nothing_after_the_next_up_and_others_still_do(demo: Demo) -> None:
-    who, serial = issued(demo, "edge-02", "device")
-    another, _ = issued(demo, "edge-02", "device")
-    assert ask(demo, who, FLEET)["server"] == "uvicorn"
-    authority_of(demo).revoke(serial, "stolen")
-    assert demo.edgefl("up", "--json").returncode == 0
-    told = ask(demo, who, FLEET, only_shakes_hands=True)
+def test_a_revoked_certificate_opens_nothing_after_the_next_up_and_others_still_do(fleet: Fleet) -> None:
+    who, serial = issued(fleet, "edge-02", "device")
+    another, _ = issued(fleet, "edge-02", "device")
+    assert ask(fleet, who, FLEET)["server"] == "uvicorn"
+    authority_of(fleet).revoke(serial, "stolen")
+    assert fleet.edgefl("up", "--json").returncode == 0
+    told = ask(fleet, who, FLEET, only_shakes_hands=True)
     assert "CERTIFICATE_REVOKED" in str(told["alert"]), told
-    assert ask(demo, who, FLEET)["status"] == 0
-    assert ask(demo, another, FLEET)["server"] == "uvicorn", "the door itself is open"
+    assert ask(fleet, who, FLEET)["status"] == 0
+    assert ask(fleet, another, FLEET)["server"] == "uvicorn", "the door itself is open"
 
 
 @pytest.mark.parametrize(
     ("user", "reaches"), [("nobody", False), ("root", False), (layout.USER_GATE, True), (layout.USER_MONITOR, True)]
 )
-def test_only_edgefls_own_users_reach_the_superlink(demo: Demo, user: str, reaches: bool) -> None:
+def test_only_edgefls_own_users_reach_the_superlink(fleet: Fleet, user: str, reaches: bool) -> None:
     probe = "import socket; socket.create_connection(('127.0.0.1', 8000), 3)"
-    done = demo.on("coordinator", "setpriv", "--reuid", user, "--clear-groups", "python3", "-c", probe)
+    done = fleet.on("coordinator", "setpriv", "--reuid", user, "--clear-groups", "python3", "-c", probe)
     assert (done.returncode == 0) is reaches, done.stderr
 
 
-def test_a_certificates_key_never_left_its_host(demo: Demo) -> None:
+def test_a_certificates_key_never_left_its_host(fleet: Fleet) -> None:
     for host, file in (("edge-01", "device.key"), ("edge-01", "node.key"), ("coordinator", "superlink.key")):
-        mode = demo.on(host, "stat", "-c", "%a", f"/etc/edgefl/identity/{file}").stdout.strip()
+        mode = fleet.on(host, "stat", "-c", "%a", f"/etc/edgefl/identity/{file}").stdout.strip()
         assert mode in ("400", "600", "440", "640")
-    held = [path for path in (demo.directory / ".edgefl").rglob("*.key") if "lab" not in path.relative_to(demo.directory).parts]
+    held = [path for path in (fleet.directory / ".edgefl").rglob("*.key") if "lab" not in path.relative_to(fleet.directory).parts]
     assert sorted(Path(path).name for path in held) == ["issuing.key", "operator.key", "root.key"]

@@ -13,12 +13,11 @@ import pytest
 from edgefl import layout
 from edgefl.site import load
 
-from ..conftest import edgefl, last_object, until
-from .conftest import Fleet
+from .conftest import Fleet, edgefl, last_object, until
 
 pytestmark = pytest.mark.e2e
 
-WALLS = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[3] / "benchmarks" / "walls.py")))
+WALLS = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "walls.py")))
 OWNED = "edge-04"
 CLIENT = """\
 import http.client, json, socket, ssl, sys

@@ -17,8 +17,7 @@ from edgefl.operations import versions
 from edgefl.operations.state import bundle_directory, opened
 from edgefl.site import load
 
-from ..conftest import in_background, last_object
-from .conftest import Fleet
+from .conftest import Fleet, in_background, last_object
 
 pytestmark = pytest.mark.e2e
 MARGINS = "\nupgrade:\n  rounds: 1\n  loss_margin: 9\n  time_margin: 9\n"

@@ -14,8 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from edgefl.pki import forms
 from edgefl.pki.profiles import USAGES
 
-from ..conftest import in_background, last_object, until
-from .conftest import Fleet
+from .conftest import Fleet, in_background, last_object, until
 
 pytestmark = pytest.mark.e2e
 

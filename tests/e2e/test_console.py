@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import last_object, until
-from .conftest import Fleet
+from .conftest import Fleet, last_object, until
 
 pytestmark = pytest.mark.e2e
 

@@ -7,8 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from ..conftest import until
-from .conftest import Fleet
+from .conftest import Fleet, until
 
 pytestmark = pytest.mark.e2e
 

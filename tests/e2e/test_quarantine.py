@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import in_background, last_object, until
-from .conftest import Fleet
+from .conftest import Fleet, in_background, last_object, until
 
 pytestmark = pytest.mark.e2e
 
