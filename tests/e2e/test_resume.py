@@ -126,7 +126,7 @@ def cut_short(site: Demo, dies: Callable[[Demo], None]) -> str:
 
 def journal(site: Demo, runs: set[str]) -> list[Event]:
     """The coordinator's events of these runs, each hash of it checked."""
-    verified = site.edgefl("audit", "log", "--verify", "--json")
+    verified = edgefl("audit", "log", "--site", str(site.directory), "--verify", "--json")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     return [event for event in copy_of(load(site.directory)).events() if event.run in runs]
 
