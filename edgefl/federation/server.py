@@ -48,8 +48,8 @@ app.main()(main)
 
 
 def was_stopped(journal: Journal, run: str) -> bool:
-    """Whether the operator asked for the end of this run: the monitor writes the wish down before the SuperLink obeys, and turns
-    away whatever call is under way.
+    """Whether the operator asked for the end of this run: the monitor writes the wish down before the SuperLink obeys, which then
+    turns away whatever call is under way.
     """
     actions = [record["body"] for record in journal.newest(["operator_action"], size=20)]
     return any(body["action"] == "stop" and body["subject"] == f"run {run}" for body in actions)

@@ -63,6 +63,7 @@ async def run(site: Site, overrides: Mapping[str, Any] | None = None, *, why: st
         while True:
             if state.run is not None and state.run.status == "running":
                 number, after, what = state.run.id, 0, f"run {state.run.id} is going; following it"
+                what += ", and going on with it should it die" if is_meant else ""
             else:
                 number, after = await monitor.start_run(asked, why), state.seq
                 what = f"run {number} started"
@@ -72,11 +73,12 @@ async def run(site: Site, overrides: Mapping[str, Any] | None = None, *, why: st
                 for shortage in unlasting(site, state, rounds, STAGE):
                     yield shortage
             ended: RunFinished | None = None
-            async for said in _followed(monitor, number, after, rounds):
-                if isinstance(said, RunFinished):
-                    ended = said
-                else:
-                    yield said
+            async with aclosing(_followed(monitor, number, after, rounds)) as told:
+                async for said in told:
+                    if isinstance(said, RunFinished):
+                        ended = said
+                    else:
+                        yield said
             if ended is None or ended.status != "failed" or not is_meant:
                 break
             yield Warned(STAGE, "", f"run {number} died: {ended.reason}")
@@ -94,7 +96,7 @@ async def run(site: Site, overrides: Mapping[str, Any] | None = None, *, why: st
     yield Finished(STAGE, "", what, changed=True, seconds=time.monotonic() - began, detail=detail)
 
 
-async def _followed(monitor: MonitorClient, number: str, after: int, rounds: int) -> AsyncIterator[Progress | RunFinished]:
+async def _followed(monitor: MonitorClient, number: str, after: int, rounds: int) -> AsyncGenerator[Progress | RunFinished, None]:
     """What happens in a run, and its end last. after: the event that it begins behind."""
     async with aclosing(cast("AsyncGenerator[Event, None]", monitor.events(after))) as events:
         async for event in events:
