@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 SITE = True
 _EPILOG = """\
-A run that is already going is followed. Ctrl-C stops following, not the run: `edgefl stop` ends it.
+A run that is already going is followed; with --resume it is also gone on with, should it die. Ctrl-C stops following, not the
+run: `edgefl stop` ends it.
 
 examples:
   edgefl run

@@ -329,10 +329,13 @@ class Console(App[None]):
 
     def action_run(self) -> None:
         """Ask, then start the site's run."""
+        from edgefl.operations.run import resumable  # the operations: only who acts needs them
+
         if self._controls is not None:
-            what = (
-                f"Start the run that {self.frame.state.site or 'the site'}'s site.yaml describes, on every device that is there."
-            )
+            state = self.frame.state
+            what = f"Start the run that {state.site or 'the site'}'s site.yaml describes, on every device that is there."
+            if died := resumable(state):
+                what += f" {died.capitalize()}: this is a new one, and `edgefl run --resume` goes on with it instead."
             self._ask(Confirm("Start a run", what, "Start"), self._controls.start_run, "the run starts")
 
     def action_stop(self) -> None:

@@ -129,14 +129,17 @@ class Runs:
             await asyncio.sleep(_POLL_S)
 
     async def stop(self, run: str, who: str, why: str = "") -> bool:
-        """Stop a run; False when it was over already."""
+        """Stop a run; False when it was over already.
+
+        The wish is written down before Flower obeys: the ServerApp, turned away in whatever call it is, looks for it to say why.
+        """
         if not run.isdecimal():
             raise Refused(f"{run!r} is no run", hint="edgefl rounds")
         async with self._lock:
-            stopped = await asyncio.to_thread(self._control.stop_run, int(run))
-            if stopped:
+            listed = await asyncio.to_thread(self._control.runs)
+            if any(known.run == run and known.state != "finished" for known in listed):
                 await self._record(who, "stop", run, {}, why)
-        return stopped
+            return await asyncio.to_thread(self._control.stop_run, int(run))
 
     async def _record(self, who: str, action: str, run: str, detail: dict[str, Any], why: str = "") -> None:
         said = OperatorAction(who=who, action=action, subject=f"run {run}", why=why, detail=detail)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.events.schema import (
@@ -32,6 +32,9 @@ from edgefl.operations.watch import watching
 from edgefl.progress import Failed, Finished, Progress, Started, Step, Warned
 from edgefl.site.model import Site
 
+if TYPE_CHECKING:
+    from edgefl.monitor.client import MonitorClient
+
 STAGE = "run"
 
 
@@ -42,7 +45,8 @@ class RunFailed(EdgeflError):
 
 
 async def run(site: Site, overrides: Mapping[str, Any] | None = None, *, why: str = "") -> AsyncIterator[Progress]:
-    """Start a run and follow it to its end; a run that is already going is followed.
+    """Start a run and follow it to its end; a run that is already going is followed. Where that is the one to resume, and it dies
+    (it may be dead already, and nobody have seen it yet), it is gone on with.
 
     overrides: fields of the site's `run` section for this run alone; `resume` is the run to go on from, or `last`.
     why: the reason, for the audit log. The last event's detail has the run's id and result.
@@ -50,32 +54,35 @@ async def run(site: Site, overrides: Mapping[str, Any] | None = None, *, why: st
     Cancelled, the run itself goes on: the next call follows it.
     """
     inventory = inventory_of(site)
-    began = time.monotonic()
+    began, asked = time.monotonic(), overrides or {}
     async with watching(site) as monitor:
         state = (await monitor.status(updates=False)).state
-        for unheeded in overlooked(state, overrides or {}):
+        for unheeded in overlooked(state, asked):
             yield unheeded
-        if state.run is not None and state.run.status == "running":
-            number, after, what = state.run.id, 0, f"run {state.run.id} is going; following it"
-        else:
-            number, after = await monitor.start_run(overrides, why), state.seq
-            what = f"run {number} started"
-        rounds = int((overrides or {}).get("rounds", site.run.rounds))
-        yield Started(STAGE, "", what, total=rounds, detail={"run": number})
-        if after:
-            for shortage in unlasting(site, state, rounds, STAGE):
-                yield shortage
-        ended: RunFinished | None = None
-        async with aclosing(cast("AsyncGenerator[Event, None]", monitor.events(after))) as events:
-            async for event in events:
-                if event.run != number:
-                    continue
-                rounds = event.body.rounds if isinstance(event.body, RunStarted) else rounds
-                if isinstance(event.body, RunFinished):
-                    ended = event.body
-                    break
-                if (shown := progress_of(event, rounds)) is not None:
-                    yield shown
+        is_meant = to_be_resumed(state, asked)
+        while True:
+            if state.run is not None and state.run.status == "running":
+                number, after, what = state.run.id, 0, f"run {state.run.id} is going; following it"
+                what += ", and going on with it should it die" if is_meant else ""
+            else:
+                number, after = await monitor.start_run(asked, why), state.seq
+                what = f"run {number} started"
+            rounds = int(asked.get("rounds", site.run.rounds))
+            yield Started(STAGE, "", what, total=rounds, detail={"run": number})
+            if after:
+                for shortage in unlasting(site, state, rounds, STAGE):
+                    yield shortage
+            ended: RunFinished | None = None
+            async with aclosing(_followed(monitor, number, after, rounds)) as told:
+                async for said in told:
+                    if isinstance(said, RunFinished):
+                        ended = said
+                    else:
+                        yield said
+            if ended is None or ended.status != "failed" or not is_meant:
+                break
+            yield Warned(STAGE, "", f"run {number} died: {ended.reason}")
+            is_meant, state = False, (await monitor.status(updates=False)).state
         await remember(site, monitor)
     if ended is None or ended.status == "failed":
         raise RunFailed(
@@ -89,14 +96,36 @@ async def run(site: Site, overrides: Mapping[str, Any] | None = None, *, why: st
     yield Finished(STAGE, "", what, changed=True, seconds=time.monotonic() - began, detail=detail)
 
 
+async def _followed(monitor: MonitorClient, number: str, after: int, rounds: int) -> AsyncGenerator[Progress | RunFinished, None]:
+    """What happens in a run, and its end last. after: the event that it begins behind."""
+    async with aclosing(cast("AsyncGenerator[Event, None]", monitor.events(after))) as events:
+        async for event in events:
+            if event.run != number:
+                continue
+            rounds = event.body.rounds if isinstance(event.body, RunStarted) else rounds
+            if isinstance(event.body, RunFinished):
+                yield event.body
+                return
+            if (shown := progress_of(event, rounds)) is not None:
+                yield shown
+
+
 def overlooked(state: FederationState, overrides: Mapping[str, Any]) -> list[Warned]:
     """What the operator may not have thought of: a run that is going stays as it was begun, and one that died is not resumed."""
     if state.run is not None and state.run.status == "running":
-        asked = ", ".join(sorted(overrides))
-        what = f"run {state.run.id} stays as it was begun: nothing comes of {asked}"
-        return [Warned(STAGE, "", what, hint="edgefl stop, then the same command")] if asked else []
+        unheeded = set() if to_be_resumed(state, overrides) else set(overrides)
+        what = f"run {state.run.id} stays as it was begun: nothing comes of {', '.join(sorted(unheeded))}"
+        return [Warned(STAGE, "", what, hint="edgefl stop, then the same command")] if unheeded else []
     died = resumable(state) if "resume" not in overrides else ""
     return [Warned(STAGE, "", f"{died}; this is a new run", hint="edgefl run --resume goes on with it instead")] if died else []
+
+
+def to_be_resumed(state: FederationState, overrides: Mapping[str, Any]) -> bool:
+    """Whether the run that is going, by all that is known, is the one that is to be gone on with."""
+    run, meant = state.run, str(overrides.get("resume", ""))
+    if run is None or run.status != "running" or not meant:
+        return False
+    return meant == "last" or any(name.startswith(meant) for name in (run.id, run.resumes))
 
 
 def resumable(state: FederationState) -> str:

@@ -334,6 +334,18 @@ async def test_x_stops_the_run_only_after_a_yes(events: list[Event]) -> None:
 
 
 @pytest.mark.slow
+async def test_r_says_what_there_is_to_resume(events: list[Event]) -> None:
+    *before, last = finished(events)
+    died = [*before, last.model_copy(update={"body": RunFinished(status="failed", reason="its ServerApp was killed")})]
+    async with console(Live(died), len(died), controls=Coordinator()) as (app, pilot):
+        await pilot.press("r")
+        assert isinstance(app.screen, Confirm)
+        said = str(app.screen.query_one("#what", Static).content)
+    assert "Run 4 died after round " in said
+    assert "this is a new one, and `edgefl run --resume` goes on with it instead" in said
+
+
+@pytest.mark.slow
 async def test_r_starts_a_run_when_none_is_going_and_shows_a_refusal(events: list[Event]) -> None:
     coordinator = Coordinator()
     done = finished(events)

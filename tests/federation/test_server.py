@@ -35,7 +35,7 @@ def test_a_run_that_the_operator_stopped_is_stopped_whatever_call_it_was_in(tmp_
     with Journal(tmp_path / "journal.db") as journal:
         journal.append(OperatorAction(who="alice", action="stop", subject="run 7", why="wrong data"), run="7")
         assert ending(turned_away, partial(was_stopped, journal, "7")).status == "stopped"
-        assert ending(turned_away, partial(was_stopped, journal, "8", within_s=0)).status == "failed"
+        assert ending(turned_away, partial(was_stopped, journal, "8")).status == "failed"
 
 
 def test_node_ids_become_names(tmp_path: Path) -> None:

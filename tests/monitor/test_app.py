@@ -15,6 +15,7 @@ from edgefl.errors import EdgeflError, ExitCode
 from edgefl.events.journal import Journal
 from edgefl.events.schema import DeviceDropped, DeviceJudged, DeviceState, OperatorAction, RunFinished, RunStarted
 from edgefl.federation.hostconfig import HostConfig
+from edgefl.federation.server import was_stopped
 from edgefl.monitor.app import build
 from edgefl.monitor.health import concerns
 from edgefl.monitor.service import assemble
@@ -220,6 +221,19 @@ async def test_a_run_is_stopped_once(api, journal):
     assert (await api.post("/v1/runs/1/stop", json={})).json() == {"run": "1", "stopped": False}
     said = [event.body for event in journal.events() if isinstance(event.body, OperatorAction)]
     assert [(one.action, one.why) for one in said] == [("run", ""), ("stop", "lunch")]
+
+
+async def test_the_operators_wish_is_in_the_journal_before_the_serverapp_is_turned_away(api, journal, fleet, monkeypatch):
+    await api.post("/v1/runs", json={})
+    there: list[bool] = []
+
+    def obey(run: int) -> bool:
+        there.append(was_stopped(journal, str(run)))
+        return SmallFleet.stop_run(fleet, run)
+
+    monkeypatch.setattr(fleet, "stop_run", obey)
+    assert (await api.post("/v1/runs/1/stop", json={"why": "lunch"})).json() == {"run": "1", "stopped": True}
+    assert there == [True]
 
 
 async def test_stopping_what_is_no_run_says_so(api):

@@ -65,6 +65,19 @@ def records() -> TensorDataset:
     return TensorDataset(x, (x[:, 0] > 0).long())
 
 
+def test_no_records_gradient_is_kept(records: TensorDataset) -> None:
+    """Ghost clipping finds their norms without them; hooks keep one of the model's size for each record."""
+    network = nn.Sequential(nn.Linear(FEATURES, 20), nn.Tanh(), nn.Linear(20, 2))
+    training = dpsgd.private(
+        network, torch.optim.SGD(network.parameters(), 0.1), nn.CrossEntropyLoss(), records, planned(sigma=1.0)
+    )
+    [(x, y)] = training.batches
+    training.loss(training.model(x), y).backward()
+    for parameter in network.parameters():
+        assert parameter.grad is not None
+        assert getattr(parameter, "grad_sample", None) is None
+
+
 @pytest.mark.parametrize("huge", [1e3, 1e6])
 def test_one_record_moves_a_step_by_its_bound_and_no_more_however_huge_it_is(records: TensorDataset, huge: float) -> None:
     rate, plan = 0.5, planned(sigma=0.0)
