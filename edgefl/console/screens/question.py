@@ -1,11 +1,11 @@
-"""What every question before an action has: a box that says exactly what will change, and two answers."""
+"""What every question before an action has: a box that says exactly what will change, and two answers, always in sight."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen, ScreenResultType
 from textual.widget import Widget
 from textual.widgets import Button, Static
@@ -29,7 +29,8 @@ class Question(ModalScreen[ScreenResultType]):
         with Vertical(id="box") as box:
             box.border_title = self._title
             box.border_subtitle = self.SUBTITLE
-            yield Static(self._what, id="what", markup=False)
+            with VerticalScroll(can_focus=False):
+                yield Static(self._what, id="what", markup=False)
             yield from self.asked()
             with Horizontal():
                 yield Button(f"{self._yes}{self.YES_KEY}", id="yes", variant="error", compact=True)
