@@ -47,9 +47,9 @@ e2e: develop ## The whole chain on the lab; the last word
 life: develop test-packages ## What happens to a fleet after its first day, on the lab; takes long, and is no part of test
 	$(BIN)/pytest tests/e2e/life -m e2e
 
-screenshots: develop ## The README's picture, from the demo's last run
-	$(BIN)/edgefl rounds --site sites/demo --record sites/demo/.edgefl/run.ndjson
-	$(BIN)/python tools/screenshots.py sites/demo/.edgefl/run.ndjson docs/console.svg
+screenshots: develop ## The README's pictures, from what really happened in the demo's federation
+	$(BIN)/edgefl audit log --site sites/demo > /dev/null
+	$(BIN)/python tools/screenshots.py sites/demo/.edgefl/journal/journal.ndjson docs
 
 test-packages:
 	@tools/test-packages $(VENV)

@@ -48,11 +48,11 @@ async def test_v_shows_the_other_pair_of_plots_where_there_is_room_for_one(event
         await pilot.press("v")
         await pilot.pause()
         assert "update norm  1." in shown(app)
-        assert "MB up, a round  10.2" in shown(app)
+        assert "sent up  10M in the last round" in shown(app)
         assert "accuracy" not in shown(app)
         await pilot.resize_terminal(160, 50)
         await pilot.pause()
-        assert all(title in shown(app) for title in ("accuracy  0.9", "loss  0.", "update norm", "MB up, a round"))
+        assert all(title in shown(app) for title in ("accuracy  0.9", "loss  0.", "update norm", "sent up"))
         assert "v Plots" not in shown(app), "all are there"
 
 

@@ -14,6 +14,7 @@ from edgefl.console.ink import Ink, Tone, ink
 from edgefl.console.live import Frame
 from edgefl.console.pages.round import RoundPage
 from edgefl.console.view import GridView
+from edgefl.console.widgets.canvas import Series
 from edgefl.console.widgets.columns import Column
 from edgefl.console.widgets.grid import Grid
 from edgefl.console.widgets.plot import Plot
@@ -40,11 +41,10 @@ class Rounds(GridView):
         self._accuracy = Plot("accuracy", floor=0.0, ceiling=1.0)
         self._loss = Plot("loss", floor=0.0)
         self._norms = Plot("update norm", floor=0.0)
-        self._bytes = Plot("MB up, a round", floor=0.0)
+        self._bytes = Plot("sent up", floor=0.0, note="")
         self._of_accuracy = summary.Curve(lambda row: row.accuracy, lambda update: update.accuracy)
         self._of_loss = summary.Curve(lambda row: row.loss, lambda update: update.loss)
         self._of_norms = summary.Curve(summary.middle_norm, lambda update: update.norm)
-        self._of_bytes = summary.Curve(_megabytes, lambda _: None)
         self._drawn: tuple[RoundRow, ...] | None = None
 
     def above(self) -> Iterable[Widget]:
@@ -60,7 +60,7 @@ class Rounds(GridView):
             self._accuracy.show(self._of_accuracy.over(state.rounds), _latest(state, lambda row: row.accuracy))
             self._loss.show(self._of_loss.over(state.rounds), _latest(state, lambda row: row.loss))
             self._norms.show(self._of_norms.over(state.rounds), _latest(state, summary.middle_norm))
-            self._bytes.show(self._of_bytes.over(state.rounds), _latest(state, _megabytes, 1))
+            self._bytes.show(*_sent(state))
             self.grid.show(state.rounds[::-1])
 
     def action_plots(self) -> None:
@@ -76,17 +76,24 @@ class Rounds(GridView):
         self.post_message(self.Open(RoundPage(int(message.key))))
 
 
-def _megabytes(row: RoundRow) -> float | None:
-    return row.bytes_up / 1e6 if row.state == "finished" else None
+def _sent(state: FederationState) -> tuple[Series, Ink]:
+    """The bytes of each finished round's updates as an area from nothing up, in the unit in which the last one is told."""
+    sent = [(float(row.number), row.bytes_up) for row in state.rounds if row.state == "finished"]
+    if not sent:
+        return Series(), ink("no value yet", Tone.MUTED)
+    latest = figures.size(sent[-1][1])
+    unit = 1000.0 ** (" KMGTP".index(latest[-1]) if latest[-1].isalpha() else 0)
+    points = tuple((number, many / unit) for number, many in sent)
+    return Series(points, tuple((number, 0.0, many) for number, many in points)), ink(f"{latest} in the last round", Tone.ACCENT)
 
 
-def _latest(state: FederationState, field: Callable[[RoundRow], float | None], digits: int = 3) -> Ink:
+def _latest(state: FederationState, field: Callable[[RoundRow], float | None]) -> Ink:
     values = summary.history(state, field)
     if not values:
         return ink("no value yet", Tone.MUTED)
-    line = ink(figures.number(values[-1], digits), Tone.ACCENT)
+    line = ink(figures.number(values[-1], 3), Tone.ACCENT)
     if len(values) > 1:
-        line = (*line, *ink(f"  {values[-1] - values[-2]:+.{digits}f}", Tone.MUTED))
+        line = (*line, *ink(f"  {values[-1] - values[-2]:+.3f}", Tone.MUTED))
     return line
 
 
