@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from edgefl import layout
 from edgefl.console import figures, wards
 from edgefl.console.app import Console
 from edgefl.console.diary import KINDS
@@ -39,6 +40,7 @@ from edgefl.infra.inventory import Host, Inventory
 from edgefl.monitor.client import MonitorClient
 from edgefl.monitor.identity import Identity
 from edgefl.monitor.state import FederationState
+from edgefl.monitor.wire import _Backend
 from edgefl.pki.operator import ensure_operator
 from edgefl.progress import Finished, Progress
 from edgefl.site import load
@@ -132,9 +134,9 @@ class Cable:
         self.is_whole.set()
 
     def client(self) -> MonitorClient:
-        return MonitorClient(self._coordinator, Identity(self._state_dir / "operator"), self._dial)
+        return MonitorClient(self._coordinator, Identity(self._state_dir / "operator"), self.dial)
 
-    def _dial(self, host: Host, port: int, timeout_s: float) -> socket.socket:
+    def dial(self, host: Host, port: int, timeout_s: float) -> socket.socket:
         if not self.is_whole.is_set():
             raise TimeoutError("timed out")
         far = socket.create_connection((host.address, port), timeout_s)
@@ -200,6 +202,18 @@ async def test_a_coordinator_that_says_nothing_is_stale_and_is_resumed_without_g
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("service")
+async def test_a_connection_that_was_cut_off_can_be_closed_again(cable, state_dir, inventory):
+    """As when the console is left: by whoever read from it, which gives up after a second, and then with the client."""
+    backend = _Backend(lambda port, within_s: cable.dial(inventory.coordinator, port, within_s), Identity(state_dir / "operator"))
+    stream = await backend.connect_tcp("coordinator", layout.API_PORT)
+    stream = await stream.start_tls(None, server_hostname=inventory.coordinator.name, timeout=20)
+    cable.is_whole.clear()
+    await stream.aclose()
+    await stream.aclose()
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("gate", "service")
 async def test_what_one_operator_does_from_a_flag_every_other_open_console_shows(
     state_dir, inventory, journal, tmp_path, monkeypatch
@@ -229,17 +243,17 @@ async def test_what_one_operator_does_from_a_flag_every_other_open_console_shows
             await pilot.press("4", "enter")
             assert isinstance(acting.stage.top, FlagPage)
             await pilot.press("Q")
-            await until(pilot, lambda: isinstance(acting.screen, Reason), 5)
+            await until(pilot, lambda: isinstance(acting.screen, Reason), 20)
             assert journal.newest(["operator_action"], size=5) == [], "nothing is done before it is confirmed"
             await pilot.press(*"stolen", "enter")
-            await until(other, lambda: "⊘ quarantined" in text(watching), 5)
-            await until(pilot, lambda: "⊘ quarantined" in text(acting) and "R Release" in text(acting), 5)
+            await until(other, lambda: "⊘ quarantined" in text(watching), 20)
+            await until(pilot, lambda: "⊘ quarantined" in text(acting) and "R Release" in text(acting), 20)
             await pilot.press("R")
-            await until(pilot, lambda: isinstance(acting.screen, Reason), 5)
+            await until(pilot, lambda: isinstance(acting.screen, Reason), 20)
             await pilot.press(*"found", "enter")
-            await until(other, lambda: "⊘ quarantined" not in text(watching), 5)
+            await until(other, lambda: "⊘ quarantined" not in text(watching), 20)
             await other.press("7")
-            await until(other, lambda: all(said in text(watching) for said in ("alice@desk", "stolen", "found")), 10)
+            await until(other, lambda: all(said in text(watching) for said in ("alice@desk", "stolen", "found")), 20)
 
 
 @pytest.mark.slow
