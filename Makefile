@@ -45,9 +45,9 @@ e2e: develop test-packages ## The whole chain on the lab; the last word
 	$(BIN)/pytest tests/e2e/test_demo.py -m e2e --durations=10
 	$(BIN)/pytest tests/e2e tests/integration --ignore=tests/e2e/test_demo.py -m e2e --durations=40
 
-screenshots: develop ## The README's picture, from the demo's last run
-	$(BIN)/edgefl rounds --site sites/demo --record sites/demo/.edgefl/run.ndjson
-	$(BIN)/python tools/screenshots.py sites/demo/.edgefl/run.ndjson docs/console.svg
+screenshots: develop ## The README's pictures, from what really happened in the demo's federation
+	$(BIN)/edgefl audit log --site sites/demo > /dev/null
+	$(BIN)/python tools/screenshots.py sites/demo/.edgefl/journal/journal.ndjson docs
 
 test-packages:
 	@tools/test-packages $(VENV)

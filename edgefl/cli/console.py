@@ -22,6 +22,7 @@ examples:
   edgefl console --readonly               watch only: no key changes anything
   edgefl console --replay run-4.ndjson    a recorded run, offline
   edgefl console --replay run-4.ndjson --speed 20
+  edgefl console --replay .edgefl/journal/journal.ndjson    all that ever happened, from the operator's own copy
   edgefl console --web                    in a browser on this machine
 
 keys: 1-7 views · enter evidence · esc back · / filter · s S sort · space mark · l logs · V verify the chain
@@ -46,7 +47,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("--readonly", action="store_true", help="offer no action")
     parser.add_argument("--theme", default="", metavar="NAME", help="edgefl-dark, edgefl-light, or any that ctrl+p offers")
-    parser.add_argument("--replay", type=Path, metavar="FILE", help="show a recorded run instead of the site's monitor")
+    parser.add_argument(
+        "--replay", type=Path, metavar="FILE", help="show a recorded run, or a copy of the journal, instead of the site's monitor"
+    )
     parser.add_argument("--speed", type=float, default=0.0, metavar="X", help="replay at X times its own pace (default: its end)")
     parser.add_argument("--web", action="store_true", help="serve it to browsers on this machine, at a secret address")
     parser.add_argument("--port", type=_port, default=8420, metavar="N", help="port of --web, 0 for a free one (default: 8420)")

@@ -19,7 +19,6 @@ from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.timer import Timer
-from textual.widgets import Footer
 
 from edgefl.console import wards
 from edgefl.console.archive import Archive
@@ -44,6 +43,7 @@ from edgefl.console.views import VIEWS
 from edgefl.console.views.logs import Logs
 from edgefl.console.views.provision import Provision
 from edgefl.console.wards import Deed, Wish
+from edgefl.console.widgets.keyline import Keyline
 from edgefl.console.widgets.masthead import Masthead
 from edgefl.console.widgets.stage import Stage
 from edgefl.console.widgets.tabbar import TabBar
@@ -67,6 +67,7 @@ class Console(App[None]):
     CSS_PATH = Path(__file__).with_name("console.tcss")
     ENABLE_COMMAND_PALETTE = True
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012  # Textual declares it an instance's
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (40, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(str(number), f"view({number - 1})", view.NAME, show=False, tooltip=f"{view.NAME}")
@@ -123,7 +124,7 @@ class Console(App[None]):
         yield self._masthead
         yield self._tabs
         yield self.stage
-        yield Footer(compact=True, show_command_palette=False)
+        yield Keyline()
 
     def on_mount(self) -> None:
         """Start listening."""

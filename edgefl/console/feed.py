@@ -144,7 +144,7 @@ def _there(source: Source | None) -> Source:
 
 
 class ReplayFeed:
-    """A recorded run from a file, at once: how fast it is played is the console's matter."""
+    """A recorded run, or a copy of the journal, from a file, at once: how fast it is played is the console's matter."""
 
     is_live = False
 

@@ -5,6 +5,7 @@ Everything in here is a value, so that what stands on the screen is decided (and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -27,6 +28,7 @@ class Tone(StrEnum):
 
 Ink = tuple[tuple[str, Tone], ...]
 """A line, or a part of one: runs of text with their tones."""
+_WORD = re.compile(r"\s+|\S+")
 
 EMPTY: Ink = ()
 
@@ -64,6 +66,27 @@ def fit(line: Ink, cells: int, *, right: bool = False) -> Ink:
         blank = ink(" " * missing)
         return (*blank, *line) if right else (*line, *blank)
     return _cut(line, cells)
+
+
+def wrap(line: Ink, cells: int, hang: int) -> list[Ink]:
+    """The line on as many rows of at most `cells` cells as it takes, broken at spaces; those after the first are `hang` cells in.
+
+    A word that is wider than a row stays whole, to be cut.
+    """
+    if width(line) <= cells or cells <= 2 * hang:
+        return [line]
+    rows: list[list[tuple[str, Tone]]] = [[]]
+    room = cells
+    for text, tone in line:
+        for word in _WORD.findall(text):
+            if (size := cell_len(word)) > room and rows[-1]:
+                rows.append([(" " * hang, Tone.PLAIN)])
+                room = cells - hang
+                if word.isspace():
+                    continue
+            rows[-1].append((word, tone))
+            room -= size
+    return [tuple(row) for row in rows]
 
 
 def _cut(line: Ink, cells: int) -> Ink:

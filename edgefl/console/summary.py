@@ -111,6 +111,12 @@ def isolation(state: FederationState) -> tuple[int, int]:
     return holding, len(devices) - holding + sum(not proof.holds for proof in state.proofs.values())
 
 
+def middle_norm(row: RoundRow) -> float | None:
+    """The median norm of a round's updates; None while none of them was scored, or where only sums are seen."""
+    norms = [update.norm for update in row.updates.values() if update.norm is not None and isfinite(update.norm)]
+    return median(norms) if norms else None
+
+
 class Curve:
     """A measure over rounds, and the middle 80 % of the devices around it.
 

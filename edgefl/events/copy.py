@@ -37,9 +37,11 @@ class HistoryRewritten(JournalBroken):
 class Copy:
     """The copy in a directory; it may not be there yet."""
 
+    NAME = "journal.ndjson"
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.path = directory / "journal.ndjson"
+        self.path = directory / self.NAME
         self._seen = directory / "seen.json"
 
     @contextmanager
@@ -68,15 +70,8 @@ class Copy:
 
     def head(self) -> Head:
         """The copy's last event; what a crash left of a line counts for nothing. Raises JournalBroken when the copy was cut."""
-        last = _last_line(self.path)
-        head = Head()
-        if last:
-            try:
-                record = json.loads(last)
-                head = Head(int(record["seq"]), str(record["hash"]))
-            except (ValueError, KeyError, TypeError) as error:
-                raise JournalBroken(self.seen().seq, "not an event", source=str(self.path)) from error
         seen = self.seen()
+        head = last_of(self.path, expected=seen.seq)
         chain.recognise_end(head, {seen.seq: seen.hash}, source=str(self.path))
         chain.recognise(head, {seen.seq: seen.hash}, source=str(self.path))
         return head
@@ -139,6 +134,18 @@ class Copy:
     def hashes(self) -> dict[int, str]:
         """The hash of every event of the copy, by seq."""
         return {head.seq: head.hash for head, _ in read(self.path)}
+
+
+def last_of(path: Path, *, expected: int = 0) -> Head:
+    """The last event of a file of records. Raises JournalBroken, naming the seq that was expected, when it is none."""
+    last = _last_line(path)
+    if not last:
+        return Head()
+    try:
+        record = json.loads(last)
+        return Head(int(record["seq"]), str(record["hash"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise JournalBroken(expected, "not an event", source=str(path)) from error
 
 
 def read(path: Path) -> Iterator[tuple[Head, Event]]:

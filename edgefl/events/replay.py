@@ -1,7 +1,8 @@
 """Runs as files: what happened, whole and verifiable, to be looked at again anywhere.
 
 A recording is NDJSON: a header, then one event a line in the chain's order. It holds the whole stretch of the journal from
-the run's first event to its last, other events between them included, so its chain verifies without the journal.
+the run's first event to its last, other events between them included, so its chain verifies without the journal. The operator's
+copy of the whole journal (edgefl.events.copy) can be looked at in the same way.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.events import chain
 from edgefl.events.chain import Head, JournalBroken
+from edgefl.events.copy import Copy, last_of
 from edgefl.events.journal import Journal
 from edgefl.events.schema import Event
 
 State = TypeVar("State")
+_RECORDING = "edgefl-journal"
 
 
 class RecordingInvalid(EdgeflError):
@@ -33,7 +36,7 @@ class Header(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    format: str = "edgefl-journal"
+    format: str = _RECORDING
     version: int = 1
     run: str = ""
     """The recorded run; empty for the whole journal."""
@@ -83,26 +86,32 @@ def record(journal: Journal, path: Path, *, run: str = "") -> Header:
 
 
 def header_of(path: Path) -> Header:
-    """The first line of a recording. Raises RecordingInvalid."""
+    """Which stretch of a journal a recording has, by its first line; all that it has, of an operator's copy of the journal.
+
+    Raises RecordingInvalid, and JournalBroken for a copy that was cut.
+    """
     try:
         with path.open("rb") as file:
-            found = Header.model_validate_json(file.readline())
+            first = file.readline()
+        about = _of_copy(path, first) if _is_event(first) else Header.model_validate_json(first)
     except (OSError, ValidationError) as error:
-        raise RecordingInvalid(f"{path} is not a recording of a journal", hint="edgefl rounds --record FILE makes one") from error
-    if (found.format, found.version) != ("edgefl-journal", 1):
-        raise RecordingInvalid(f"{path} has format {found.format} {found.version}, this edgefl knows edgefl-journal 1")
-    return found
+        hint = "edgefl rounds --record FILE makes one, edgefl audit log brings .edgefl/journal/journal.ndjson up to date"
+        raise RecordingInvalid(f"{path} is not a recording of a journal", hint=hint) from error
+    if (about.format, about.version) != (_RECORDING, 1):
+        raise RecordingInvalid(f"{path} has format {about.format} {about.version}, this edgefl knows {_RECORDING} 1")
+    return about
 
 
 def replay(path: Path) -> Iterator[Event]:
-    """The recording's events in order, each verified before it is given out.
+    """The events of a recording, or of a copy of the journal, in order, each verified before it is given out.
 
     Raises RecordingInvalid, or JournalBroken with the first seq that does not verify, the missing tail included.
     """
     about = header_of(path)
     head = Head(about.first - 1, about.previous)
     with path.open("rb") as file:
-        next(file)
+        if _is_event(file.readline()):  # a copy has no header
+            file.seek(0)
         for line in file:
             try:
                 entry: dict[str, Any] = json.loads(line)
@@ -111,8 +120,24 @@ def replay(path: Path) -> Iterator[Event]:
             except ValueError as error:
                 raise JournalBroken(head.seq + 1, "not an event", source=str(path)) from error
             yield event
-    if head.hash != about.head:
-        raise JournalBroken(head.seq + 1, f"the recording ends before its last event, {about.last}", source=str(path))
+            if head == Head(about.last, about.head):
+                return  # a copy goes on growing, or ends in half a line
+    raise JournalBroken(head.seq + 1, f"the recording ends before its last event, {about.last}", source=str(path))
+
+
+def _is_event(line: bytes) -> bool:
+    try:
+        Event.model_validate_json(line)
+    except ValidationError:
+        return False
+    return True
+
+
+def _of_copy(path: Path, first: bytes) -> Header:
+    """What a copy of the journal has; of the operator's own it is known where it must end."""
+    event = Event.model_validate_json(first)
+    head = Copy(path.parent).head() if path.name == Copy.NAME else last_of(path)
+    return Header(first=event.seq, last=head.seq, previous=event.previous, head=head.hash)
 
 
 def _at(journal: Journal, seq: int) -> dict[str, Any]:

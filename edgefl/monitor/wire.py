@@ -165,7 +165,8 @@ class _Stream(httpcore.AsyncNetworkStream):
         self._writer.close()
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(1.0):
-                await self._writer.wait_closed()
+                # Shielded: giving up cancels what is waited for, and whoever closes this again would be cancelled by it.
+                await asyncio.shield(self._writer.wait_closed())
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":

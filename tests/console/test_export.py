@@ -10,13 +10,24 @@ from pathlib import Path
 
 import pytest
 
+from edgefl.console.app import Console
+from edgefl.console.archive import Recording
 from edgefl.console.export import NoPicture, as_csv, as_json, as_png, write
+from edgefl.console.feed import ReplayFeed
 from edgefl.console.ink import ink
+from edgefl.console.live import Link
+from edgefl.console.provisioning.tree import Tree
+from edgefl.console.provisioning.works import Works
+from edgefl.console.view import GridView
 from edgefl.console.widgets.columns import Column
+from edgefl.events.schema import Event
 from edgefl.monitor.state import FederationState
 
 from .conftest import BEGAN, DEVICES
+from .provisioning.conftest import stream_of
 from .test_app import Recorded, console, shown, until
+from .test_keys import PLACES
+from .test_lines import Hosts, line
 
 Row = tuple[str, object]
 COLUMNS: tuple[Column[Row], ...] = (
@@ -94,15 +105,28 @@ async def test_where_rows_are_marked_e_writes_those_alone(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("view", ["1", "2", "3", "4"])
-async def test_every_view_exports(view: str, state: FederationState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", [*PLACES, "Logs", "Provision"])
+async def test_every_view_and_page_exports(
+    place: str, recording: Path, events: list[Event], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    async with console(Recorded(state), state.seq, size=(160, 50)) as (app, pilot):
+    hosts, works = Hosts("coordinator", *DEVICES), Works(tmp_path)
+    works._tree = Tree("plan", "clinic", 0.0).tell_all(stream_of("plan-first"), 1.0).finish(3.0)
+    hosts.said.put_nowait(line(1, message="a line"))
+    app = Console(ReplayFeed(recording), works=works, logs=hosts, archive=Recording(recording), theme="edgefl-dark")
+    async with app.run_test(size=(160, 50), notifications=True) as pilot:
+        await until(pilot, lambda: app.frame.link is Link.OVER)
+        await pilot.press(*PLACES.get(place, ["6" if place == "Logs" else "5"]))
+        top = app.stage.top
+        assert type(top).__name__ == place
+        assert isinstance(top, GridView)
+        await until(pilot, lambda: bool(top.grid.rows))
         for ending, key in (("csv", "c"), ("json", "j"), ("svg", "s"), ("png", "p")):
-            await pilot.press(view, "e", key)
+            await pilot.press("e", key)
             await until(pilot, lambda ending=ending: f".{ending} is written" in shown(app))
         assert app.is_running
-    assert json.loads(text_of(tmp_path, "*.json"))
+    rows = json.loads(text_of(tmp_path, "*.json"))
+    assert len(list(csv.DictReader(io.StringIO(text_of(tmp_path, "*.csv"))))) == len(rows) > 0
     assert text_of(tmp_path, "*.svg").startswith("<svg")
     assert bytes_of(tmp_path, "*.png").startswith(b"\x89PNG")
 

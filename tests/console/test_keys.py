@@ -26,7 +26,8 @@ from edgefl.console.views import VIEWS
 from edgefl.console.widgets.grid import Grid, Sorting
 from edgefl.events.schema import Event
 
-from .test_app import console, until
+from .test_app import Live, console, until
+from .test_wards import then
 
 PLACES = {
     "Fleet": ["1"],
@@ -138,3 +139,22 @@ def test_every_key_is_pressed_by_a_test_of_what_it_belongs_to() -> None:
         and not any(NAMED.get(owner.__name__, owner.__name__) in text and key in keys for text, keys in modules)
     ]
     assert missing == [], "no test presses these, in a module that names their owner"
+
+
+ACTIONS = ("r", "x", "Q", "R", "c", "P", "A", "C", "E")
+"""The keys that change something."""
+
+
+@pytest.mark.slow
+async def test_readonly_refuses_each_action_everywhere(events: list[Event]) -> None:
+    said = then(events, "quarantined", "edge-01")
+    async with console(Live(said), len(said), size=(160, 50)) as (app, pilot):
+        for place in [*PLACES.values(), ["5"], ["6"]]:
+            await pilot.press(*place)
+            top = app.stage.top
+            bound = {key for key, active in app.screen.active_bindings.items() if active.enabled}
+            assert bound.isdisjoint(ACTIONS), (place, "neither the footer, nor `?`, nor the palette offers any")
+            for key in ACTIONS:
+                await pilot.press(key)
+                assert app.stage.top is top, (place, key)
+                assert not isinstance(app.screen, ModalScreen), (place, key)

@@ -1,4 +1,4 @@
-"""The real console in a real terminal (tmux), as an operator drives it, against the fleet."""
+"""The real console in a real terminal (tmux), as an operator drives it: from an empty directory to a run and a quarantine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Fleet, last_object, until
+from edgefl.site import load
+
+from .conftest import Fleet, edgefl, last_object, until
 
 pytestmark = pytest.mark.e2e
 
@@ -36,9 +38,11 @@ class Terminal:
         self._tmux("set", "-g", "remain-on-exit", "on")
 
     def press(self, *keys: str) -> None:
-        """Keys by tmux's names: `Enter`, `Escape`, `Q`."""
+        """Keys by tmux's names: `Enter`, `Escape`, `Q`; each once the one before it shows, as by somebody who looks."""
         for key in keys:
+            before = self._painted
             self._tmux("send-keys", key)
+            until(lambda before=before: self._painted != before, f"the screen to answer {key}", 30)  # type: ignore[misc]
 
     def type(self, text: str) -> None:
         self._tmux("send-keys", "-l", text)
@@ -46,6 +50,11 @@ class Terminal:
     @property
     def shown(self) -> str:
         return self._tmux("capture-pane", "-p")
+
+    @property
+    def _painted(self) -> str:
+        """The screen with its colours, or that the command has ended."""
+        return f"{self.exit_code} {self._tmux('capture-pane', '-p', '-e')}"
 
     @property
     def exit_code(self) -> int | None:
@@ -77,60 +86,128 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(fleet: Fleet, tmp_path: Path) -> Iterator[Terminal]:
-    terminal = Terminal(tmp_path / "tmux", [sys.executable, "-m", "edgefl", "console", "--site", str(fleet.directory)])
-    try:
-        yield terminal
-    finally:
+def ward(tmp_path: Path) -> Iterator[Fleet]:
+    """A site that does not exist yet; whatever comes to stand of it is taken down."""
+    directory = tmp_path / "ward"
+    mounts = Path("/proc/self/mountinfo").read_text()
+    yield Fleet(directory)
+    if not (directory / "site.yaml").exists():
+        return  # it never came to a site
+    gone = edgefl("down", "--site", str(directory), "--yes", "--json")
+    assert gone.returncode == 0, gone.stdout[-3000:] + gone.stderr
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+
+
+def console(ward: Fleet, *options: str) -> list[str]:
+    return [sys.executable, "-m", "edgefl", "console", "--site", str(ward.directory), *options]
+
+
+@pytest.fixture
+def terminal(ward: Fleet, tmp_path: Path) -> Iterator[Terminal]:
+    terminal = Terminal(tmp_path / "tmux", console(ward))
+    yield terminal
+    terminal.close()
+
+
+@pytest.fixture
+def watcher(ward: Fleet, tmp_path: Path) -> Iterator[Callable[[], Terminal]]:
+    """A second operator's terminal, as small as they come, who only watches; from when it is called."""
+    opened: list[Terminal] = []
+
+    def open_() -> Terminal:
+        opened.append(Terminal(tmp_path / "tmux-watcher", console(ward, "--readonly"), columns=80, lines=24))
+        return opened[0]
+
+    yield open_
+    for terminal in opened:
         terminal.close()
-        fleet.edgefl("stop", "--why", "the test is over", "--json")
 
 
-def reached(fleet: Fleet) -> str:
+def give_data(directory: Path) -> None:
+    """Each device its own few images, said in site.yaml as an operator would."""
+    make = [sys.executable, "-m", "edgefl.lab.data", "--task", "images", "--devices", "3", "--records", "600"]
+    subprocess.run([*make, "--out", str(directory / "data")], check=True, capture_output=True)
+    path = directory / "site.yaml"
+    path.write_text(re.sub(r"- name: (edge-\d+)", r"- name: \1\n    data: data/\1", path.read_text()))
+    assert len([device for device in load(directory).devices if device.data]) == 3
+
+
+def reached(ward: Fleet) -> str:
     """What the device's SuperNode finds when it calls the coordinator."""
-    address = str(fleet.lab.read("coordinator").spec.address)  # type: ignore[union-attr]
+    address = str(ward.lab.read("coordinator").spec.address)  # type: ignore[union-attr]
     as_node = ("setpriv", "--reuid", "edgefl-node", "--regid", "edgefl-node", "--clear-groups")
-    done = fleet.on(DEVICE, *as_node, "python3", "-c", REACHED, address)
+    done = ward.on(DEVICE, *as_node, "python3", "-c", REACHED, address)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def test_an_operator_runs_the_fleet_from_a_terminal(fleet: Fleet, terminal: Terminal) -> None:
-    terminal.until("● live", "life", *(f"edge-0{number}" for number in (1, 2, 3, 4)))
+def test_an_operator_makes_a_fleet_trains_it_and_cuts_a_device_off_without_leaving_the_console(
+    ward: Fleet, terminal: Terminal
+) -> None:
+    terminal.until("There is no site.yaml in", "lab")
+    terminal.press("Tab", "Tab", "BSpace", "3", "Enter")
+    terminal.until("name: ward", "✓ saved", "valid")
+    give_data(ward.directory)
+    terminal.press("Escape")
+    terminal.until("A applies it")
+
+    terminal.press("A")
+    terminal.until("Apply to ward", "Apply (y)", deadline_s=120)
+    terminal.press("y")
+    terminal.until("● at work", "edge-02", deadline_s=120)  # its host is being made
+    terminal.press("C")
+    terminal.until("Stop it as Ctrl-C would")
+    terminal.press("y")
+    terminal.until("■ stopped", "A goes on from here", deadline_s=120)
+    terminal.press("A")
+    terminal.until("this one goes on from there", deadline_s=120)
+    terminal.press("y")
+    terminal.until("infrastructure", "configuration", deadline_s=400)
+    terminal.until("it stands and is proven", deadline_s=600)
+
+    terminal.press("1")
+    terminal.until("● live", "edge-01", "edge-02", "edge-03", "isolation ✓ 3/3")
     terminal.press("r")
     terminal.until("Start a run")
     terminal.press("y")
-    terminal.until("TRAINING", deadline_s=60)
-
+    terminal.until("TRAINING", deadline_s=90)
     terminal.press("Enter")
-    page = terminal.until("▸ edge-01", "certificate ends in", "isolation ✓", "updates", deadline_s=60)
+    page = terminal.until("▸ edge-01", "certificate ends in", "isolation ✓", "updates", deadline_s=90)
     rounds = len(re.findall(r"✓ accept", page))
-    terminal.until(deadline_s=60, when=lambda now: len(re.findall(r"✓ accept", now)) > rounds)  # the next round arrives
+    terminal.until(deadline_s=90, when=lambda now: len(re.findall(r"✓ accept", now)) > rounds)  # the next round arrives
     terminal.press("Escape")
     terminal.until("SEEN")
-
     terminal.press("x")
-    terminal.until("Stop the run", "Stop run")
+    terminal.until("Stop the run", "Stop (y)")
     terminal.press("y")
-    terminal.until("STOPPED", deadline_s=60)
+    terminal.until("STOPPED", deadline_s=90)
 
-    assert reached(fleet) == "open"
-    terminal.press("Down", "Down", "Q")
-    terminal.until(f"{DEVICE}", "why, for the audit log")
+    other = watcher()
+    other.until("● live", DEVICE, "? Help q Quit", when=lambda now: "Quarantine" not in now)
+    assert reached(ward) == "open"
+    terminal.press("End", "Q")
+    terminal.until(DEVICE, "why, for the audit log")
     terminal.type("its updates look wrong")
     terminal.press("Enter")
-    terminal.until("⊘ quarantined", deadline_s=90)
-    assert reached(fleet).startswith("closed"), "it is cut off on the host"
+    terminal.until(f"cut off: {DEVICE}", deadline_s=120)
+    terminal.until("⊘ quarantined")
+    other.until("⊘ quarantined")
+    assert reached(ward).startswith("closed"), "it is cut off on the host"
     terminal.press("R")
-    terminal.until("why, for the audit log")
+    terminal.until("Release", "why, for the audit log")
     terminal.type("they were looked at")
     terminal.press("Enter")
-    terminal.until("SEEN", deadline_s=120, when=lambda now: "quarantined" not in now)
-    assert reached(fleet) == "open"
+    terminal.until(f"back: {DEVICE}", deadline_s=180)
+    terminal.until("SEEN", when=lambda now: "quarantined" not in now)
+    other.until("SEEN", when=lambda now: "quarantined" not in now)
+    until(lambda: reached(ward) == "open", "the device to reach the coordinator again", 60)
 
     terminal.press("7")
-    terminal.until("its updates look wrong", "they were looked at")
-    assert last_object(fleet.edgefl("status", "--json"))["run_status"] == "stopped"
+    other.press("7")
+    for each in (terminal, other):
+        each.until("quarantine", "its upda", "release", "they wer")  # both audits have who did it, and why
+    status = last_object(edgefl("status", "--site", str(ward.directory), "--json"))
+    assert status["run_status"] == "stopped"
     terminal.press("q")
     until(lambda: terminal.exit_code is not None, "the end of the console", 30)
     assert terminal.exit_code == 0

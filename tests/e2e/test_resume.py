@@ -16,7 +16,7 @@ from edgefl.events.schema import Event, FlagRaised, RoundFinished, UpdateScored
 from edgefl.operations.remember import copy_of
 from edgefl.site import load
 
-from .conftest import Demo, edgefl, in_background, last_object
+from .conftest import Fleet, edgefl, in_background, last_object
 
 pytestmark = pytest.mark.e2e
 
@@ -68,7 +68,7 @@ print(child(child(executor)))
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A coordinator and three devices with a few images each, provisioned."""
     directory: Path = tmp_path_factory.mktemp("resume")
     (directory / "site.yaml").write_text(SITE)
@@ -77,33 +77,33 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     try:
         said = edgefl("up", "--site", str(directory), "--json")
         assert said.returncode == 0, said.stdout[-4000:] + said.stderr[-4000:]
-        yield Demo(directory, said)
+        yield Fleet(directory)
     finally:
         gone = edgefl("down", "--site", str(directory), "--yes", "--json")
     assert gone.returncode == 0, gone.stdout[-3000:] + gone.stderr
 
 
-def told(site: Demo, host: str, user: str, program: str) -> Any:
+def told(site: Fleet, host: str, user: str, program: str) -> Any:
     """What edgefl's own code on a host reads there, as the service's user."""
     done = site.on(host, "runuser", "-u", user, "--", *PYTHON, program)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def serverapp_dies(site: Demo) -> None:
+def serverapp_dies(site: Fleet) -> None:
     found = site.on("coordinator", "python3", "-c", SERVERAPP)
     assert found.returncode == 0, found.stderr
     assert site.on("coordinator", "kill", "-KILL", found.stdout.strip()).returncode == 0
 
 
-def power_fails(site: Demo) -> None:
+def power_fails(site: Fleet) -> None:
     """And comes back."""
     for action in ("kill", "start"):
         done = edgefl("lab", "--dir", str(site.lab.root), action, "coordinator")
         assert done.returncode == 0, done.stderr
 
 
-def cut_short(site: Demo, dies: Callable[[Demo], None]) -> str:
+def cut_short(site: Fleet, dies: Callable[[Fleet], None]) -> str:
     """Start a run that dies when all but one device have trained and answered in its second round; its id."""
     answered: set[str] = set()
     with in_background("run", "--site", str(site.directory), "--json") as going:
@@ -124,7 +124,7 @@ def cut_short(site: Demo, dies: Callable[[Demo], None]) -> str:
     raise AssertionError(f"round 2 never waited for {LATE} alone: {sorted(answered)} had answered")
 
 
-def journal(site: Demo, runs: set[str]) -> list[Event]:
+def journal(site: Fleet, runs: set[str]) -> list[Event]:
     """The coordinator's events of these runs, each hash of it checked."""
     verified = edgefl("audit", "log", "--site", str(site.directory), "--verify", "--json")
     assert verified.returncode == 0, verified.stdout + verified.stderr
@@ -132,7 +132,7 @@ def journal(site: Demo, runs: set[str]) -> list[Event]:
 
 
 @pytest.mark.parametrize("dies", [serverapp_dies, power_fails])
-def test_a_run_that_died_in_a_round_goes_on_and_nothing_counts_twice(site: Demo, dies: Callable[[Demo], None]) -> None:
+def test_a_run_that_died_in_a_round_goes_on_and_nothing_counts_twice(site: Fleet, dies: Callable[[Fleet], None]) -> None:
     before = told(site, "coordinator", layout.USER_SERVER, JUDGED)
     died = cut_short(site, dies)
     for device in OTHERS:

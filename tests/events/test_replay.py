@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 
 from edgefl.events import replay
+from edgefl.events.chain import Head
+from edgefl.events.copy import Copy
 from edgefl.events.journal import Journal, JournalBroken
 from edgefl.events.replay import RecordingInvalid
 from edgefl.events.schema import DeviceDropped, DeviceState, RunFinished
@@ -48,6 +50,39 @@ def test_a_recording_that_was_changed_or_cut_names_the_first_broken_seq(journal,
     path.write_bytes(b"".join(edit(path.read_bytes().splitlines(keepends=True))))
     with pytest.raises(JournalBroken) as broken:
         list(replay.replay(path))
+    assert broken.value.seq == seq
+
+
+@pytest.fixture
+def copy(journal, tmp_path):
+    copy = Copy(tmp_path / "copy")
+    with copy.held():
+        copy.follow(Head(), journal.records())
+    return copy
+
+
+def test_the_operators_copy_of_the_journal_is_looked_at_as_a_recording_is(copy, journal, tmp_path):
+    assert list(replay.replay(copy.path)) == list(journal.events())
+    with copy.path.open("ab") as file:
+        file.write(b'{"at": "20')  # a crash in the middle of a line
+    assert list(replay.replay(copy.path)) == list(journal.events())
+    other = tmp_path / "sent-by-mail.ndjson"
+    other.write_bytes(copy.path.read_bytes())
+    assert list(replay.replay(other)) == list(journal.events())
+
+
+@pytest.mark.parametrize(
+    ("edit", "seq"),
+    [
+        (lambda lines: [*lines[:3], lines[3].replace(b"deadline", b"nothing!"), *lines[4:]], 4),
+        (lambda lines: lines[:-1], 11),
+        (lambda lines: [*lines[:2], *lines[3:]], 3),
+    ],
+)
+def test_a_copy_that_was_changed_or_cut_is_no_picture_of_what_happened(copy, edit, seq):
+    copy.path.write_bytes(b"".join(edit(copy.path.read_bytes().splitlines(keepends=True))))
+    with pytest.raises(JournalBroken) as broken:
+        list(replay.replay(copy.path))
     assert broken.value.seq == seq
 
 

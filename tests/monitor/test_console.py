@@ -8,27 +8,45 @@ import select
 import signal
 import socket
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
-from edgefl.console import figures
+from edgefl import layout
+from edgefl.console import figures, wards
 from edgefl.console.app import Console
 from edgefl.console.diary import KINDS
 from edgefl.console.feed import MonitorFeed, News, SiteFeed
 from edgefl.console.live import Link
+from edgefl.console.pages.flag import FlagPage
+from edgefl.console.provisioning.works import Works
+from edgefl.console.screens.reason import Reason
 from edgefl.console.views import VIEWS
 from edgefl.console.views.audit import Audit
 from edgefl.errors import NotProvisioned
-from edgefl.events.schema import Event, OperatorAction, RoundFinished, RoundStarted, RunStarted, UpdateReceived
+from edgefl.events.schema import (
+    DeviceState,
+    Event,
+    FlagRaised,
+    OperatorAction,
+    RoundFinished,
+    RoundStarted,
+    RunStarted,
+    UpdateReceived,
+)
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.monitor.client import MonitorClient
 from edgefl.monitor.identity import Identity
 from edgefl.monitor.state import FederationState
+from edgefl.monitor.wire import _Backend
 from edgefl.pki.operator import ensure_operator
+from edgefl.progress import Finished, Progress
 from edgefl.site import load
+from edgefl.site.model import Site
+
+from ..console.sites import ADOPTED
 
 DEVICES = ["edge-01", "edge-02", "edge-03"]
 BEGUN = RunStarted(site="clinic", site_hash="ab", task="t", rounds=20, devices=DEVICES, quorum=2, rule="guard")
@@ -116,9 +134,9 @@ class Cable:
         self.is_whole.set()
 
     def client(self) -> MonitorClient:
-        return MonitorClient(self._coordinator, Identity(self._state_dir / "operator"), self._dial)
+        return MonitorClient(self._coordinator, Identity(self._state_dir / "operator"), self.dial)
 
-    def _dial(self, host: Host, port: int, timeout_s: float) -> socket.socket:
+    def dial(self, host: Host, port: int, timeout_s: float) -> socket.socket:
         if not self.is_whole.is_set():
             raise TimeoutError("timed out")
         far = socket.create_connection((host.address, port), timeout_s)
@@ -181,6 +199,61 @@ async def test_a_coordinator_that_says_nothing_is_stale_and_is_resumed_without_g
             await until(pilot, lambda: "● live" in text(app) and app.frame.state.seq == head, 60)
             assert "0.654" in text(app)
             assert feed.seqs == list(range(began + 1, head + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("service")
+async def test_a_connection_that_was_cut_off_can_be_closed_again(cable, state_dir, inventory):
+    """As when the console is left: by whoever read from it, which gives up after a second, and then with the client."""
+    backend = _Backend(lambda port, within_s: cable.dial(inventory.coordinator, port, within_s), Identity(state_dir / "operator"))
+    stream = await backend.connect_tcp("coordinator", layout.API_PORT)
+    stream = await stream.start_tls(None, server_hostname=inventory.coordinator.name, timeout=20)
+    cable.is_whole.clear()
+    await stream.aclose()
+    await stream.aclose()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("gate", "service")
+async def test_what_one_operator_does_from_a_flag_every_other_open_console_shows(
+    state_dir, inventory, journal, tmp_path, monkeypatch
+):
+    """Quarantine and release, confirmed with a reason on one console; on hosts they are tested elsewhere, here they are told."""
+    flag = FlagRaised(device="edge-02", rule="guard", score=9.0, threshold=4.0, peers=[0.1, 0.3], reason="points away")
+    journal.append(BEGUN, run="9")
+    journal.append(flag, run="9", round=1)
+
+    def telling(deed: str, state: str) -> Callable[..., AsyncIterator[Progress]]:
+        async def act(site: Site, devices: Sequence[str], *, why: str) -> AsyncIterator[Progress]:
+            journal.append(OperatorAction(who="alice@desk", action=deed, subject=devices[0], why=why))
+            journal.append(DeviceState(device=devices[0], state=state, detail=why))
+            yield Finished(deed, devices[0], "done", changed=True)
+
+        return act
+
+    acts = {"quarantine": telling("quarantine", "quarantined"), "release": telling("release", "enrolled")}
+    monkeypatch.setattr(wards, "ACTS", acts)
+    (tmp_path / "site.yaml").write_text(ADOPTED)
+    async with MonitorClient.open(state_dir, inventory) as monitor, MonitorClient.open(state_dir, inventory) as elsewhere:
+        acting = Console(MonitorFeed(monitor), controls=monitor, works=Works(tmp_path), archive=monitor, theme="edgefl-dark")
+        watching = Console(MonitorFeed(elsewhere), archive=elsewhere, theme="edgefl-light")
+        async with acting.run_test(size=(120, 40)) as pilot, watching.run_test(size=(80, 24)) as other:
+            await until(other, lambda: "● live" in text(watching) and "⚑ suspect" in text(watching), 20)
+            await until(pilot, lambda: "● live" in text(acting), 20)
+            await pilot.press("4", "enter")
+            assert isinstance(acting.stage.top, FlagPage)
+            await pilot.press("Q")
+            await until(pilot, lambda: isinstance(acting.screen, Reason), 20)
+            assert journal.newest(["operator_action"], size=5) == [], "nothing is done before it is confirmed"
+            await pilot.press(*"stolen", "enter")
+            await until(other, lambda: "⊘ quarantined" in text(watching), 20)
+            await until(pilot, lambda: "⊘ quarantined" in text(acting) and "R Release" in text(acting), 20)
+            await pilot.press("R")
+            await until(pilot, lambda: isinstance(acting.screen, Reason), 20)
+            await pilot.press(*"found", "enter")
+            await until(other, lambda: "⊘ quarantined" not in text(watching), 20)
+            await other.press("7")
+            await until(other, lambda: all(said in text(watching) for said in ("alice@desk", "stolen", "found")), 20)
 
 
 @pytest.mark.slow

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from math import isfinite
 from typing import ClassVar
 
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
 from textual.widget import Widget
 
 from edgefl.console import figures
@@ -13,10 +15,13 @@ from edgefl.console.ink import EMPTY, Ink, Tone, ink, join
 from edgefl.console.live import Frame
 from edgefl.console.pages.updates import EVIDENCE, ROUND, Part
 from edgefl.console.view import LOGS, GridView
+from edgefl.console.widgets.canvas import Series
 from edgefl.console.widgets.grid import Grid
+from edgefl.console.widgets.plot import Plot
 from edgefl.console.widgets.sheet import Sheet
 from edgefl.console.widgets.states import certificate_tone, epsilon_tone, state_ink
 from edgefl.monitor.device import DeviceRow, Flag
+from edgefl.monitor.round import UpdateRow
 
 _DOT = ink(" · ", Tone.MUTED)
 _FLAGS_SHOWN = 3
@@ -27,14 +32,20 @@ class DevicePage(GridView):
 
     WHAT = "One device: facts, budget, certificate, isolation, flags with their evidence, and its part in each round."
     OF_DEVICES = True
-    BINDINGS: ClassVar[list[BindingType]] = [LOGS]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        LOGS,
+        Binding("v", "plots", "Plots", tooltip="Plots of its rounds: accuracy, score against threshold, update norm"),
+    ]
 
     def __init__(self, name: str) -> None:
         super().__init__(
             Grid[Part]((ROUND, *EVIDENCE), lambda part: str(part.round), empty="no rounds of this device in this run")
         )
-        self._sheet = Sheet()
+        self._sheet = Sheet(hang=11)
         self._name_of_device = name
+        self._accuracy = Plot("accuracy here", floor=0.0, ceiling=1.0)
+        self._scores = Plot("score", floor=0.0, note="╌ threshold  ✖ over it")
+        self._norms = Plot("update norm", floor=0.0)
 
     @property
     def title(self) -> str:
@@ -42,8 +53,9 @@ class DevicePage(GridView):
         return self._name_of_device
 
     def above(self) -> Iterable[Widget]:
-        """The facts."""
+        """The facts, and its rounds as plots; a low terminal shows these when they are asked for."""
         yield self._sheet
+        yield Horizontal(self._accuracy, self._scores, self._norms, classes="plots")
 
     def show(self, frame: Frame) -> None:
         """Bring the page up to this frame."""
@@ -51,9 +63,23 @@ class DevicePage(GridView):
         if row is None:
             self._sheet.show([ink(" this device is not in the federation (any more)", Tone.WARN)])
             return
-        self._sheet.show([ink(" ") + line for line in (*facts(row, frame), *flags(row), EMPTY)])
-        rounds = reversed(frame.state.rounds)
-        self.grid.show([Part(done.number, done.updates[row.name]) for done in rounds if row.name in done.updates])
+        self._sheet.show(
+            [ink(" ") + line for line in (*facts(row, frame), *flags(row, 24 if self.size.width >= 100 else 12), EMPTY)]
+        )
+        rounds = frame.state.rounds
+        parts = [Part(done.number, done.updates[row.name]) for done in rounds if row.name in done.updates]
+        self.grid.show(parts[::-1])
+        self._accuracy.show(*course(parts, lambda update: update.accuracy, 3))
+        self._scores.show(*course(parts, lambda update: update.score, over=True))
+        self._norms.show(*course(parts, lambda update: update.norm))
+
+    def action_plots(self) -> None:
+        """Show the plots, or leave their place to the table."""
+        self.toggle_class("-plots")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Where there is room they are always there."""
+        return not (action == "plots" and self.screen.has_class("-tall")) and super().check_action(action, parameters)
 
     @property
     def devices(self) -> Sequence[str]:
@@ -65,6 +91,25 @@ class DevicePage(GridView):
         from edgefl.console.pages.round import RoundPage  # the two pages lead to each other
 
         self.post_message(self.Open(RoundPage(int(message.key))))
+
+
+def course(
+    parts: Sequence[Part], field: Callable[[UpdateRow], float | None], digits: int = 2, *, over: bool = False
+) -> tuple[Series, Ink]:
+    """A measure of one device's updates over rounds, and its last value.
+
+    over: with the last threshold as a level, and a mark at each round whose update went over its own.
+    """
+    known = [(part, value) for part in parts if (value := field(part.update)) is not None and isfinite(value)]
+    points = tuple((float(part.round), value) for part, value in known)
+    limits = [part.update.threshold for part, _ in known if part.update.threshold is not None] if over else []
+    marks = (
+        float(part.round)
+        for part, value in known
+        if limits and part.update.threshold is not None and value > part.update.threshold
+    )
+    said = ink(figures.number(known[-1][1], digits), Tone.ACCENT) if known else ink("no value yet", Tone.MUTED)
+    return Series(points, level=limits[-1] if limits else None, marks=tuple(marks)), said
 
 
 def facts(row: DeviceRow, frame: Frame) -> list[Ink]:
@@ -79,18 +124,18 @@ def facts(row: DeviceRow, frame: Frame) -> list[Ink]:
     ]
 
 
-def flags(row: DeviceRow) -> list[Ink]:
-    """The last flags, the newest first, each with its evidence on one line."""
-    return [flag_line(flag) for flag in reversed(row.flags[-_FLAGS_SHOWN:])]
+def flags(row: DeviceRow, cells: int) -> list[Ink]:
+    """The last flags, the newest first, each with its evidence on one line; its strip is `cells` cells wide."""
+    return [flag_line(flag, cells) for flag in reversed(row.flags[-_FLAGS_SHOWN:])]
 
 
-def flag_line(flag: Flag) -> Ink:
+def flag_line(flag: Flag, cells: int) -> Ink:
     """`⚑ round 4  guard 5.21 > 2.50  ·╌·│╌◆  why`."""
     return (
         *_label("⚑ flag", Tone.BAD),
         *ink(f"round {flag.round}", Tone.STRONG),
-        *ink(f"  {flag.rule} {figures.number(flag.score)} over {figures.number(flag.threshold)}  "),
-        *figures.strip(flag.score, flag.threshold, flag.peers, 24),
+        *ink(f"  {flag.rule} {figures.number(flag.score)} > {figures.number(flag.threshold)}  "),
+        *figures.strip(flag.score, flag.threshold, flag.peers, cells),
         *ink(f"  {flag.reason}", Tone.MUTED),
     )
 

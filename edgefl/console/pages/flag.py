@@ -20,6 +20,7 @@ from edgefl.console.widgets.states import state_ink
 from edgefl.monitor.device import Flag
 
 _STRIP = 60
+"""Cells of the scores' line on a narrow terminal; wider ones give it more, up to twice as many."""
 
 
 class FlagPage(GridView):
@@ -61,7 +62,10 @@ class FlagPage(GridView):
         """Bring the device's present state and the round's updates up to this frame."""
         row = frame.state.devices.get(self._device)
         now = state_ink(row.state) + ink(f"  {row.detail}", Tone.MUTED) if row else ink("removed", Tone.MUTED)
-        self._sheet.show([ink(" ") + line for line in (*evidence(self._flag), EMPTY, ink("now   ", Tone.MUTED) + now, EMPTY)])
+        cells = max(_STRIP, min(2 * _STRIP, self.app.size.width - 4))
+        self._sheet.show(
+            [ink(" ") + line for line in (*evidence(self._flag, cells), EMPTY, ink("now   ", Tone.MUTED) + now, EMPTY)]
+        )
         run = frame.state.run
         rounds = frame.state.rounds if run is not None and run.id == self._flag.run else ()
         done = next((each for each in rounds if each.number == self._flag.round), None)
@@ -73,14 +77,14 @@ class FlagPage(GridView):
         self.post_message(self.Open(DevicePage(message.key)))
 
 
-def evidence(flag: Flag) -> list[Ink]:
-    """The finding in words, and the scores on one line with what its signs mean."""
+def evidence(flag: Flag, cells: int = _STRIP) -> list[Ink]:
+    """The finding in words, and the scores on one line of `cells` cells with what its signs mean."""
     over = flag.score / flag.threshold if flag.threshold else float("inf")
     beyond = sum(peer >= flag.score for peer in flag.peers)
     return [
         (*ink(f"⚑ {flag.rule}", Tone.BAD), *ink(f" run {flag.run}, round {flag.round}: "), *ink(flag.reason, Tone.STRONG)),
         EMPTY,
-        figures.strip(flag.score, flag.threshold, flag.peers, _STRIP),
+        figures.strip(flag.score, flag.threshold, flag.peers, cells),
         (
             *ink("◆ this update ", Tone.BAD),
             *ink(figures.number(flag.score)),

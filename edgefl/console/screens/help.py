@@ -66,9 +66,9 @@ class Help(ModalScreen[str]):
 
 
 def told(active: dict[str, ActiveBinding]) -> list[tuple[str, str, str]]:
-    """The keys of each action as they are written, what it does, and its first key, in the order in which the screen has them."""
+    """The keys of each action as they are written, what it does, and its first key: what the footer has before all the rest."""
     keys: dict[str, list[str]] = {}
-    for key, binding in active.items():
+    for key, binding in sorted(active.items(), key=lambda bound: not bound[1].binding.show):
         does = told_of(binding)
         if binding.enabled and does:
             keys.setdefault(does, []).append(key)

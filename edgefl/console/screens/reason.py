@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from textual import on
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Static
+from textual.widget import Widget
+from textual.widgets import Button, Input
+
+from edgefl.console.screens.question import Question
 
 
-class Reason(ModalScreen[str]):
+class Reason(Question[str]):
     """The reason that was given; the empty text when the operator thought better of it. Without a reason nothing is done."""
 
+    SUBTITLE = "enter does it, esc leaves it"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave it")]
 
-    def __init__(self, title: str, what: str, yes: str) -> None:
-        super().__init__()
-        self._title = title
-        self._what = what
-        self._yes = yes
-
-    def compose(self) -> ComposeResult:
-        """The question, a line for the reason, and two answers."""
-        with Vertical(id="box") as box:
-            box.border_title = self._title
-            box.border_subtitle = "enter does it, esc leaves it"
-            yield Static(self._what, id="what", markup=False)
-            yield Input(placeholder="why, for the audit log", compact=True, max_length=500)
-            with Horizontal():
-                yield Button(self._yes, id="yes", variant="error", compact=True)
-                yield Button("Leave it", id="no", compact=True)
+    def asked(self) -> Iterable[Widget]:
+        """A line for the reason."""
+        yield Input(placeholder="why, for the audit log", compact=True, max_length=500)
 
     def on_mount(self) -> None:
         """The reason is what is missing."""

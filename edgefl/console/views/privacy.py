@@ -44,7 +44,7 @@ class Privacy(GridView):
 
     def above(self) -> Iterable[Widget]:
         """What was spent and will be, how many last, and what that comes to in words."""
-        yield Horizontal(self._spending, self._lasting, self._sheet, id="plots")
+        yield Horizontal(self._spending, self._lasting, self._sheet, classes="plots")
 
     def show(self, frame: Frame) -> None:
         """Bring forecast, words and rows up to this frame."""
@@ -98,7 +98,7 @@ def _audits(frame: Frame) -> list[Ink]:
         lines.append((*ink(f"{sign} audit: {kind}", tone), *ink(at, Tone.MUTED)))
         lines.append(ink(f"  {audit.says}"))
         lines += [_audited(audit.site_hash, frame)] if audit.site_hash else []
-    return lines or [ink("no audit yet: `edgefl audit membership`", Tone.MUTED)]
+    return lines or [ink("no audit yet", Tone.MUTED), ink("next: edgefl audit membership", Tone.MUTED)]
 
 
 def _audited(site_hash: str, frame: Frame) -> Ink:

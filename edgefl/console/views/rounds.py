@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar
 
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
 
@@ -12,6 +14,7 @@ from edgefl.console.ink import Ink, Tone, ink
 from edgefl.console.live import Frame
 from edgefl.console.pages.round import RoundPage
 from edgefl.console.view import GridView
+from edgefl.console.widgets.canvas import Series
 from edgefl.console.widgets.columns import Column
 from edgefl.console.widgets.grid import Grid
 from edgefl.console.widgets.plot import Plot
@@ -23,7 +26,13 @@ class Rounds(GridView):
     """Accuracy and loss over rounds with the devices' band, and the table of rounds, the newest first."""
 
     NAME = "Rounds"
-    WHAT = "Accuracy and loss over rounds, and what each round took. Enter opens the round: every update and its score."
+    WHAT = (
+        "Accuracy and loss over rounds, how far updates go and what they weigh, and what each round took. Enter opens the round: "
+        "every update and its score."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("v", "plots", "Plots", tooltip="Plots: accuracy and loss, or what updates are like")
+    ]
 
     def __init__(self) -> None:
         super().__init__(
@@ -31,30 +40,55 @@ class Rounds(GridView):
         )
         self._accuracy = Plot("accuracy", floor=0.0, ceiling=1.0)
         self._loss = Plot("loss", floor=0.0)
+        self._norms = Plot("update norm", floor=0.0)
+        self._bytes = Plot("sent up", floor=0.0, note="")
         self._of_accuracy = summary.Curve(lambda row: row.accuracy, lambda update: update.accuracy)
         self._of_loss = summary.Curve(lambda row: row.loss, lambda update: update.loss)
+        self._of_norms = summary.Curve(summary.middle_norm, lambda update: update.norm)
         self._drawn: tuple[RoundRow, ...] | None = None
 
     def above(self) -> Iterable[Widget]:
-        """Two plots, side by side."""
-        yield Horizontal(self._accuracy, self._loss, id="plots")
+        """Two plots side by side, below them two more; a low terminal shows one pair or the other."""
+        yield Horizontal(self._accuracy, self._loss, id="learnt", classes="plots")
+        yield Horizontal(self._norms, self._bytes, id="sent", classes="plots")
 
     def show(self, frame: Frame) -> None:
         """Bring plots and table up to this frame."""
         state = frame.state
         if self._drawn is not state.rounds:
             self._drawn = state.rounds
-            self._accuracy.show(self._of_accuracy.over(state.rounds), _latest(state, "accuracy"))
-            self._loss.show(self._of_loss.over(state.rounds), _latest(state, "loss"))
+            self._accuracy.show(self._of_accuracy.over(state.rounds), _latest(state, lambda row: row.accuracy))
+            self._loss.show(self._of_loss.over(state.rounds), _latest(state, lambda row: row.loss))
+            self._norms.show(self._of_norms.over(state.rounds), _latest(state, summary.middle_norm))
+            self._bytes.show(*_sent(state))
             self.grid.show(state.rounds[::-1])
+
+    def action_plots(self) -> None:
+        """Show the other pair of plots."""
+        self.toggle_class("-sent")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Where all plots are on the screen there are no others."""
+        return not (action == "plots" and self.screen.has_class("-tall")) and super().check_action(action, parameters)
 
     def on_grid_opened(self, message: Grid.Opened) -> None:
         """Enter: the round's page."""
         self.post_message(self.Open(RoundPage(int(message.key))))
 
 
-def _latest(state: FederationState, name: str) -> Ink:
-    values = summary.history(state, lambda row: getattr(row, name))
+def _sent(state: FederationState) -> tuple[Series, Ink]:
+    """The bytes of each finished round's updates as an area from nothing up, in the unit in which the last one is told."""
+    sent = [(float(row.number), row.bytes_up) for row in state.rounds if row.state == "finished"]
+    if not sent:
+        return Series(), ink("no value yet", Tone.MUTED)
+    latest = figures.size(sent[-1][1])
+    unit = 1000.0 ** (" KMGTP".index(latest[-1]) if latest[-1].isalpha() else 0)
+    points = tuple((number, many / unit) for number, many in sent)
+    return Series(points, tuple((number, 0.0, many) for number, many in points)), ink(f"{latest} in the last round", Tone.ACCENT)
+
+
+def _latest(state: FederationState, field: Callable[[RoundRow], float | None]) -> Ink:
+    values = summary.history(state, field)
     if not values:
         return ink("no value yet", Tone.MUTED)
     line = ink(figures.number(values[-1], 3), Tone.ACCENT)

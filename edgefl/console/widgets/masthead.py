@@ -122,7 +122,7 @@ def _link(frame: Frame) -> Ink:
             return ink("◌ connecting", Tone.WARN)
         case _ if frame.is_stale:
             return ink(f"◌ stale {silence}", Tone.BAD)
-    return (*ink("● live", Tone.GOOD), *ink(f"  ⏱ {silence}", Tone.MUTED))
+    return (*ink("● live", Tone.GOOD), *ink(f"  {silence} ago", Tone.MUTED))
 
 
 def _devices(frame: Frame, brevity: int) -> Ink:

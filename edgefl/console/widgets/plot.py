@@ -81,7 +81,8 @@ class Plot(Inked):
 
     def _heading(self, cells: int) -> Ink:
         left: Ink = (*ink(" " * AXIS), *ink(self._title, Tone.STRONG), *ink("  "), *self._latest)
-        note = ink(f"{self._note} ", Tone.MUTED) if self._series.band and self._note else ()
+        told = self._series.band or self._series.level is not None
+        note = ink(f"{self._note} ", Tone.MUTED) if told and self._note else ()
         room = cells - width(left) - width(note)
         return (*left, *ink(" " * room), *note) if room >= 2 else fit(left, cells)
 
