@@ -6,12 +6,20 @@ from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edgefl.pki.errors import CsrRefused
 
 Ip = IPv4Address | IPv6Address
+
+
+def make(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
+    """PEM of a request for a certificate in this name, and for nothing else."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return csr.public_bytes(serialization.Encoding.PEM)
 
 
 def check(pem: bytes, *, name: str, curve: str, names: Collection[str], addresses: Collection[Ip]) -> ec.EllipticCurvePublicKey:
