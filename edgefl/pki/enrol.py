@@ -50,8 +50,8 @@ class CoordinatorSilent(PkiError):
     exit_code = ExitCode.MONITOR_UNREACHABLE
 
 
-class NothingToInstall(PkiError):
-    """The file that came back is not there, or there is no key that waits for it."""
+class CarriedInVain(PkiError):
+    """A file that is carried cannot be read or written, or no key waits for what it brings."""
 
     exit_code = ExitCode.USAGE
 
@@ -95,12 +95,16 @@ class Device:
             if anew or not path.exists():
                 fresh = ec.generate_private_key(ec.SECP256R1())
                 pairs.write(path, pairs.private_pem(fresh), pwd.getpwuid(os.geteuid()), 0o600)
-            key = serialization.load_pem_private_key(path.read_bytes(), None)
+            private = path.read_bytes()
+        try:
+            key = serialization.load_pem_private_key(private, None)
+        except ValueError as error:
+            raise PkiError(f"{path} is no key any more: {error}", hint=f"{layout.ENROL} --new-key") from error
         assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  # it was made above
         return key
 
     def install(self, chain: bytes) -> x509.Certificate:
-        """Put the certificate in place, with the key that waits for it. Raises CertificateRefused, and NothingToInstall.
+        """Put the certificate in place, with the key that waits for it. Raises CertificateRefused, and CarriedInVain.
 
         A second time it changes nothing.
         """
@@ -124,7 +128,7 @@ class Device:
         """The certificate that is in place, where it is the one that came."""
         there = stem.with_suffix(".crt")
         if not there.exists() or there.read_bytes() != chain:
-            raise NothingToInstall("no key waits for a certificate here", hint=f"{layout.ENROL} request FILE")
+            raise CarriedInVain("no key waits for a certificate here", hint=f"{layout.ENROL} request FILE")
         return pairs.certificate(there)
 
 
@@ -204,20 +208,30 @@ def _token() -> str:
     return text.strip()
 
 
+def _carried(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CarriedInVain(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _carry(path: Path, csr: bytes) -> None:
+    try:
+        path.write_bytes(csr)
+    except OSError as error:
+        raise CarriedInVain(f"{path} cannot be written: {error.strerror}", hint="the same command with another FILE") from error
+
+
 def _done(device: Device, options: argparse.Namespace) -> dict[str, str]:
     """What the command did."""
     if options.step == "install":
-        try:
-            chain = options.file.read_bytes()
-        except OSError as error:
-            raise NothingToInstall(f"{options.file} cannot be read: {error.strerror}") from error
-        leaf = device.install(chain)
+        leaf = device.install(_carried(options.file))
     else:
         token = "" if options.step == "request" else _token()
         key = device.key(anew=options.new_key)
         csr = request.make(key, device.name)
         if options.step == "request":
-            options.file.write_bytes(csr)
+            _carry(options.file, csr)
             return {"name": device.name, "request": str(options.file), "key_sha256": forms.fingerprint(key.public_key())}
         leaf = device.install(_asked_by_account(device, token, csr.decode()))
     return {"name": device.name, "serial": format(leaf.serial_number, "x"), "not_after": leaf.not_valid_after_utc.isoformat()}
@@ -279,7 +293,7 @@ def main(argv: list[str] | None = None) -> int:
         device = Device.load(options.config, options.account)
         if options.step == "ask":
             return _ask(device)
-        if os.geteuid() not in {0, pwd.getpwnam(options.account).pw_uid}:
+        if not os.access(device.identity, os.W_OK):
             raise NeedsRoot("the device's keys are root's to put in place", hint=f"sudo {layout.ENROL}")
         done = _done(device, options)
     except EdgeflError as error:

@@ -321,11 +321,17 @@ def test_what_is_wrong_on_the_device_is_said_with_what_to_do(tmp_path: Path, dev
     (tmp_path / "own.crt").write_bytes((identities / "edge-02.crt").read_bytes())
     foreign = device.enrol("install", str(tmp_path / "own.crt"))
     assert (foreign.returncode, "not of the key" in foreign.stderr) == (33, True)
+    lost = device.enrol("request", str(tmp_path / "nowhere" / "x.csr"))
+    assert (lost.returncode, "cannot be written" in lost.stderr) == (2, True)
+    (device.identity / "device.key.enrolling").write_text("damaged")
+    damaged = device.enrol("request", str(tmp_path / "x.csr"))
+    assert (damaged.returncode, "--new-key" in damaged.stderr) == (33, True)
+    assert device.enrol("request", str(tmp_path / "x.csr"), "--new-key").returncode == 0
     (device.config / "host.json").unlink()
     assert device.enrol(said=tokens.make()).returncode == 33
     away = device_of(tmp_path, identities, "edge-02", "127.0.0.1", 9)
     assert away.enrol(said=tokens.make()).returncode == 60
-    assert all("Traceback" not in done.stderr for done in (nothing, unknown, foreign))
+    assert all("Traceback" not in done.stderr for done in (nothing, unknown, foreign, lost, damaged))
 
 
 def test_the_same_command_goes_on_after_a_lost_answer(device: Device, journal: Journal, stranger: Stranger) -> None:
