@@ -74,6 +74,8 @@ DRIFT = Path("/var/spool/edgefl")
 """What a host's watcher found of its walls, a file each, until the SuperNode or the monitor has told the journal."""
 DATA = Path("/srv/edgefl/data")
 """The device's private data, where the site names no other place."""
+ENROL = Path("/opt/edgefl/bin/edgefl-enrol")
+"""On a device: what asks for a token, and has the device certified (pki/enrol.py)."""
 RELEASES = Path("/opt/edgefl/releases")
 """<hash>/: edgefl's own code; `/opt/edgefl/current` points at the one in use."""
 VENVS = Path("/opt/edgefl/venvs")

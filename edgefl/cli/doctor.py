@@ -64,9 +64,11 @@ async def _examine(host: Host, site: Site, inventory: Inventory, bundle: Bundle 
 
     from edgefl.fleet import registration
     from edgefl.fleet.doctor import examine
+    from edgefl.operations.enrol import heard
 
     asked = partial(registration.ask, inventory.coordinator)
-    return [finding async for finding in examine(host, site, inventory.coordinator, bundle, asked)]
+    examined = examine(host, site, inventory.coordinator, bundle, asked, heard=partial(heard, site))
+    return [finding async for finding in examined]
 
 
 def _table(examined: list[tuple[Host, list[Finding]]], *, show_all: bool) -> Table:

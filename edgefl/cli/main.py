@@ -36,6 +36,7 @@ COMMANDS = {
     "verify": "prove what every host reaches and what not",
     "bundle": "all that hosts install, in one signed directory: build, verify, push",
     "certs": "every certificate: list, show, give hosts new keys",
+    "enrol": "certify a device by a token, or by files that somebody carries",
     "audit": "attack the task on purpose, and see what it gives away; the log of who did what",
     "doctor": "find what ails a host: network, SSH, clock, disk, certificate, firewall, services",
     "lab": "boot, reach, break and remove lab hosts on this machine (needs root)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from edgefl.console.ink import Tone
 from edgefl.events.schema import (
@@ -13,6 +13,9 @@ from edgefl.events.schema import (
     CertificateIssued,
     CertificateRevoked,
     DeviceJudged,
+    EnrolmentOpened,
+    EnrolmentRefused,
+    EnrolmentUsed,
     Event,
     IsolationDrift,
     IsolationProven,
@@ -64,6 +67,18 @@ def deed(event: Event) -> Deed:
             return Deed(event, AUTHORITY, "certificate issued", body.subject, until)
         case CertificateRevoked() as body:
             return Deed(event, AUTHORITY, "certificate revoked", body.subject, body.reason, Tone.WARN)
+    return _of_enrolment(event)
+
+
+def _of_enrolment(event: Event) -> Deed:
+    match event.body:
+        case EnrolmentOpened() as body:
+            until = f"until {event.at + timedelta(seconds=body.valid_s):%Y-%m-%d %H:%M} UTC"
+            return Deed(event, body.who, "token given out", body.subject, "; ".join(filter(None, (body.why, until))), Tone.STRONG)
+        case EnrolmentUsed() as body:
+            return Deed(event, body.subject, "came in by its token", body.subject, f"from {body.source}")
+        case EnrolmentRefused() as body:
+            return Deed(event, body.source, "✖ enrolment refused", body.subject, body.reason, Tone.BAD)
     return _of_run(event)
 
 

@@ -14,7 +14,10 @@ from edgefl.events.body import Body as Body  # noqa: PLC0414  # who imports even
 from edgefl.events.body import Unrecognised
 from edgefl.events.drift import IsolationDrift as IsolationDrift  # noqa: PLC0414
 
-# What fleets and ledgers say has files of its own; it is imported from here, as every other kind of event.
+# What enrolments, fleets and ledgers say has files of its own; it is imported from here, as every other kind of event.
+from edgefl.events.enrolment import EnrolmentOpened as EnrolmentOpened  # noqa: PLC0414
+from edgefl.events.enrolment import EnrolmentRefused as EnrolmentRefused  # noqa: PLC0414
+from edgefl.events.enrolment import EnrolmentUsed as EnrolmentUsed  # noqa: PLC0414
 from edgefl.events.fleet import AuditFinished as AuditFinished  # noqa: PLC0414
 from edgefl.events.fleet import CertificateIssued as CertificateIssued  # noqa: PLC0414
 from edgefl.events.fleet import CertificateRevoked as CertificateRevoked  # noqa: PLC0414
@@ -259,6 +262,9 @@ KnownBody = Annotated[
     | DeviceFitness
     | CertificateIssued
     | CertificateRevoked
+    | EnrolmentOpened
+    | EnrolmentUsed
+    | EnrolmentRefused
     | IsolationProven
     | IsolationDrift
     | OperatorAction

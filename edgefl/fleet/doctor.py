@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from edgefl.errors import EdgeflError
-from edgefl.fleet import facts, preflight, registration, ssh, way
+from edgefl.fleet import enrolments, facts, preflight, registration, ssh, way
 from edgefl.fleet.bundle import Bundle
 from edgefl.fleet.dial import dial
 from edgefl.fleet.facts import Facts
@@ -39,8 +39,9 @@ _UNSURE_S = 2.0
 
 def checks(host: Host) -> tuple[str, ...]:
     """The names of a host's checks before its services, in their order."""
-    own = (*REACH, "fitness", "clock", "certificate", "firewall")
-    return (*own, *way.CHECKS, "registration") if host.role == "device" else own
+    if host.role != "device":
+        return (*REACH, "fitness", "clock", "certificate", "firewall")
+    return (*REACH, "fitness", "clock", "token", "certificate", "firewall", *way.CHECKS, "registration")
 
 
 def verdict(findings: Iterable[Finding]) -> Finding | None:
@@ -54,10 +55,12 @@ async def examine(
     coordinator: Host,
     bundle: Bundle | None = None,
     standings: Standings | None = None,
+    *,
+    heard: enrolments.Heard | None = None,
 ) -> AsyncIterator[Finding]:
     """Every check in its order; where one is bad that others rest upon, those are skipped. Raises nothing about the host.
 
-    standings: None leaves out whether the device is registered.
+    standings: None leaves out whether the device is registered. heard: None leaves out what its tokens came to.
     """
     reached = 0
     async for finding in _reach(host):
@@ -77,7 +80,10 @@ async def examine(
     yield Finding(host.name, "root and python", "good", f"Python {found.python} as root")
     yield _fitness(host, site, found, bundle)
     yield clock(host, site, found, way.clock_skew_s(said))
-    for finding in _own(host, site, found):
+    own = list(_own(host, site, found))
+    if host.role == "device":
+        yield await _token(host, own[0], heard)
+    for finding in own:
         yield finding
     async for finding in _beyond(host, site, coordinator, said, standings):
         yield finding
@@ -87,6 +93,16 @@ async def examine(
 
 async def _walked(host: Host) -> way.Said:
     return await way.walk(host) if host.role == "device" else {}
+
+
+async def _token(host: Host, certificate: Finding, heard: enrolments.Heard | None) -> Finding:
+    """What stands between the device and a certificate, where it has none; the coordinator is asked only then."""
+    is_certified = certificate.verdict == "good"
+    try:
+        said = await heard(host.name) if heard is not None and not is_certified else ()
+    except EdgeflError as error:
+        return Finding(host.name, "token", "skipped", f"the coordinator could not be asked: {error.what}")
+    return enrolments.judge(host.name, is_certified=is_certified, heard=said, now=datetime.now(UTC))
 
 
 def _own(host: Host, site: Site, found: Facts) -> Iterator[Finding]:

@@ -20,8 +20,10 @@ _OPEN_TO = {
     "device": _RENEWAL | {"/v1/drift"},
     "gate": _RENEWAL,
     "superlink": _RENEWAL,
+    "newcomer": frozenset({"/v1/enrol"}),
 }
-"""Paths by role; None means all. A role that is not here gets nothing."""
+"""Paths by role; None means all. A role that is not here gets nothing. A newcomer has no certificate: the gate calls it by its
+address, and no certificate is ever given for that role."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from edgefl.errors import EdgeflError
 from edgefl.events import replay, schema
 from edgefl.events.schema import BODIES
 from edgefl.federation.hostconfig import HostConfig, Places
-from edgefl.monitor import drift, metrics, renewals
+from edgefl.monitor import drift, enrolments, metrics, renewals
 from edgefl.monitor.access import Admission, caller, refusal
 from edgefl.monitor.errors import Refused, Unavailable
 from edgefl.monitor.evolve import evolve
@@ -41,6 +41,7 @@ FROM_OPERATORS = (
     schema.DeviceState,
     schema.CertificateIssued,
     schema.CertificateRevoked,
+    schema.EnrolmentOpened,
     schema.IsolationProven,
     schema.AuditFinished,
 )
@@ -87,7 +88,8 @@ def build(monitor: Monitor) -> FastAPI:
     _acting(app, monitor)
     _models(app, monitor)
     drift.add(app, monitor.tail.journal)
-    renewals.add(app, monitor.host, monitor.tail, Places.from_environment())
+    for way_in in (renewals, enrolments):
+        way_in.add(app, monitor.host, monitor.tail, Places.from_environment())
     return app
 
 
@@ -231,7 +233,7 @@ def _body(said: dict[str, Any]) -> schema.Body:
         raise Refused(f"not an event: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     if not isinstance(body, FROM_OPERATORS):
         raise Refused(f"an operator does not write {body.type}", hint="only what operators do and find")
-    signed = isinstance(body, schema.OperatorAction | schema.AuditFinished)
+    signed = isinstance(body, schema.OperatorAction | schema.AuditFinished | schema.EnrolmentOpened)
     return body.model_copy(update={"who": caller().name}) if signed else body
 
 

@@ -22,7 +22,9 @@ from fastapi import Body, FastAPI, Header
 from edgefl.events.schema import CertificateIssued
 from edgefl.federation.hostconfig import HostConfig, Places
 from edgefl.monitor.access import Caller, caller
+from edgefl.monitor.certified import Certified
 from edgefl.monitor.errors import Refused
+from edgefl.monitor.state import FederationState
 from edgefl.monitor.tail import Tail
 from edgefl.pki.anchors import subject
 from edgefl.pki.errors import CsrRefused
@@ -31,7 +33,6 @@ from edgefl.pki.renewal import RenewalAuthority, Renewed
 
 MOST_AN_HOUR = 6
 """Renewals of one certificate: who asks more often fills the journal."""
-_PAGE = 500
 
 log = logging.getLogger("edgefl")
 
@@ -55,8 +56,7 @@ class Renewals:
         self, host: HostConfig, tail: Tail, directory: Path, anchors: Path, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._host, self._tail, self._directory, self._anchors, self._clock = host, tail, directory, anchors, clock
-        self._used: set[str] = set()
-        self._seen = 0
+        self._certified = Certified(tail.journal)
         self._asked: dict[Caller, deque[float]] = defaultdict(deque)
         self._one_at_a_time = asyncio.Lock()
 
@@ -75,32 +75,13 @@ class Renewals:
                 log.warning("no renewal for %s as %s: %s", who.name, who.role, error.what)
                 raise RenewalRefused(error.what, hint=error.hint) from error
             self._asked[who].append(self._clock())
-            leaf = renewed.certificate
-            body = CertificateIssued(
-                subject=who.name,
-                role=who.role,
-                serial=renewed.serial,
-                not_before=leaf.not_valid_before_utc,
-                not_after=leaf.not_valid_after_utc,
-                issuer="renewal",
-                key_sha256=renewed.key,
-            )
-            await asyncio.to_thread(self._tail.journal.append_all, [body])
+            await asyncio.to_thread(self._tail.journal.append_all, [issued(who, renewed)])
             await self._tail.catch_up()
             return renewed
 
     def _admit(self, who: Caller) -> None:
         """Raise unless the site still knows this host in this role, and it does not ask too often."""
-        state = self._tail.state
-        known = self._host.devices if who.role == "device" else [self._host.name]
-        if who.name not in known:
-            raise CsrRefused(f"{who.name} is no {who.role} of {self._host.site}")
-        row = state.devices.get(who.name)
-        if row is not None and row.standing in {"quarantined", "removed"}:
-            raise CsrRefused(f"{who.name} is {row.standing}", hint=f"edgefl devices {who.name}")
-        newest = state.certificates.get(f"{who.role}/{who.name}")
-        if newest is not None and newest.revoked:
-            raise CsrRefused(f"{who.name}'s certificate is revoked: {newest.revoked}", hint=f"edgefl devices {who.name}")
+        admit(self._host, self._tail.state, who)
         times = self._asked[who]
         while times and self._clock() - times[0] > 3600:
             times.popleft()
@@ -109,21 +90,34 @@ class Renewals:
 
     def _signed(self, current: x509.Certificate, csr: bytes) -> Renewed:
         authority = RenewalAuthority.load(self._directory, self._anchors)
-        self._learn()
-        return authority.renew(current, csr, used=self._used)
+        self._certified.learn()
+        return authority.renew(current, csr, used=self._certified.keys)
 
-    def _learn(self) -> None:
-        """Take note of every key that was certified since the last time."""
-        before, newest = 0, self._seen
-        while page := self._tail.journal.newest(["certificate_issued"], before=before, size=_PAGE):
-            for record in page:
-                newest = max(newest, int(record["seq"]))
-                if record["seq"] > self._seen and (key := record["body"].get("key_sha256")):
-                    self._used.add(key)
-            before = int(page[-1]["seq"])
-            if before <= self._seen:
-                break
-        self._seen = newest
+
+def admit(host: HostConfig, state: FederationState, who: Caller) -> None:
+    """Raise CsrRefused unless the site has this host in this role, and nobody keeps it out."""
+    if who.name not in (host.devices if who.role == "device" else [host.name]):
+        raise CsrRefused(f"{who.name} is no {who.role} of {host.site}")
+    row = state.devices.get(who.name)
+    if row is not None and row.standing in {"quarantined", "removed"}:
+        raise CsrRefused(f"{who.name} is {row.standing}", hint=f"edgefl devices {who.name}")
+    newest = state.certificates.get(f"{who.role}/{who.name}")
+    if newest is not None and newest.revoked:
+        raise CsrRefused(f"{who.name}'s certificate is revoked: {newest.revoked}", hint=f"edgefl devices {who.name}")
+
+
+def issued(who: Caller, renewed: Renewed) -> CertificateIssued:
+    """What the renewal authority signed, as the journal has it."""
+    leaf = renewed.certificate
+    return CertificateIssued(
+        subject=who.name,
+        role=who.role,
+        serial=renewed.serial,
+        not_before=leaf.not_valid_before_utc,
+        not_after=leaf.not_valid_after_utc,
+        issuer="renewal",
+        key_sha256=renewed.key,
+    )
 
 
 def add(app: FastAPI, host: HostConfig, tail: Tail, places: Places) -> None:

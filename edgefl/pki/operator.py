@@ -8,10 +8,8 @@ from pathlib import Path
 from socket import gethostname
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import NameOID
 
-from edgefl.pki import keys
+from edgefl.pki import keys, request
 from edgefl.pki.authority import Authority
 from edgefl.pki.lifetime import renewal
 from edgefl.pki.profiles import profiles
@@ -28,9 +26,7 @@ def ensure_operator(site: Site, *, passphrase: str | None = None) -> Path:
     path = directory / "operator.key"
     key = keys.load(path) if path.exists() else keys.create(path, profiles().roles["operator"].curve)
     name = operator_name()
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    issued = authority.sign_csr(request.public_bytes(serialization.Encoding.PEM), name=name, role="operator")
+    issued = authority.sign_csr(request.make(key, name), name=name, role="operator")
     (directory / "ca.crt").write_bytes(authority.bundle())
     fresh = directory / "operator.crt.new"
     fresh.write_bytes(issued.chain)

@@ -10,58 +10,36 @@ from __future__ import annotations
 
 import argparse
 import base64
-import fcntl
 import http.client
 import json
 import os
-import pwd
 import socket
 import ssl
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from edgefl.errors import EdgeflError
-from edgefl.pki import forms
+from edgefl.pki import forms, pairs, request
 from edgefl.pki.anchors import subject
 from edgefl.pki.errors import CertificateRefused, PkiError
 from edgefl.pki.lifetime import renewal
+from edgefl.pki.pairs import Key
 
 PATH = "/v1/renew"
 """Where the coordinator renews."""
 NOW_VARIABLE = "EDGEFL_RENEW"
 """Environment variable: `now` renews what is not due yet."""
-_WAITING = (".key.renewed", ".key.next")
-"""Keys that wait for their certificate: this program's own, and those of a rotation that the operator asked for."""
 _TIMEOUT_S = 30.0
 _LONGEST = 1 << 16
-PEM = serialization.Encoding.PEM
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A key of this host. account: who owns it. joined: whether its service wants key and chain in one file, too."""
-
-    role: str
-    account: str
-    joined: bool
-
-    @classmethod
-    def of(cls, text: str) -> Key:
-        """From `ROLE:ACCOUNT` or `ROLE:ACCOUNT:joined`."""
-        role, account, *more = text.split(":")
-        return cls(role, account, more == ["joined"])
 
 
 class _Socket(http.client.HTTPConnection):
@@ -85,7 +63,7 @@ def ask(keys: Sequence[Key], identity: Path, into: Path, coordinator: str, *, at
     """
     renewed = []
     for key in keys:
-        current = _certificate(identity / f"{key.role}.crt")
+        current = pairs.certificate(identity / f"{key.role}.crt")
         now = datetime.now(UTC)
         if now < renewal(current) and not at_once:
             continue
@@ -94,11 +72,9 @@ def ask(keys: Sequence[Key], identity: Path, into: Path, coordinator: str, *, at
             ended = f"the {key.role}'s certificate ended at {current.not_valid_after_utc:%Y-%m-%d %H:%M} UTC and opens nothing"
             raise PkiError(f"{ended}: the operator alone can renew it now", hint=f"edgefl certs rotate {name}")
         fresh = ec.generate_private_key(ec.SECP256R1())
-        named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        csr = x509.CertificateSigningRequestBuilder().subject_name(named).sign(fresh, hashes.SHA256()).public_bytes(PEM)
+        csr = request.make(fresh, name)
         chain = _asked(key, identity, current, csr, coordinator)
-        private = fresh.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        for ending, content in (("key", private), ("crt", chain)):
+        for ending, content in (("key", pairs.private_pem(fresh)), ("crt", chain)):
             with os.fdopen(os.open(into / f"{key.role}.{ending}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
                 file.write(content)
         renewed.append(key.role)
@@ -112,13 +88,13 @@ def install(keys: Sequence[Key], identity: Path, source: Path, reload: str = "")
     nothing of it is put in place.
     """
     installed = []
-    with _alone(identity):
+    with pairs.alone(identity):
         for key in keys:
-            _settle(identity / key.role)
+            pairs.settle(identity / key.role)
             pair = [_read(source / f"{key.role}.{ending}") for ending in ("key", "crt")]
             if all(pair):
                 _check(pair[0], pair[1], identity, key.role)
-                _place(identity / key.role, key, pair[0], pair[1])
+                pairs.place(identity / key.role, key, pair[0], pair[1])
                 installed.append(key.role)
     if reload and any(key.joined for key in keys if key.role in installed):
         subprocess.run(["systemctl", "reload", reload], check=True)  # a unit of ours, by systemd's own PATH
@@ -131,7 +107,7 @@ def _asked(key: Key, identity: Path, current: x509.Certificate, csr: bytes, coor
     try:
         if coordinator.startswith("/"):
             name, role, _ = subject(current)
-            der = base64.b64encode(current.public_bytes(serialization.Encoding.DER)).decode()
+            der = base64.b64encode(current.public_bytes(Encoding.DER)).decode()
             headers |= {"X-Edgefl-Name": name, "X-Edgefl-Role": role, "X-Edgefl-Certificate": der}
             connection: http.client.HTTPConnection = _Socket(Path(coordinator))
         else:
@@ -161,64 +137,12 @@ def _reason(status: int, said: bytes) -> str:
 
 def _check(private: bytes, chain: bytes, identity: Path, role: str) -> None:
     """Raise CertificateRefused unless this is a successor of the host's certificate, by the site's own authorities."""
-    current = _certificate(identity / f"{role}.crt")
-    try:
-        leaf, issuer = x509.load_pem_x509_certificates(chain)
-        key = serialization.load_pem_private_key(private, None)
-        roots = x509.load_pem_x509_certificates((identity / "ca.crt").read_bytes())
-        leaf.verify_directly_issued_by(issuer)
-        issuer.verify_directly_issued_by(next(root for root in roots if root.subject == issuer.issuer))
-    except Exception as error:  # each way in which it can be foreign has an error of its own
-        raise CertificateRefused(f"what came as the {role}'s certificate is not of this site: {error}") from error
-    if key.public_key() != leaf.public_key():
-        raise CertificateRefused(f"what came as the {role}'s certificate is not of the key beside it")
+    current = pairs.certificate(identity / f"{role}.crt")
+    leaf = pairs.verified(private, chain, identity, role)
     if leaf.subject != current.subject or forms.alternatives(leaf) != forms.alternatives(current):
         raise CertificateRefused(f"what came as the {role}'s certificate is in another name, or for other addresses")
     if leaf.not_valid_after_utc < current.not_valid_after_utc:
         raise CertificateRefused(f"what came as the {role}'s certificate ends before the one that it has")
-
-
-def _place(stem: Path, key: Key, private: bytes, chain: bytes) -> None:
-    """The certificate, then its key, each by a rename; a service that reads between the two reads again."""
-    owner = pwd.getpwnam(key.account)
-    waiting = stem.with_name(stem.name + _WAITING[0])
-    _write(waiting, private, owner, 0o600)
-    _write(stem.with_suffix(".crt"), chain, pwd.getpwuid(os.geteuid()), 0o644)
-    waiting.replace(stem.with_suffix(".key"))
-    if key.joined:
-        _write(stem.with_suffix(".pem"), private + chain, owner, 0o600)
-
-
-def _settle(stem: Path) -> None:
-    """Where the certificate was put in place and a power failure kept its key waiting, the key follows."""
-    try:
-        leaf = _certificate(stem.with_suffix(".crt"))
-    except PkiError:
-        return
-    key = stem.with_suffix(".key")
-    if not _fits(key, leaf):
-        for waiting in (stem.with_name(stem.name + ending) for ending in _WAITING):
-            if _fits(waiting, leaf):
-                waiting.replace(key)
-                return
-
-
-def _fits(key: Path, leaf: x509.Certificate) -> bool:
-    try:
-        return serialization.load_pem_private_key(key.read_bytes(), None).public_key() == leaf.public_key()
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def _write(path: Path, content: bytes, owner: pwd.struct_passwd, mode: int) -> None:
-    fresh = path.with_name(path.name + ".new")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fchown(file.fileno(), owner.pw_uid, owner.pw_gid)
-        os.fchmod(file.fileno(), mode)
-        os.fsync(file.fileno())
-    fresh.replace(path)
 
 
 def _read(path: Path) -> bytes:
@@ -229,24 +153,6 @@ def _read(path: Path) -> bytes:
         return b""
     with os.fdopen(descriptor, "rb") as file:
         return file.read(_LONGEST) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
-
-
-def _certificate(path: Path) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise PkiError(f"{path} is no certificate: {error}", hint="edgefl up") from error
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Whoever replaces pairs there does it alone; playbooks take the same lock."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def main(argv: list[str] | None = None) -> int:

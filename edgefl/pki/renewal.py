@@ -1,4 +1,4 @@
-"""The renewal authority: it renews certificates of hosts while no operator is there, and can do nothing else.
+"""The renewal authority: it certifies hosts of the site while no operator is there, and can do nothing else.
 
 Its key is made on the coordinator and stays there, so it may sign no more than a coordinator could do without it. Its certificate
 (RFC 5280, section 4.2.1.10) is constrained to the roles of RENEWED and the site's own host names, to TLS, to no authority
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from edgefl.layout import ENROL
 from edgefl.pki import forms, keys, request
 from edgefl.pki.anchors import subject as subject_of
 from edgefl.pki.errors import CsrRefused, PkiError
@@ -112,15 +113,53 @@ class RenewalAuthority:
         print_ = forms.fingerprint(key)
         if print_ == forms.fingerprint(current.public_key()) or print_ in used:
             raise CsrRefused(f"{name} asks for a key that was certified before", hint=f"edgefl doctor {name}")
+        usages = list(current.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+        life = current.not_valid_after_utc - current.not_valid_before_utc
+        return self._signed(key, current.subject, usages, alternatives, now=now, life=life)
+
+    def enrol(
+        self,
+        csr_pem: bytes,
+        *,
+        name: str,
+        addresses: Sequence[str],
+        life: timedelta,
+        used: Collection[str],
+        now: datetime | None = None,
+    ) -> Renewed:
+        """A certificate for a device that has none that serves, where the operator said that it may have one.
+
+        addresses: the device's own, as the operator knows them. used: as in `renew`. Raises CsrRefused, and PkiError as `renew`.
+        """
+        now = (now or datetime.now(UTC)).replace(microsecond=0)
+        if name not in covered(self.certificate):
+            raise CsrRefused(f"{name} is no host that this coordinator may certify", hint="edgefl up")
+        ips = [ip_address(address) for address in addresses]
+        key = request.check(csr_pem, name=name, curve=ec.SECP256R1.name, names=[name], addresses=ips)
+        if forms.fingerprint(key) in used:
+            raise CsrRefused(f"{name} asks for a key that was certified before", hint=f"on {name}: {ENROL} --new-key")
+        named = forms.subject(name, "device", subject_of(self.certificate)[2])
+        alternatives = [x509.DNSName(name), *map(x509.IPAddress, ips)]
+        return self._signed(key, named, [ExtendedKeyUsageOID.CLIENT_AUTH], alternatives, now=now, life=life)
+
+    def _signed(
+        self,
+        key: ec.EllipticCurvePublicKey,
+        named: x509.Name,
+        usages: Sequence[x509.ObjectIdentifier],
+        alternatives: Sequence[x509.GeneralName],
+        *,
+        now: datetime,
+        life: timedelta,
+    ) -> Renewed:
         begins = now - forms.BACKDATED
-        ends = min(begins + (current.not_valid_after_utc - current.not_valid_before_utc), self.certificate.not_valid_after_utc)
+        ends = min(begins + life, self.certificate.not_valid_after_utc)
         if ends - now < _SHORTEST:
             raise PkiError("the renewal authority is about to end: only the operator can renew it", hint="edgefl up")
-        usages = list(current.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
-        builder = forms.leaf(key, current.subject, usages, alternatives, self.certificate, begins=begins, ends=ends)
+        builder = forms.leaf(key, named, usages, alternatives, self.certificate, begins=begins, ends=ends)
         certificate = builder.sign(self.key, hashes.SHA384())
         pem = serialization.Encoding.PEM
-        return Renewed(certificate.public_bytes(pem) + self.certificate.public_bytes(pem), certificate, print_)
+        return Renewed(certificate.public_bytes(pem) + self.certificate.public_bytes(pem), certificate, forms.fingerprint(key))
 
     def _renewable(self, current: x509.Certificate, now: datetime) -> str:
         """The name in a certificate that may have a successor."""

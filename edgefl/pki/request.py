@@ -6,12 +6,23 @@ from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edgefl.pki.errors import CsrRefused
+from edgefl.pki.forms import fingerprint
+from edgefl.progress import printable
 
 Ip = IPv4Address | IPv6Address
+
+
+def make(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
+    """PEM of a request for a certificate in this name, and for nothing else."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return csr.public_bytes(serialization.Encoding.PEM)
 
 
 def check(pem: bytes, *, name: str, curve: str, names: Collection[str], addresses: Collection[Ip]) -> ec.EllipticCurvePublicKey:
@@ -40,6 +51,24 @@ def check(pem: bytes, *, name: str, curve: str, names: Collection[str], addresse
             f"{name}'s request asks for names that are not its own: {', '.join(foreign)}", hint=f"edgefl doctor {name}"
         )
     return key
+
+
+def claimed(pem: bytes) -> str:
+    """The name that a request claims, whoever sent it, safe to be shown; empty where there is none."""
+    try:
+        found = x509.load_pem_x509_csr(pem).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return printable(str(found[0].value))[:64] if found else ""
+    except ValueError:
+        return ""
+
+
+def key_of(pem: bytes) -> str:
+    """SHA-256 of the key that a request is for, in hex, once it is signed by that; empty where it is not."""
+    try:
+        request = x509.load_pem_x509_csr(pem)
+        return fingerprint(request.public_key()) if request.is_signature_valid else ""
+    except (ValueError, UnsupportedAlgorithm):
+        return ""
 
 
 def _foreign(request: x509.CertificateSigningRequest, names: Collection[str], addresses: Collection[Ip]) -> list[str]:

@@ -17,6 +17,8 @@ from edgefl.site import load
 NAMES = list(main.COMMANDS)
 WATCHING = ("devices", "logs", "models list", "rounds", "run", "status", "stop")
 """Commands that ask the monitor."""
+ENROL = ("enrol token", "enrol sign")
+TOKEN = "enrol token edge-01"
 APART = ("quarantine edge-01 --yes --why lost", "release edge-01 --why found")
 SITE = """\
 name: clinic
@@ -96,7 +98,9 @@ def ends(command: str, shown: Help, capsys: pytest.CaptureFixture[str]) -> int:
     return code
 
 
-@pytest.mark.parametrize("command", ["check", "plan", "up", "down", *WATCHING, *APART, "verify", "doctor", "audit baseline"])
+@pytest.mark.parametrize(
+    "command", ["check", "plan", "up", "down", *WATCHING, *APART, "verify", "doctor", "audit baseline", TOKEN]
+)
 def test_no_site(command: str, shown: Help, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert ends(command, shown, capsys) == ExitCode.SITE_INVALID
@@ -108,7 +112,7 @@ def test_no_task(command: str, shown: Help, capsys, site: Path) -> None:
     assert ends(command, shown, capsys) == ExitCode.TASK_INVALID
 
 
-@pytest.mark.parametrize("command", [*WATCHING, *APART, "verify", "doctor", "certs list", "certs rotate"])
+@pytest.mark.parametrize("command", [*WATCHING, *APART, "verify", "doctor", "certs list", "certs rotate", TOKEN])
 def test_no_hosts(command: str, shown: Help, capsys, site: Path) -> None:
     assert ends(command, shown, capsys) == ExitCode.NOT_PROVISIONED
 
@@ -135,13 +139,13 @@ def test_a_lab_host_that_is_not_there(shown: Help, capsys, site: Path, monkeypat
     assert ends("lab kill host-09", shown, capsys) == ExitCode.LAB_FAILED
 
 
-@pytest.mark.parametrize("command", [*WATCHING, *APART])
+@pytest.mark.parametrize("command", [*WATCHING, *APART, TOKEN])
 def test_an_authority_whose_key_does_not_open(command: str, shown: Help, capsys, site: Path) -> None:
     provision(site, passphrase="of the other machine")
     assert ends(command, shown, capsys) == ExitCode.PKI_FAILED
 
 
-@pytest.mark.parametrize("command", [*WATCHING, APART[1]])
+@pytest.mark.parametrize("command", [*WATCHING, APART[1], TOKEN])
 def test_a_coordinator_that_does_not_answer(command: str, shown: Help, capsys, site: Path) -> None:
     provision(site)
     assert ends(command, shown, capsys) == ExitCode.MONITOR_UNREACHABLE
@@ -154,7 +158,9 @@ def test_a_host_that_does_not_answer(command: str, code: ExitCode, shown: Help, 
     assert ends(command, shown, capsys) == code
 
 
-@pytest.mark.parametrize("command", ["verify", "doctor", "logs", "audit baseline --data", "release --why found"])
+@pytest.mark.parametrize(
+    "command", ["verify", "doctor", "logs", "audit baseline --data", "release --why found", "enrol token", "enrol sign"]
+)
 def test_a_name_of_nothing(command: str, shown: Help, capsys, site: Path) -> None:
     provision(site)
     assert ends(f"{command} nowhere", shown, capsys) == ExitCode.USAGE

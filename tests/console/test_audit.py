@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ from edgefl.events.schema import (
     AuditFinished,
     CertificateRevoked,
     DeviceJudged,
+    EnrolmentOpened,
+    EnrolmentRefused,
+    EnrolmentUsed,
     Event,
     IsolationProven,
     OperatorAction,
@@ -63,6 +67,9 @@ def many(count: int) -> list[Event]:
     return told(Recorder(), *(OperatorAction(who="alice@desk", action=f"look {number}") for number in range(count)))
 
 
+DIGEST = "a" * 64
+
+
 @pytest.mark.parametrize(
     ("body", "line"),
     [
@@ -86,6 +93,14 @@ def many(count: int) -> list[Event]:
             ("authority", "certificate revoked", "edge-07", "stolen"),
         ),
         (
+            EnrolmentUsed(subject="edge-07", source="10.0.0.9", token_sha256=DIGEST, serial="ab", key_sha256=DIGEST, chain=""),
+            ("edge-07", "came in by its token", "edge-07", "from 10.0.0.9"),
+        ),
+        (
+            EnrolmentRefused(subject="edge-07", source="10.0.0.9", reason="no token is like it"),
+            ("10.0.0.9", "✖ enrolment refused", "edge-07", "no token is like it"),
+        ),
+        (
             IsolationProven(device="edge-07", probes=14, open_forbidden=["db"], closed_required=["gate"], proof_sha256=""),
             ("probes", "✖ isolation broken", "edge-07", "open: db, closed: gate"),
         ),
@@ -95,6 +110,15 @@ def many(count: int) -> list[Event]:
 def test_an_event_is_who_did_what_to_what_and_why(body, line) -> None:  # type: ignore[no-untyped-def]
     said = deed(told(Recorder(), body)[-1])
     assert (said.who, said.action, said.subject, said.why) == line
+
+
+def test_a_token_that_was_given_out_is_told_with_its_end() -> None:
+    given = EnrolmentOpened(who="alice", subject="edge-07", token_sha256=DIGEST, valid_s=3600, why="back from repair")
+    event = told(Recorder(), given)[-1]
+    said = deed(event)
+    assert (said.who, said.action, said.subject) == ("alice", "token given out", "edge-07")
+    assert said.why == f"back from repair; until {event.at + timedelta(hours=1):%Y-%m-%d %H:%M} UTC"
+    assert DIGEST not in str(said.fields())
 
 
 def test_every_kind_that_is_audited_has_a_line_of_its_own(events: list[Event]) -> None:

@@ -12,8 +12,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from edgefl import layout
 from edgefl.errors import EdgeflError
-from edgefl.fleet import doctor, hosts, registration
+from edgefl.events.schema import Body, EnrolmentOpened, EnrolmentRefused, EnrolmentUsed, Event
+from edgefl.fleet import doctor, enrolments, hosts, registration
 from edgefl.fleet.facts import Facts
 from edgefl.fleet.finding import Finding
 from edgefl.infra.inventory import Host, Inventory
@@ -48,6 +50,33 @@ def pem(name: str, start: datetime, end: datetime) -> str:
 def test_a_certificate_is_judged_by_name_and_time(certificate: str, verdict: str, says: str) -> None:
     finding = doctor.certificate(DEVICE, replace(FACTS, certificate=certificate), NOW)
     assert (finding.verdict, says in finding.found) == (verdict, True), finding
+
+
+OPENED = EnrolmentOpened(subject="edge-01", token_sha256="a" * 64, valid_s=3600)
+USED = EnrolmentUsed(subject="edge-01", source="10.0.0.9", token_sha256="a" * 64, serial="ab", key_sha256="b" * 64, chain="")
+REFUSED = EnrolmentRefused(subject="edge-01", source="10.0.0.9", reason="the token of edge-01 was used for another key")
+
+
+@pytest.mark.parametrize(
+    ("said", "late_h", "verdict", "says", "fix"),
+    [
+        ([], 0, "skipped", "none was given out", ""),
+        ([OPENED], 0.5, "bad", "counts until 01:00 UTC and was not used yet", f"on edge-01: {layout.ENROL}"),
+        ([OPENED], 1, "bad", "ended at 2026-01-01 01:00 UTC and was not used", "edgefl enrol token edge-01; or edgefl up"),
+        ([OPENED, REFUSED], 0.5, "bad", "was refused, from 10.0.0.9: the token", "edgefl enrol token edge-01; or edgefl up"),
+        ([REFUSED, OPENED], 0.5, "bad", "was not used yet", f"on edge-01: {layout.ENROL}"),
+        ([OPENED, USED], 0.5, "skipped", "its last was used from 10.0.0.9", ""),
+        ([OPENED, USED, REFUSED], 0.5, "bad", "was refused", "edgefl enrol token edge-01; or edgefl up"),
+    ],
+)
+def test_what_a_token_came_to_is_told_where_there_is_no_certificate(
+    said: list[Body], late_h: float, verdict: str, says: str, fix: str
+) -> None:
+    events = [Event(seq=seq, at=NOW, body=body, previous="", hash="") for seq, body in enumerate(said, 1)][::-1]
+    now = NOW + timedelta(hours=late_h)
+    finding = enrolments.judge("edge-01", is_certified=False, heard=events, now=now)
+    assert (finding.check, finding.verdict, says in finding.found, finding.fix) == ("token", verdict, True, fix), finding
+    assert enrolments.judge("edge-01", is_certified=True, heard=events, now=now).verdict == "good"
 
 
 def chain(hook: str, policy: str) -> dict[str, str]:

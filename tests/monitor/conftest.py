@@ -175,7 +175,11 @@ def gate_configuration(service: Service, identities: Path, address: str) -> str:
         coordinator_superlink_port=layout.SUPERLINK_PORT,
     )
     (service.directory / "revoked.acl").touch()
+    names = (templates / "names.list.j2").read_text()
+    assert "/etc/edgefl/identity/gate.pem [verify none]" in names
+    (identities / "names.list").write_text(names.replace("/etc/edgefl/identity", str(identities)))
     for there, here in {
+        "/etc/edgefl/gate/names.list": str(identities / "names.list"),
         "bind :": f"bind {address}:",
         "/etc/edgefl/identity": str(identities),
         "/etc/edgefl/gate": str(service.directory),
