@@ -11,8 +11,7 @@ import pytest
 
 from edgefl.layout import ENROL
 
-from ..conftest import last_object, until
-from .conftest import Fleet
+from .conftest import Fleet, last_object, until
 
 pytestmark = pytest.mark.e2e
 
