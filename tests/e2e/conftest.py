@@ -91,7 +91,7 @@ devices:
   - {name: edge-03, data: data/edge-03, limits: {cpu: 1.0, memory_mb: 1280}}
   - {name: edge-04, data: data/edge-04, limits: {cpu: 1.0, memory_mb: 1280}}
 task: {module: edgefl.federation.tasks.images}
-run: {rounds: 10, quorum: 0.7, deadline_s: 60}
+run: {rounds: 4, quorum: 0.7, deadline_s: 60}
 privacy: {epsilon_limit: 200.0, epsilon_per_run: 4.0, delta: 0.00001}
 aggregation: {rule: guard, byzantine: 0.3}
 """
