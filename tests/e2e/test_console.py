@@ -172,7 +172,7 @@ def test_an_operator_makes_a_fleet_trains_it_and_cuts_a_device_off_without_leavi
     terminal.press("y")
     terminal.until("TRAINING", deadline_s=90)
     terminal.press("Enter")
-    page = terminal.until("▸ edge-01", "certificate ends in", "isolation ✓", "updates", deadline_s=90)
+    page = terminal.until("▸ edge-01", "certificate ends in", "isolation ✓", "updates", "✓ edgefl-supernode runs", deadline_s=90)
     rounds = len(re.findall(r"✓ accept", page))
     terminal.until(deadline_s=90, when=lambda now: len(re.findall(r"✓ accept", now)) > rounds)  # the next round arrives
     terminal.press("Escape")
