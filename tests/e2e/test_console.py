@@ -156,7 +156,7 @@ def reached(ward: Demo) -> str:
 
 
 def test_an_operator_makes_a_fleet_trains_it_and_cuts_a_device_off_without_leaving_the_console(
-    ward: Demo, terminal: Terminal
+    ward: Demo, terminal: Terminal, watcher: Callable[[], Terminal]
 ) -> None:
     terminal.until("There is no site.yaml in", "lab")
     terminal.press("Tab", "Tab", "BSpace", "3", "Enter")
