@@ -25,7 +25,7 @@ examples:
   edgefl console --replay .edgefl/journal/journal.ndjson    all that ever happened, from the operator's own copy
   edgefl console --web                    in a browser on this machine
 
-keys: 1-7 views · enter evidence · esc back · / filter · s S sort · space mark · l logs · V verify the chain
+keys: 1-7 views · enter evidence · esc back · / filter · s S sort · space mark · l logs · V verify isolation, in Audit the chain
       p pause · r run · x stop · Q quarantine · R release · c rotate certificates · P plan · A apply · C cancel
       E edit site.yaml · ctrl+p palette · ? help · q quit
 NO_COLOR is honoured; a light terminal is recognised by COLORFGBG, or say --theme edgefl-light

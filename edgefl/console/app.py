@@ -78,6 +78,7 @@ class Console(App[None]):
         Binding("Q", "keep('quarantine')", "Quarantine"),
         Binding("R", "keep('release')", "Release"),
         Binding("c", "keep('rotate')", "Rotate", show=False, tooltip="Rotate: new keys and certificates for the devices"),
+        Binding("V", "keep('verify')", "Verify isolation", show=False, tooltip="Verify isolation: probe what the devices reach"),
         Binding("colon", "jump", "Jump", key_display=":"),
         Binding("e", "export", "Export"),
         Binding("p", "pause", "Pause"),
@@ -325,7 +326,7 @@ class Console(App[None]):
         can = {"stop" if run is not None and run.status == "running" else "run"}
         if self._works is not None and not self._works.is_running:
             out = any(row.state == "quarantined" for row in frame.state.devices.values())
-            can |= {"quarantine", "rotate", *(["release"] if out else [])}
+            can |= {"quarantine", "rotate", "verify", *(["release"] if out else [])}
         return frozenset(can)
 
     def action_run(self) -> None:
@@ -350,7 +351,7 @@ class Console(App[None]):
             self._ask(Confirm("Stop the run", what, "Stop"), stop, f"run {run.id} is being stopped")
 
     def action_keep(self, deed: Deed) -> None:
-        """Ask, then put the chosen devices in quarantine, take them back, or give them new certificates."""
+        """Ask, then put the chosen devices in quarantine, take them back, give them new keys, or prove their isolation."""
         devices = self.stage.top.devices
         wish = wards.wish(deed, devices, self.frame.state)
         if wish is None:

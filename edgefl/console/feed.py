@@ -15,6 +15,7 @@ from edgefl.monitor.status import Status
 
 if TYPE_CHECKING:
     from edgefl.events.chain import Walked
+    from edgefl.fleet.finding import Finding
     from edgefl.monitor.client import MonitorClient
     from edgefl.monitor.logs import Hearing, LogLine
     from edgefl.monitor.past import Past
@@ -110,6 +111,10 @@ class SiteFeed:
         async with aclosing(_there(self._logs).follow(names)) as told:
             async for each in told:
                 yield each
+
+    async def services(self, name: str) -> Sequence[Finding]:
+        """How each service of a host is, as SiteLogs."""
+        return await _there(self._logs).services(name)
 
     async def past(self, kinds: Sequence[str], *, before: int = 0, most: int = 200) -> Past:
         """A page of past events, as MonitorClient."""

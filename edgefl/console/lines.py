@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Protocol
 
 from edgefl.errors import EdgeflError
+from edgefl.fleet.finding import Finding
 from edgefl.monitor.logs import Hearing, LogLine
 
 MOST_LINES = 5000
@@ -24,13 +25,16 @@ RETRY_S = 5.0
 
 
 class LogSource(Protocol):
-    """Where lines come from; each method raises EdgeflError when there are none for now."""
+    """Where lines, and how services are, come from; each method raises EdgeflError when there are none for now."""
 
     async def hosts(self) -> Sequence[str]:
         """Every host by name, the coordinator first."""
 
     def follow(self, names: Sequence[str]) -> AsyncGenerator[LogLine | Hearing, None]:
         """The last lines of these hosts and all that is written from now. A host that cannot be read is a Hearing."""
+
+    async def services(self, name: str) -> Sequence[Finding]:
+        """How each service of a host is."""
 
 
 @dataclass(frozen=True, slots=True)

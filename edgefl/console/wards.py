@@ -1,4 +1,4 @@
-"""What `Q`, `R` and `c` would do to devices, in the words in which it is asked, and the operation that does it."""
+"""What `Q`, `R`, `c` and `V` would do to devices, in the words in which it is asked, and the operation that does it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,24 @@ from typing import Literal
 from edgefl.monitor.state import FederationState
 from edgefl.operations.quarantine import quarantine, release
 from edgefl.operations.rotate import rotate
+from edgefl.operations.state import inventory_of
+from edgefl.operations.verify import verify
 from edgefl.progress import Progress
 from edgefl.site.model import Site
 
-Deed = Literal["quarantine", "release", "rotate"]
-ACTS: Mapping[Deed, Callable[..., AsyncIterator[Progress]]] = {"quarantine": quarantine, "release": release, "rotate": rotate}
+Deed = Literal["quarantine", "release", "rotate", "verify"]
+
+
+def _verify(site: Site, *, names: Sequence[str]) -> AsyncIterator[Progress]:
+    return verify(site, inventory_of(site), names)
+
+
+ACTS: Mapping[Deed, Callable[..., AsyncIterator[Progress]]] = {
+    "quarantine": quarantine,
+    "release": release,
+    "rotate": rotate,
+    "verify": _verify,
+}
 _SHOWN = 6
 
 
@@ -32,7 +45,7 @@ class Wish:
     @property
     def needs_reason(self) -> bool:
         """Whether the audit log asks why: it does where devices lose something, or get it back."""
-        return self.deed != "rotate"
+        return self.deed in {"quarantine", "release"}
 
     def operation(self, why: str) -> Callable[[Site], AsyncIterator[Progress]]:
         """What is done where the answer is yes."""
@@ -55,6 +68,9 @@ def wish(deed: Deed, devices: Sequence[str], state: FederationState) -> Wish | N
     if deed == "rotate":
         done = f"new certificates: {names}"
         return Wish(deed, chosen, "Rotate", _ROTATED.format(names=names), "Rotate", done) if chosen else None
+    if deed == "verify":
+        done = f"proven again: {names}"
+        return Wish(deed, chosen, "Verify isolation", _VERIFIED.format(names=names), "Verify", done) if chosen else None
     what = _CUT.format(names=names, left=_left(state, out | set(chosen)))
     return Wish(deed, chosen, "Quarantine", what, "Quarantine", f"cut off: {names}") if chosen else None
 
@@ -63,7 +79,12 @@ def nothing(deed: Deed, devices: Sequence[str]) -> str:
     """Why there is nothing to ask."""
     if not devices:
         return "this row is about no device"
-    said = {"quarantine": "in quarantine already", "release": "not in quarantine", "rotate": "in quarantine, R makes new ones"}
+    said = {
+        "quarantine": "in quarantine already",
+        "release": "not in quarantine",
+        "rotate": "in quarantine, R makes new ones",
+        "verify": "in quarantine, and not probed",
+    }
     return f"{_listed(devices)}: {said[deed]}"
 
 
@@ -97,6 +118,13 @@ _ROTATED = """\
 · new keys are made on the devices, new certificates signed here
 · services take them up one after the other; a round that is
   going on goes on"""
+_VERIFIED = """\
+{names}
+
+· every path is tried from there, as each of the services' users,
+  and from the other hosts into it
+· the signed matrix is kept here and told to the journal, be it
+  good or bad; nothing on the hosts is changed"""
 _RELEASED = """\
 {names}
 

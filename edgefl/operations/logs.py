@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from edgefl.errors import EdgeflError, ExitCode
+from edgefl.fleet.finding import Finding
 from edgefl.infra.inventory import Host
 from edgefl.monitor.client import MonitorClient
 from edgefl.monitor.logs import Hearing, LogLine, Wanted, parse
@@ -59,7 +60,10 @@ def _hosts(site: Site, names: Sequence[str], *, everywhere: bool) -> list[Host]:
 
 
 class SiteLogs:
-    """The logs of a site's hosts for whoever goes on looking: a host that cannot be read is said, and asked again."""
+    """The logs of a site's hosts, and how their services are, for whoever goes on looking.
+
+    A host whose log cannot be read is said, and asked again.
+    """
 
     def __init__(self, site: Site, monitor: MonitorClient) -> None:
         self._site = site
@@ -68,6 +72,13 @@ class SiteLogs:
     async def hosts(self) -> list[str]:
         """Every host by name, the coordinator first. Raises NotProvisioned."""
         return [host.name for host in await asyncio.to_thread(_hosts, self._site, [], everywhere=True)]
+
+    async def services(self, name: str) -> list[Finding]:
+        """How a host's services are: runs, or what ails it and what to do. Raises NoSuchHost, DeviceUnreachable."""
+        from edgefl.fleet import doctor, facts
+
+        host = (await asyncio.to_thread(_hosts, self._site, [name], everywhere=False))[0]
+        return list(doctor.services(host, await facts.gather(host, services=True)))
 
     async def follow(self, names: Sequence[str], *, lines: int = 200) -> AsyncGenerator[LogLine | Hearing, None]:
         """The last `lines` of each named host and all that is written from now; never ends. Raises NoSuchHost, NotProvisioned."""

@@ -152,8 +152,9 @@ async def test_readonly_refuses_each_action_everywhere(events: list[Event]) -> N
         for place in [*PLACES.values(), ["5"], ["6"]]:
             await pilot.press(*place)
             top = app.stage.top
-            bound = {key for key, active in app.screen.active_bindings.items() if active.enabled}
-            assert bound.isdisjoint(ACTIONS), (place, "neither the footer, nor `?`, nor the palette offers any")
+            bound = {key: active.binding.action for key, active in app.screen.active_bindings.items() if active.enabled}
+            assert bound.keys().isdisjoint(ACTIONS), (place, "neither the last line, nor `?`, nor the palette offers any")
+            assert bound.get("V", "verify") == "verify", (place, "of the chain, in Audit, and of no host's isolation")
             for key in ACTIONS:
                 await pilot.press(key)
                 assert app.stage.top is top, (place, key)

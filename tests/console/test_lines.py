@@ -11,7 +11,8 @@ import pytest
 
 from edgefl.console import lines
 from edgefl.console.lines import MOST_HOSTS, Lines
-from edgefl.errors import NotProvisioned
+from edgefl.errors import EdgeflError, NotProvisioned
+from edgefl.fleet.finding import Finding
 from edgefl.monitor.logs import Hearing, Level, LogLine
 
 from .conftest import BEGAN
@@ -35,11 +36,17 @@ class Hosts:
         self.names: Sequence[str] = names
         self.said: asyncio.Queue[LogLine | Hearing] = asyncio.Queue()
         self.open: list[tuple[str, ...]] = []
+        self.services_of: dict[str, Sequence[Finding]] = {}
 
     async def hosts(self) -> Sequence[str]:
         if not self.names:
             raise NotProvisioned("clinic has no hosts yet", hint="edgefl up")
         return self.names
+
+    async def services(self, name: str) -> Sequence[Finding]:
+        if name not in self.services_of:
+            raise EdgeflError(f"{name} does not answer on SSH: connection timed out")
+        return self.services_of[name]
 
     async def follow(self, names: Sequence[str]) -> AsyncGenerator[LogLine | Hearing, None]:
         self.open.append(tuple(names))

@@ -1,4 +1,4 @@
-"""`Q`, `R` and `c`, driven by their keys: what is asked, what is done, and what every open console then shows."""
+"""`Q`, `R`, `c` and `V`, driven by their keys: what is asked, what is done, and what every open console then shows."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
         return act
 
-    monkeypatch.setattr(wards, "ACTS", {deed: recording(deed) for deed in ("quarantine", "release", "rotate")})
+    monkeypatch.setattr(wards, "ACTS", {deed: recording(deed) for deed in ("quarantine", "release", "rotate", "verify")})
     return found
 
 
@@ -229,3 +229,28 @@ async def test_what_is_in_quarantine_gets_no_new_certificate(events: list[Event]
         await pilot.press("c")
         await until(pilot, lambda: "edge-01: in quarantine, R makes new ones" in shown(app))
         assert asked == []
+
+
+@pytest.mark.slow
+async def test_capital_v_proves_the_isolation_of_the_device_after_a_yes(
+    events: list[Event], asked: Asked, tmp_path: Path
+) -> None:
+    said = then(events, "quarantined", "edge-01")
+    async with console(Live(said), len(said), tmp_path) as (app, pilot):
+        await pilot.press("V")
+        await until(pilot, lambda: "edge-01: in quarantine, and not probed" in shown(app))
+        await pilot.press("down", "V")
+        assert isinstance(app.screen, Confirm)
+        assert "nothing on the hosts is changed" in shown(app)
+        await pilot.press("n")
+        assert asked == []
+        await pilot.press("4", "tab", "tab", "down", "V", "y")
+        await until(pilot, lambda: "proven again: edge-02" in shown(app))
+        assert asked == [("verify", "clinic", ("edge-02",), "")]
+
+
+@pytest.mark.slow
+async def test_without_hosts_there_is_nothing_to_prove(events: list[Event], tmp_path: Path) -> None:
+    async with console(Live(events), len(events), tmp_path, size=(160, 40)) as (app, pilot):
+        await pilot.press("V", "y")
+        await until(pilot, lambda: "next: edgefl up" in shown(app))

@@ -1,36 +1,44 @@
-"""One device: what it is, what it may still spend, what was found about it, and its last rounds."""
+"""One device: what it is, how its services are, what it may still spend, what was found about it, and its last rounds."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from math import isfinite
 from typing import ClassVar
 
+from textual import work
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
 
 from edgefl.console import figures
 from edgefl.console.ink import EMPTY, Ink, Tone, ink, join
+from edgefl.console.lines import LogSource
 from edgefl.console.live import Frame
 from edgefl.console.pages.updates import EVIDENCE, ROUND, Part
+from edgefl.console.sources import Sources
 from edgefl.console.view import LOGS, GridView
 from edgefl.console.widgets.canvas import Series
 from edgefl.console.widgets.grid import Grid
 from edgefl.console.widgets.plot import Plot
 from edgefl.console.widgets.sheet import Sheet
 from edgefl.console.widgets.states import certificate_tone, epsilon_tone, state_ink
+from edgefl.errors import EdgeflError
+from edgefl.fleet.finding import Finding
 from edgefl.monitor.device import DeviceRow, Flag
 from edgefl.monitor.round import UpdateRow
 
 _DOT = ink(" · ", Tone.MUTED)
 _FLAGS_SHOWN = 3
+_ASKED_S = 30.0
+"""How often the device is asked for its services."""
 
 
 class DevicePage(GridView):
     """A device, live."""
 
-    WHAT = "One device: facts, budget, certificate, isolation, flags with their evidence, and its part in each round."
+    WHAT = "One device: facts, services, budget, certificate, isolation, flags with their evidence, and its part in each round."
     OF_DEVICES = True
     BINDINGS: ClassVar[list[BindingType]] = [
         LOGS,
@@ -43,6 +51,8 @@ class DevicePage(GridView):
         )
         self._sheet = Sheet(hang=11)
         self._name_of_device = name
+        self._sources: Sources | None = None
+        self._services: Sequence[Finding] | EdgeflError | None = None
         self._accuracy = Plot("accuracy here", floor=0.0, ceiling=1.0)
         self._scores = Plot("score", floor=0.0, note="╌ threshold  ✖ over it")
         self._norms = Plot("update norm", floor=0.0)
@@ -57,6 +67,25 @@ class DevicePage(GridView):
         yield self._sheet
         yield Horizontal(self._accuracy, self._scores, self._norms, classes="plots")
 
+    def take(self, sources: Sources) -> None:
+        """Its services are asked for on the device itself."""
+        self._sources = sources
+
+    def on_mount(self) -> None:
+        """Ask for as long as somebody looks."""
+        if self._sources is not None and self._sources.logs is not None:
+            self._ask(self._sources.logs, self._sources.told)
+
+    @work(group="services")
+    async def _ask(self, source: LogSource, told: Callable[[], None]) -> None:
+        while True:
+            try:
+                self._services = await source.services(self._name_of_device)
+            except EdgeflError as error:
+                self._services = error
+            told()
+            await asyncio.sleep(_ASKED_S)
+
     def show(self, frame: Frame) -> None:
         """Bring the page up to this frame."""
         row = frame.state.devices.get(self._name_of_device)
@@ -64,7 +93,10 @@ class DevicePage(GridView):
             self._sheet.show([ink(" this device is not in the federation (any more)", Tone.WARN)])
             return
         self._sheet.show(
-            [ink(" ") + line for line in (*facts(row, frame), *flags(row, 24 if self.size.width >= 100 else 12), EMPTY)]
+            [
+                ink(" ") + line
+                for line in (*facts(row, frame), *self._told(), *flags(row, 24 if self.size.width >= 100 else 12), EMPTY)
+            ]
         )
         rounds = frame.state.rounds
         parts = [Part(done.number, done.updates[row.name]) for done in rounds if row.name in done.updates]
@@ -80,6 +112,12 @@ class DevicePage(GridView):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Where there is room they are always there."""
         return not (action == "plots" and self.screen.has_class("-tall")) and super().check_action(action, parameters)
+
+    def _told(self) -> list[Ink]:
+        """How its services are; nothing where they cannot be asked for."""
+        if self._sources is None or self._sources.logs is None:
+            return []
+        return services(self._services)
 
     @property
     def devices(self) -> Sequence[str]:
@@ -122,6 +160,20 @@ def facts(row: DeviceRow, frame: Frame) -> list[Ink]:
         (*_label("privacy"), *_privacy(row)),
         *([(*_label("left out"), *ink(f"of the last up: {row.unfit}", Tone.WARN))] if row.unfit else []),
     ]
+
+
+def services(found: Sequence[Finding] | EdgeflError | None) -> list[Ink]:
+    """Each service with how it is, and what to do about one that is not well; or why that is not known."""
+    if found is None:
+        return [(*_label("services"), *ink("asked over SSH …", Tone.MUTED))]
+    if isinstance(found, EdgeflError):
+        return [(*_label("services"), *ink(f"! not known: {found.what}", Tone.WARN))]
+    each = [
+        ink(f"✓ {one.check} {one.found}", Tone.GOOD) if one.verdict == "good" else ink(f"✖ {one.check} {one.found}", Tone.BAD)
+        for one in found
+    ]
+    fixes = dict.fromkeys(one.fix for one in found if one.verdict == "bad" and one.fix)
+    return [(*_label("services"), *join(each, _DOT)), *((*_label(""), *ink(f"next: {fix}", Tone.STRONG)) for fix in fixes)]
 
 
 def flags(row: DeviceRow, cells: int) -> list[Ink]:

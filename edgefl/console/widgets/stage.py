@@ -18,6 +18,7 @@ class Stage(Container):
         self._views = [view() for view in views]
         self._active = next((place for place, view in enumerate(views) if opens == view.NAME), 0)
         self._pages: list[View] = []
+        self._sources: Sources | None = None
         super().__init__(*self._views)
 
     @property
@@ -45,7 +46,8 @@ class Stage(Container):
         self._settle()
 
     def give(self, sources: Sources) -> None:
-        """Tell the views what they may read beside frames."""
+        """Tell the views, and the pages that will be opened, what they may read beside frames."""
+        self._sources = sources
         for view in self._views:
             view.take(sources)
 
@@ -64,6 +66,8 @@ class Stage(Container):
         if instead and self._pages:
             await self._pages.pop().remove()
         self._pages.append(page)
+        if self._sources is not None:
+            page.take(self._sources)
         await self.mount(page)
         self._settle(frame)
 
