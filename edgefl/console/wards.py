@@ -1,4 +1,4 @@
-"""What `Q`, `R` and `c` would do to devices, in the words in which it is asked, and the operation that does it."""
+"""What `Q`, `R`, `D`, `U` and `c` would do to devices, in the words in which it is asked, and the operation that does it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from functools import partial
 from typing import Literal
 
 from edgefl.monitor.state import FederationState
+from edgefl.operations.drain import drain, undrain
 from edgefl.operations.quarantine import quarantine, release
 from edgefl.operations.rotate import rotate
 from edgefl.progress import Progress
 from edgefl.site.model import Site
 
-Deed = Literal["quarantine", "release", "rotate"]
-ACTS: Mapping[Deed, Callable[..., AsyncIterator[Progress]]] = {"quarantine": quarantine, "release": release, "rotate": rotate}
+Deed = Literal["quarantine", "release", "drain", "undrain", "rotate"]
+ACTS: Mapping[Deed, Callable[..., AsyncIterator[Progress]]] = {
+    "quarantine": quarantine,
+    "release": release,
+    "drain": drain,
+    "undrain": undrain,
+    "rotate": rotate,
+}
 _SHOWN = 6
 
 
@@ -45,17 +52,26 @@ def wish(deed: Deed, devices: Sequence[str], state: FederationState) -> Wish | N
     """The action on those of the devices that it changes anything for; None where there are none."""
     out = {name for name, row in state.devices.items() if row.state == "quarantined"}
     barred = {name for name, row in state.devices.items() if row.standing == "quarantined"}
+    drained = {name for name, row in state.devices.items() if row.standing == "drained"}
     known = [name for name in devices if name in state.devices]
     if deed == "release":
         chosen = tuple(name for name in known if name in out)
         names = _listed(chosen)
         return Wish(deed, chosen, "Release", _RELEASED.format(names=names), "Release", f"back: {names}") if chosen else None
+    if deed == "undrain":
+        chosen = tuple(name for name in known if name in drained)
+        names = _listed(chosen)
+        return Wish(deed, chosen, "Undrain", _UNDRAINED.format(names=names), "Undrain", f"back: {names}") if chosen else None
+    if deed == "drain":
+        chosen = tuple(name for name in known if name not in barred | drained)
+        what = _DRAINED.format(names=_listed(chosen), left=_left(state, out | drained | set(chosen)))
+        return Wish(deed, chosen, "Drain", what, "Drain", f"drained: {_listed(chosen)}") if chosen else None
     chosen = tuple(name for name in known if name not in barred)
     names = _listed(chosen)
     if deed == "rotate":
         done = f"new certificates: {names}"
         return Wish(deed, chosen, "Rotate", _ROTATED.format(names=names), "Rotate", done) if chosen else None
-    what = _CUT.format(names=names, left=_left(state, out | set(chosen)))
+    what = _CUT.format(names=names, left=_left(state, out | drained | set(chosen)))
     return Wish(deed, chosen, "Quarantine", what, "Quarantine", f"cut off: {names}") if chosen else None
 
 
@@ -63,7 +79,13 @@ def nothing(deed: Deed, devices: Sequence[str]) -> str:
     """Why there is nothing to ask."""
     if not devices:
         return "this row is about no device"
-    said = {"quarantine": "in quarantine already", "release": "not in quarantine", "rotate": "in quarantine, R makes new ones"}
+    said = {
+        "quarantine": "in quarantine already",
+        "release": "not in quarantine",
+        "drain": "in no round already",
+        "undrain": "not drained",
+        "rotate": "in quarantine, R makes new ones",
+    }
     return f"{_listed(devices)}: {said[deed]}"
 
 
@@ -91,6 +113,17 @@ _CUT = """\
 · their own firewalls let the operator's SSH in and
   nothing else; their services stop
 · ledger, data and evidence stay; R takes them back"""
+_DRAINED = """\
+{names}
+
+· they finish the round that they are in; this run and later
+  ones ask them no more:
+  {left}
+· nothing on them changes; U has rounds ask them again"""
+_UNDRAINED = """\
+{names}
+
+· rounds ask them again, from the next one on"""
 _ROTATED = """\
 {names}
 

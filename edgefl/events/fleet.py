@@ -11,11 +11,13 @@ from edgefl.events.body import Body
 
 
 class DeviceState(Body):
-    """A device came, went or was set aside."""
+    """A device came, went or was set aside. drained: no round asks it, and nothing else changes; undrained: it is asked again."""
 
     type: Literal["device_state"] = "device_state"
     device: str
-    state: Literal["enrolled", "online", "offline", "training", "waiting", "suspect", "quarantined", "removed"]
+    state: Literal[
+        "enrolled", "online", "offline", "training", "waiting", "suspect", "quarantined", "drained", "undrained", "removed"
+    ]
     detail: str = ""
 
 
