@@ -68,6 +68,16 @@ class CertificateRevoked(Body):
     reason: str
 
 
+class CertificateRefused(Body):
+    """A host asked for a successor of its certificate and got none. times: how often since this was told of it last."""
+
+    type: Literal["certificate_refused"] = "certificate_refused"
+    subject: Annotated[str, Field(max_length=200)]
+    role: Annotated[str, Field(max_length=40)]
+    reason: Annotated[str, Field(max_length=300)]
+    times: Annotated[int, Field(ge=1)] = 1
+
+
 class IsolationProven(Body):
     """A host was probed; `open_forbidden` and `closed_required` are empty when the proof holds. device: the host's name.
 
