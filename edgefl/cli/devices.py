@@ -26,7 +26,15 @@ exit codes: 0 done · 2 no such device · 14 not provisioned · 33 the authority
             60 the coordinator does not answer
 """
 _COLUMNS = ("DEVICE", "STATE", "ROUND", "ACC", "LOSS", "SAMPLES", "ε SPENT / LIMIT", "TRUST", "CERT", "UP/DOWN", "CPU", "SEEN")
-_TONES = {"suspect": "red", "offline": "red", "quarantined": "red", "training": "cyan", "waiting": "green", "online": "green"}
+_TONES = {
+    "suspect": "red",
+    "offline": "red",
+    "quarantined": "red",
+    "drained": "yellow",
+    "training": "cyan",
+    "waiting": "green",
+    "online": "green",
+}
 
 
 class NoSuchDevice(EdgeflError):

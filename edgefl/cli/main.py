@@ -32,6 +32,8 @@ COMMANDS = {
     "devices": "the fleet, or one device with its flags, budget and proofs",
     "quarantine": "cut devices off now; their evidence stays",
     "release": "take devices back from quarantine, with new keys",
+    "drain": "let devices finish what they do, and ask them no more: for maintenance",
+    "undrain": "have rounds ask drained devices again",
     "logs": "what the services wrote, on the coordinator and on devices",
     "verify": "prove what every host reaches and what not",
     "bundle": "all that hosts install, in one signed directory: build, verify, push",

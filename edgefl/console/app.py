@@ -77,6 +77,8 @@ class Console(App[None]):
         Binding("x", "stop", "Stop"),
         Binding("Q", "keep('quarantine')", "Quarantine"),
         Binding("R", "keep('release')", "Release"),
+        Binding("D", "keep('drain')", "Drain", show=False, tooltip="Drain: they finish their round, and are asked no more"),
+        Binding("U", "keep('undrain')", "Undrain", show=False, tooltip="Undrain: rounds ask them again"),
         Binding("c", "keep('rotate')", "Rotate", show=False, tooltip="Rotate: new keys and certificates for the devices"),
         Binding("V", "keep('verify')", "Verify isolation", show=False, tooltip="Verify isolation: probe what the devices reach"),
         Binding("colon", "jump", "Jump", key_display=":"),
@@ -325,8 +327,9 @@ class Console(App[None]):
         run = frame.state.run
         can = {"stop" if run is not None and run.status == "running" else "run"}
         if self._works is not None and not self._works.is_running:
-            out = any(row.state == "quarantined" for row in frame.state.devices.values())
-            can |= {"quarantine", "rotate", "verify", *(["release"] if out else [])}
+            states = {row.state for row in frame.state.devices.values()}
+            can |= {"quarantine", "drain", "rotate", "verify"}
+            can |= {deed for deed, state in {"release": "quarantined", "undrain": "drained"}.items() if state in states}
         return frozenset(can)
 
     def action_run(self) -> None:
@@ -351,7 +354,7 @@ class Console(App[None]):
             self._ask(Confirm("Stop the run", what, "Stop"), stop, f"run {run.id} is being stopped")
 
     def action_keep(self, deed: Deed) -> None:
-        """Ask, then put the chosen devices in quarantine, take them back, give them new keys, or prove their isolation."""
+        """Ask, then do to the chosen devices what `deed` says."""
         devices = self.stage.top.devices
         wish = wards.wish(deed, devices, self.frame.state)
         if wish is None:

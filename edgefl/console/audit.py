@@ -11,6 +11,7 @@ from edgefl.console.ink import Tone
 from edgefl.events.schema import (
     AuditFinished,
     CertificateIssued,
+    CertificateRefused,
     CertificateRevoked,
     DeviceJudged,
     EnrolmentOpened,
@@ -65,6 +66,9 @@ def deed(event: Event) -> Deed:
         case CertificateIssued() as body:
             until = f"{body.role}, until {body.not_after:%Y-%m-%d %H:%M} UTC"
             return Deed(event, AUTHORITY, "certificate issued", body.subject, until)
+        case CertificateRefused() as body:
+            why = body.reason + (f", {body.times} times" if body.times > 1 else "")
+            return Deed(event, COORDINATOR, "✖ renewal refused", body.subject, why, Tone.WARN)
         case CertificateRevoked() as body:
             return Deed(event, AUTHORITY, "certificate revoked", body.subject, body.reason, Tone.WARN)
     return _of_enrolment(event)

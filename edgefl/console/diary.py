@@ -7,6 +7,7 @@ from collections import deque
 from edgefl.events.schema import (
     AuditFinished,
     CertificateIssued,
+    CertificateRefused,
     CertificateRevoked,
     DeviceJudged,
     EnrolmentOpened,
@@ -29,6 +30,7 @@ AUDITED = (
     DeviceJudged,
     PrivacyRefused,
     CertificateIssued,
+    CertificateRefused,
     CertificateRevoked,
     EnrolmentOpened,
     EnrolmentUsed,

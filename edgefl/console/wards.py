@@ -1,4 +1,4 @@
-"""What `Q`, `R`, `c` and `V` would do to devices, in the words in which it is asked, and the operation that does it."""
+"""What `Q`, `R`, `D`, `U`, `c` and `V` would do to devices, in the words in which it is asked, and the operation that does it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import partial
 from typing import Literal
 
 from edgefl.monitor.state import FederationState
+from edgefl.operations.drain import drain, undrain
 from edgefl.operations.quarantine import quarantine, release
 from edgefl.operations.rotate import rotate
 from edgefl.operations.state import inventory_of
@@ -15,7 +16,7 @@ from edgefl.operations.verify import verify
 from edgefl.progress import Progress
 from edgefl.site.model import Site
 
-Deed = Literal["quarantine", "release", "rotate", "verify"]
+Deed = Literal["quarantine", "release", "drain", "undrain", "rotate", "verify"]
 
 
 def _verify(site: Site, *, names: Sequence[str]) -> AsyncIterator[Progress]:
@@ -25,10 +26,25 @@ def _verify(site: Site, *, names: Sequence[str]) -> AsyncIterator[Progress]:
 ACTS: Mapping[Deed, Callable[..., AsyncIterator[Progress]]] = {
     "quarantine": quarantine,
     "release": release,
+    "drain": drain,
+    "undrain": undrain,
     "rotate": rotate,
     "verify": _verify,
 }
 _SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """How a deed is asked: its title, the word for yes, the question (with `{names}` and `{left}`), what is said after it, and why
+    there is nobody to do it to.
+    """
+
+    title: str
+    yes: str
+    what: str
+    done: str
+    no_use: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +60,8 @@ class Wish:
 
     @property
     def needs_reason(self) -> bool:
-        """Whether the audit log asks why: it does where devices lose something, or get it back."""
-        return self.deed in {"quarantine", "release"}
+        """Whether the audit log asks why: it does where rounds lose a device, or get it back."""
+        return self.deed not in {"rotate", "verify"}
 
     def operation(self, why: str) -> Callable[[Site], AsyncIterator[Progress]]:
         """What is done where the answer is yes."""
@@ -58,34 +74,19 @@ def wish(deed: Deed, devices: Sequence[str], state: FederationState) -> Wish | N
     """The action on those of the devices that it changes anything for; None where there are none."""
     out = {name for name, row in state.devices.items() if row.state == "quarantined"}
     barred = {name for name, row in state.devices.items() if row.standing == "quarantined"}
-    known = [name for name in devices if name in state.devices]
-    if deed == "release":
-        chosen = tuple(name for name in known if name in out)
-        names = _listed(chosen)
-        return Wish(deed, chosen, "Release", _RELEASED.format(names=names), "Release", f"back: {names}") if chosen else None
-    chosen = tuple(name for name in known if name not in barred)
-    names = _listed(chosen)
-    if deed == "rotate":
-        done = f"new certificates: {names}"
-        return Wish(deed, chosen, "Rotate", _ROTATED.format(names=names), "Rotate", done) if chosen else None
-    if deed == "verify":
-        done = f"proven again: {names}"
-        return Wish(deed, chosen, "Verify isolation", _VERIFIED.format(names=names), "Verify", done) if chosen else None
-    what = _CUT.format(names=names, left=_left(state, out | set(chosen)))
-    return Wish(deed, chosen, "Quarantine", what, "Quarantine", f"cut off: {names}") if chosen else None
+    drained = {name for name, row in state.devices.items() if row.standing == "drained"}
+    concerned: Mapping[Deed, set[str]] = {"release": out, "undrain": drained, "drain": set(state.devices) - barred - drained}
+    chosen = tuple(name for name in devices if name in concerned.get(deed, set(state.devices) - barred))
+    if not chosen:
+        return None
+    asked, names = _WORDS[deed], _listed(chosen)
+    what = asked.what.format(names=names, left=_left(state, out | drained | set(chosen)))
+    return Wish(deed, chosen, asked.title, what, asked.yes, f"{asked.done}: {names}")
 
 
 def nothing(deed: Deed, devices: Sequence[str]) -> str:
     """Why there is nothing to ask."""
-    if not devices:
-        return "this row is about no device"
-    said = {
-        "quarantine": "in quarantine already",
-        "release": "not in quarantine",
-        "rotate": "in quarantine, R makes new ones",
-        "verify": "in quarantine, and not probed",
-    }
-    return f"{_listed(devices)}: {said[deed]}"
+    return f"{_listed(devices)}: {_WORDS[deed].no_use}" if devices else "this row is about no device"
 
 
 def _left(state: FederationState, out: set[str]) -> str:
@@ -112,6 +113,17 @@ _CUT = """\
 · their own firewalls let the operator's SSH in and
   nothing else; their services stop
 · ledger, data and evidence stay; R takes them back"""
+_DRAINED = """\
+{names}
+
+· they finish the round that they are in; this run and later
+  ones ask them no more:
+  {left}
+· nothing on them changes; U has rounds ask them again"""
+_UNDRAINED = """\
+{names}
+
+· rounds ask them again, from the next one on"""
 _ROTATED = """\
 {names}
 
@@ -133,3 +145,12 @@ _RELEASED = """\
 · rounds ask them again; what the policy held against
   them is forgotten
 · spent ε stays spent"""
+
+_WORDS: Mapping[Deed, Wording] = {
+    "quarantine": Wording("Quarantine", "Quarantine", _CUT, "cut off", "in quarantine already"),
+    "release": Wording("Release", "Release", _RELEASED, "back", "not in quarantine"),
+    "drain": Wording("Drain", "Drain", _DRAINED, "drained", "in no round already"),
+    "undrain": Wording("Undrain", "Undrain", _UNDRAINED, "back", "not drained"),
+    "rotate": Wording("Rotate", "Rotate", _ROTATED, "new certificates", "in quarantine, R makes new ones"),
+    "verify": Wording("Verify isolation", "Verify", _VERIFIED, "proven again", "in quarantine, and not probed"),
+}

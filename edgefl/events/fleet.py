@@ -11,11 +11,13 @@ from edgefl.events.body import Body
 
 
 class DeviceState(Body):
-    """A device came, went or was set aside."""
+    """A device came, went or was set aside. drained: no round asks it, and nothing else changes; undrained: it is asked again."""
 
     type: Literal["device_state"] = "device_state"
     device: str
-    state: Literal["enrolled", "online", "offline", "training", "waiting", "suspect", "quarantined", "removed"]
+    state: Literal[
+        "enrolled", "online", "offline", "training", "waiting", "suspect", "quarantined", "drained", "undrained", "removed"
+    ]
     detail: str = ""
 
 
@@ -64,6 +66,16 @@ class CertificateRevoked(Body):
     subject: str
     serial: str
     reason: str
+
+
+class CertificateRefused(Body):
+    """A host asked for a successor of its certificate and got none. times: how often since this was told of it last."""
+
+    type: Literal["certificate_refused"] = "certificate_refused"
+    subject: Annotated[str, Field(max_length=200)]
+    role: Annotated[str, Field(max_length=40)]
+    reason: Annotated[str, Field(max_length=300)]
+    times: Annotated[int, Field(ge=1)] = 1
 
 
 class IsolationProven(Body):

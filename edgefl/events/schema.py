@@ -20,6 +20,7 @@ from edgefl.events.enrolment import EnrolmentRefused as EnrolmentRefused  # noqa
 from edgefl.events.enrolment import EnrolmentUsed as EnrolmentUsed  # noqa: PLC0414
 from edgefl.events.fleet import AuditFinished as AuditFinished  # noqa: PLC0414
 from edgefl.events.fleet import CertificateIssued as CertificateIssued  # noqa: PLC0414
+from edgefl.events.fleet import CertificateRefused as CertificateRefused  # noqa: PLC0414
 from edgefl.events.fleet import CertificateRevoked as CertificateRevoked  # noqa: PLC0414
 from edgefl.events.fleet import DeviceFacts as DeviceFacts  # noqa: PLC0414
 from edgefl.events.fleet import DeviceFitness as DeviceFitness  # noqa: PLC0414
@@ -261,6 +262,7 @@ KnownBody = Annotated[
     | DeviceFacts
     | DeviceFitness
     | CertificateIssued
+    | CertificateRefused
     | CertificateRevoked
     | EnrolmentOpened
     | EnrolmentUsed

@@ -29,7 +29,7 @@ class Aside:
         return frozenset(self._out)
 
     def without(self, devices: Iterable[str]) -> list[str]:
-        """Those of the devices that are not kept out, and do not leave: who leaves finishes what it began."""
+        """Those of the devices that are not kept out, do not leave and are not drained: the last two finish what they began."""
         out = self.devices | self._leaving
         return [device for device in devices if device not in out]
 
@@ -46,9 +46,11 @@ class Aside:
             return
         for record in self._journal.records(self._read, until=head, kind="device_state"):
             device, state = str(record["body"]["device"]), record["body"]["state"]
-            if state in {"quarantined", "removed"}:
+            if state in {"quarantined", "drained", "removed"}:
                 (self._out if state == "quarantined" else self._leaving).add(device)
                 self._returned.discard(device)
+            elif state == "undrained":  # as it was: what the policy holds against it counts on
+                self._leaving.discard(device)
             elif state == "enrolled":
                 self._out.discard(device)
                 self._leaving.discard(device)

@@ -1,4 +1,4 @@
-"""What a device's watcher found of its walls, brought to the coordinator by who alone holds the device's identity."""
+"""What a device's watcher found of its walls, and that it lives, brought to the coordinator by who alone holds the identity."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ LOOK_S = 2.0
 RETRY_S = 30.0
 """Between two attempts to tell a coordinator that is away, or that has heard enough for now."""
 TIMEOUT_S = 10.0
+ALIVE = "alive"
+"""The watcher's sign of life in the spool."""
+ALIVE_EVERY_S = 30.0
+_LIVES = b'{"alive": true}'
 _MOST_BYTES = 16384
 """What the gate lets pass."""
 
@@ -39,6 +43,20 @@ def deliver(spool: Path, post: Post) -> bool:
     return True
 
 
+def say_alive(spool: Path, post: Post, told: float) -> float:
+    """Tell the coordinator that the watcher lives, where its sign is that much newer than `told`; the time of what was told last.
+
+    Both are the sign's own times, in seconds: a watcher that has stopped has none that is new.
+    """
+    try:
+        lived = (spool / ALIVE).stat().st_mtime
+        if abs(lived - told) < ALIVE_EVERY_S or post(_LIVES) >= 300:
+            return told
+    except (OSError, http.client.HTTPException):  # no watcher, or no coordinator: it will be missed
+        return told
+    return lived
+
+
 def to_gate(address: str, port: int, context: ssl.SSLContext) -> Post:
     """Posts to the coordinator's gate with the device's certificate, each time on a new connection: it may have been renewed."""
 
@@ -57,7 +75,10 @@ def keep_telling(spool: Path, post: Post) -> None:
     """Look into the spool for as long as this process lives."""
 
     def follow() -> None:
+        told = 0.0
         while True:
-            time.sleep(LOOK_S if deliver(spool, post) else RETRY_S)
+            done = deliver(spool, post)
+            told = say_alive(spool, post, told)
+            time.sleep(LOOK_S if done else RETRY_S)
 
     threading.Thread(target=follow, name="drift", daemon=True).start()

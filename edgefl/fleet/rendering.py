@@ -244,6 +244,7 @@ def _site_variables(site: Site, inventory: Inventory, bundle: Release) -> Variab
         "coordinator_api_port": layout.API_PORT,
         "coordinator_superlink_port": layout.SUPERLINK_PORT,
         "coordinator_allowed_addresses": [*operators, *(host.address for host in devices)],
+        "coordinator_device_addresses": [host.address for host in devices],
         "device_coordinator": inventory.coordinator.name,
         "device_coordinator_address": inventory.coordinator.address,
     }

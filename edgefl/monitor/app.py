@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -59,6 +59,7 @@ class Monitor:
     runs: Runs
     streams: Streams
     library: Library
+    watchers: drift.Watchers = field(default_factory=drift.Watchers)
 
     def status(self) -> Status:
         """The state now; a device that is online was seen when the SuperLink was last asked."""
@@ -87,7 +88,7 @@ def build(monitor: Monitor) -> FastAPI:
     _reading(app, monitor)
     _acting(app, monitor)
     _models(app, monitor)
-    drift.add(app, monitor.tail.journal)
+    drift.add(app, monitor.tail.journal, monitor.watchers)
     for way_in in (renewals, enrolments):
         way_in.add(app, monitor.host, monitor.tail, Places.from_environment())
     return app

@@ -25,7 +25,7 @@ from edgefl.events.schema import (
 )
 from edgefl.monitor.evolve import evolve
 
-Shown = Literal["enrolled", "online", "offline", "training", "waiting", "suspect", "quarantined", "removed"]
+Shown = Literal["enrolled", "online", "offline", "training", "waiting", "suspect", "quarantined", "drained", "removed"]
 
 CLEARED_AFTER = 3
 """Accepted updates in a row after which a device is no longer suspect: one bad round does not brand it, nor one good clear it."""
@@ -145,7 +145,7 @@ class DeviceRow:
     suspect: bool = False
     judged: bool = False
     conduct: Literal["", "trusted", "suspect", "probation", "quarantined"] = ""
-    standing: Literal["", "quarantined", "removed"] = ""
+    standing: Literal["", "quarantined", "drained", "removed"] = ""
     seen: datetime | None = None
 
     architecture: str = ""
@@ -294,7 +294,9 @@ class DeviceRow:
                 return self.settled(activity=body.state, detail=body.detail)
             case "suspect":
                 return self.settled(suspect=True, clean_updates=0, detail=body.detail)
-            case "quarantined" | "removed":
+            case "quarantined" | "drained" | "removed":
                 return self.settled(standing=body.state, detail=body.detail)
+            case "undrained":
+                return self.settled(standing="", detail=body.detail) if self.standing == "drained" else self
             case "enrolled":  # also how a device is released from quarantine, the operator's or the policy's
                 return self.settled(standing="", conduct="", suspect=False, clean_updates=0, detail=body.detail)

@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar
 from cryptography import x509
 from fastapi import Body, FastAPI, Header
 
-from edgefl.events.schema import CertificateIssued
+from edgefl.events.schema import CertificateIssued, CertificateRefused
 from edgefl.federation.hostconfig import HostConfig, Places
 from edgefl.monitor.access import Caller, caller
 from edgefl.monitor.certified import Certified
@@ -33,6 +33,8 @@ from edgefl.pki.renewal import RenewalAuthority, Renewed
 
 MOST_AN_HOUR = 6
 """Renewals of one certificate: who asks more often fills the journal."""
+TELL_S = 600.0
+"""Between two events of what one caller was refused: one that is owned must not fill the journal."""
 
 log = logging.getLogger("edgefl")
 
@@ -58,6 +60,8 @@ class Renewals:
         self._host, self._tail, self._directory, self._anchors, self._clock = host, tail, directory, anchors, clock
         self._certified = Certified(tail.journal)
         self._asked: dict[Caller, deque[float]] = defaultdict(deque)
+        self._told: dict[Caller, float] = {}
+        self._untold: dict[Caller, int] = defaultdict(int)
         self._one_at_a_time = asyncio.Lock()
 
     async def renew(self, who: Caller, certificate: str, csr: str) -> Renewed:
@@ -72,12 +76,26 @@ class Renewals:
                 current = _current(who, certificate)
                 renewed = await asyncio.to_thread(self._signed, current, csr.encode())
             except CsrRefused as error:
-                log.warning("no renewal for %s as %s: %s", who.name, who.role, error.what)
+                await self._refused(who, error.what)
                 raise RenewalRefused(error.what, hint=error.hint) from error
+            except TooOften as error:
+                await self._refused(who, error.what)
+                raise
             self._asked[who].append(self._clock())
             await asyncio.to_thread(self._tail.journal.append_all, [issued(who, renewed)])
             await self._tail.catch_up()
             return renewed
+
+    async def _refused(self, who: Caller, why: str) -> None:
+        """Into the journal, or with the next refusal that is told."""
+        log.warning("no renewal for %s as %s: %s", who.name, who.role, why)
+        now = self._clock()
+        self._untold[who] += 1
+        if now - self._told.get(who, now - TELL_S) < TELL_S:
+            return
+        self._told[who] = now
+        body = CertificateRefused(subject=who.name[:200], role=who.role[:40], reason=why[:300], times=self._untold.pop(who))
+        await asyncio.to_thread(self._tail.journal.append, body)
 
     def _admit(self, who: Caller) -> None:
         """Raise unless the site still knows this host in this role, and it does not ask too often."""

@@ -82,10 +82,14 @@ def require_quorum(plan: Plan, nodes: Iterable[Node], rows: Mapping[str, DeviceR
     present = len(plan.devices) - len(missing)
     if present < plan.quorum:
         out = [name for name in missing if name in aside and name in online]
+        drained = [name for name in missing if name in online and name in rows and rows[name].standing == "drained"]
+        ways = ["edgefl devices"]
+        ways += [f"edgefl run --pardon {' '.join(out)}"] if out else []
+        ways += [f"edgefl undrain {' '.join(drained)} --why TEXT"] if drained else []
         raise QuorumMissing(
             f"{present} of {len(plan.devices)} devices are online and may train, a run needs {plan.quorum}: "
             f"missing {', '.join(missing)}",
-            hint=f"edgefl devices; edgefl run --pardon {' '.join(out)}" if out else "edgefl devices",
+            hint="; ".join(ways),
         )
 
 

@@ -99,7 +99,7 @@ async def serve(monitor: Monitor, listener: socket.socket, spool: Path = layout.
     tasks = [
         asyncio.create_task(monitor.tail.follow(), name="tail"),
         asyncio.create_task(monitor.presence.follow(), name="presence"),
-        asyncio.create_task(drift.follow(spool, monitor.tail.journal, monitor.host.name), name="drift"),
+        asyncio.create_task(drift.follow(spool, monitor.tail, monitor.host.name, monitor.watchers), name="drift"),
         asyncio.create_task(_be_alive(monitor), name="watchdog"),
     ]
     try:

@@ -6,7 +6,6 @@ edgefl but its ledger. A run that is going goes on with the others, and asks who
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.events.schema import Body, DeviceState, OperatorAction
 from edgefl.infra.inventory import Host, Inventory
-from edgefl.monitor.state import FederationState
+from edgefl.operations.drain import still_at_work
 from edgefl.operations.revoke import refuse
 from edgefl.operations.stage import chained
 from edgefl.operations.state import inventory_of
@@ -26,9 +25,6 @@ from edgefl.site.model import Site
 
 STAGE = "members"
 GONE, REPLACED = LEFT
-_GRACE_S = 60.0
-"""How much longer than a round's deadline its end is awaited."""
-_POLL_S = 1.0
 
 
 class MemberRefused(EdgeflError):
@@ -105,14 +101,6 @@ async def renounced(site: Site, names: Collection[str]) -> AsyncIterator[Progres
         yield Step(STAGE, name, f"{len(gone)} files of an old identity are gone", changed=bool(gone))
 
 
-def at_work(state: FederationState, names: Collection[str]) -> list[str]:
-    """Those of the devices of which the round that is going expects something."""
-    if state.run is None or state.run.status != "running" or not state.rounds:
-        return []
-    last = state.rounds[-1]
-    return [name for name in names if last.state == "running" and name in last.devices]
-
-
 async def _drained(site: Site, names: Sequence[str]) -> AsyncIterator[Progress]:
     """Tell the run that these are asked no more, and wait for the end of the round that they are in."""
     try:
@@ -126,19 +114,15 @@ async def _drained(site: Site, names: Sequence[str]) -> AsyncIterator[Progress]:
                     news += [OperatorAction(who="", action="remove", subject=name, why="site.yaml names it no more")]
             if news:
                 await monitor.append(*news)
-            # A round may have been about to begin when they were set aside, so it must be so twice.
-            ends, quiet = time.monotonic() + site.run.deadline_s + _GRACE_S, 0
-            while quiet < 2 and time.monotonic() < ends:
-                busy = at_work((await monitor.status(updates=False)).state, names)
-                quiet = 0 if busy else quiet + 1
-                await asyncio.sleep(_POLL_S)
-            for name in names if quiet < 2 else ():
+            busy = await still_at_work(site, monitor, names)
+            for name in busy:
                 yield Warned(STAGE, name, "is still at work; its round goes on without it")
     except EdgeflError as error:
         yield Warned(STAGE, "", f"a run that is going is not told: {error.what}", hint=error.hint)
         return
     for name in names:
-        yield Step(STAGE, name, "has nothing to do any more", changed=True)
+        if name not in busy:
+            yield Step(STAGE, name, "has nothing to do any more", changed=True)
 
 
 async def _cleaned(site: Site, known: Inventory, names: Sequence[str]) -> AsyncIterator[Progress]:

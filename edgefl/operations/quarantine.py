@@ -34,7 +34,7 @@ async def quarantine(site: Site, devices: Sequence[str], *, why: str) -> AsyncIt
     without it, what the coordinator did not answer to.
     """
     inventory = inventory_of(site)
-    chosen = _devices(site, inventory, devices)
+    chosen = devices_of(site, inventory, devices)
     names = [host.name for host in chosen]
     with site_lock(site, "quarantine"):
         untold: EdgeflError | None = None
@@ -64,7 +64,7 @@ async def release(site: Site, devices: Sequence[str], *, why: str) -> AsyncItera
     MonitorUnreachable, and what configuring and probing hosts raises.
     """
     inventory = inventory_of(site)
-    chosen = _devices(site, inventory, devices)
+    chosen = devices_of(site, inventory, devices)
     names = [host.name for host in chosen]
     with site_lock(site, "release"):
         async with watching(site) as monitor:
@@ -146,7 +146,7 @@ async def _taken_in(site: Site, inventory: Inventory, names: Sequence[str]) -> A
         yield event
 
 
-def _devices(site: Site, inventory: Inventory, names: Sequence[str]) -> list[Host]:
+def devices_of(site: Site, inventory: Inventory, names: Sequence[str]) -> list[Host]:
     """The named devices' hosts. Raises HostUnknown; the coordinator is no device."""
     from edgefl.fleet.hosts import HostUnknown, select
 

@@ -18,6 +18,7 @@ from edgefl.console.views import VIEWS
 from edgefl.console.views.audit import Audit
 from edgefl.events.schema import (
     AuditFinished,
+    CertificateRefused,
     CertificateRevoked,
     DeviceJudged,
     EnrolmentOpened,
@@ -87,6 +88,10 @@ DIGEST = "a" * 64
         (
             PrivacyRefused(device="edge-03", spent=7.9, limit=8, cost=0.2, reason="0.1 is left"),
             ("edge-03", "✖ budget refused", "round 0", "0.1 is left"),
+        ),
+        (
+            CertificateRefused(subject="edge-07", role="device", reason="edge-07 is removed", times=3),
+            ("coordinator", "✖ renewal refused", "edge-07", "edge-07 is removed, 3 times"),
         ),
         (
             CertificateRevoked(subject="edge-07", serial="ab", reason="stolen"),

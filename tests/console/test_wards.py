@@ -1,4 +1,4 @@
-"""`Q`, `R`, `c` and `V`, driven by their keys: what is asked, what is done, and what every open console then shows."""
+"""`Q`, `R`, `D`, `U`, `c` and `V`, driven by their keys: what is asked, what is done, and what every open console then shows."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
         return act
 
-    monkeypatch.setattr(wards, "ACTS", {deed: recording(deed) for deed in ("quarantine", "release", "rotate", "verify")})
+    monkeypatch.setattr(wards, "ACTS", {deed: recording(deed) for deed in wards.ACTS})
     return found
 
 
@@ -159,6 +159,30 @@ async def test_every_open_console_shows_it_and_r_takes_it_back(events: list[Even
         assert asked == [("release", "clinic", ("edge-01",), "found")]
         await pilot.press("down", "R")
         await until(pilot, lambda: "edge-02: not in quarantine" in shown(app))
+
+
+@pytest.mark.slow
+async def test_d_drains_the_row_and_u_has_rounds_ask_it_again(events: list[Event], asked: Asked, tmp_path: Path) -> None:
+    feed = Live(events)
+    async with console(feed, len(events), tmp_path) as (app, pilot):
+        await pilot.press("U")
+        assert not isinstance(app.screen, Reason), "nobody is drained"
+        text = await answer(app, pilot, "D", "new disk")
+        for said in (
+            "edge-01",
+            "they finish the round",
+            "9 of 10 devices are left, a round needs 7",
+            "U has rounds ask them again",
+        ):
+            assert said in text
+        await until(pilot, lambda: "drained: edge-01" in shown(app))
+        feed.more.put_nowait(then(events, "drained", "edge-01")[-1])
+        await until(pilot, lambda: "◌ drained" in shown(app))
+        await pilot.press("D")
+        await until(pilot, lambda: "edge-01: in no round already" in shown(app))
+        await answer(app, pilot, "U", "it is in")
+        await until(pilot, lambda: len(asked) == 2)
+        assert asked == [("drain", "clinic", ("edge-01",), "new_disk"), ("undrain", "clinic", ("edge-01",), "it_is_in")]
 
 
 @pytest.mark.slow

@@ -52,6 +52,23 @@ def test_changed_walls_heal_within_a_minute_and_are_flagged_until_they_are_prove
     assert opened_paths == 0
 
 
+def test_a_watcher_that_is_stopped_is_missed_and_another_tables_hook_is_told(fleet: Fleet) -> None:
+    strange = "add table inet open; add chain inet open out { type filter hook output priority -400 ; policy accept ; }"
+    fleet.on("edge-02", "systemctl", "stop", "walls-edgefl")
+    try:
+        fleet.on("edge-03", "nft", strange)
+        until(lambda: set(concerned(fleet)) >= {"edge-02", "edge-03"}, "the silence of one and the report of the other", 300)
+        said = concerned(fleet)
+        assert "the watcher of its walls is silent" in said["edge-02"]
+        assert "the table inet open got hooks of its own: out (filter, output -400)" in said["edge-03"]
+    finally:
+        fleet.on("edge-03", "nft", "delete", "table", "inet", "open")
+    up = fleet.edgefl("up", "--json")
+    assert up.returncode == 0, up.stdout[-2000:]
+    assert fleet.on("edge-02", "systemctl", "is-active", "walls-edgefl").stdout.strip() == "active"
+    assert concerned(fleet) == {}
+
+
 @pytest.mark.parametrize("host", ["coordinator", "edge-01"])
 def test_the_watcher_is_hardened_and_has_one_capability(fleet: Fleet, host: str) -> None:
     shown = fleet.on(host, "systemd-analyze", "security", "--no-pager", "walls-edgefl.service").stdout

@@ -151,13 +151,14 @@ def test_an_update_that_came_before_the_quarantine_is_in_no_model(run: Run) -> N
     assert (dropped.device, dropped.reason) == ("edge-02", LEFT_OUT)
 
 
-def test_a_device_that_leaves_is_asked_no_more_and_finishes_what_it_began(run: Run) -> None:
+@pytest.mark.parametrize("state", ["removed", "drained"])
+def test_a_device_that_leaves_or_is_drained_is_asked_no_more_and_finishes_what_it_began(run: Run, state: str) -> None:
     received = Received(deltas=Stack(len(DEVICES)))
     for number, device in enumerate(DEVICES):
         received.updates[device] = Trained(samples=100, metrics={}, start_s=0, train_s=1, cpu_s=1)
         received.deltas.free(LENGTH)[:] = np.random.default_rng(number).standard_normal(LENGTH) + 1
         received.deltas.took(device)
-    quarantined(run, "edge-02", "removed")
+    quarantined(run, "edge-02", state)
     assert set(run._gather(0)) == set(DEVICES) - {"edge-02"}
     aggregate = run._aggregate(1, received)
     assert aggregate is not None

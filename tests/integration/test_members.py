@@ -1,4 +1,4 @@
-"""A device joins a run that is going, and one leaves it: Flower's own services, each a process of this machine."""
+"""A device joins a run, one is drained for a while, and one leaves it: Flower's own services, each a process of this machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def belong(fed: Loopback, names: list[str]) -> None:
         apply(control, keys, places.nodes)
 
 
-def test_a_run_takes_in_who_joins_and_lets_go_who_leaves_without_missing_anybody(
+def test_a_run_takes_in_who_joins_and_lets_go_who_leaves_or_is_drained_without_missing_anybody(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     sections = {"run": {"rounds": 60, "quorum": 0.7, "deadline_s": 60}, "aggregation": {"rule": "mean", "byzantine": 0}}
@@ -47,6 +47,16 @@ def test_a_run_takes_in_who_joins_and_lets_go_who_leaves_without_missing_anybody
         belong(fed, NAMES)
         fed.start_device("edge-4")
         fed.wait_until("the newcomer has part in a round", lambda: "edge-4" in str(done()[-1]["participants"]))
+
+        def says(device: str, state: str) -> int:
+            with fed.journal() as journal:
+                journal.append(DeviceState.model_validate({"device": device, "state": state}))
+            return len(done())
+
+        drained = says("edge-3", "drained")
+        fed.wait_until("rounds go on without who is drained", lambda: len(done()) >= drained + 3)
+        undrained = says("edge-3", "undrained")
+        fed.wait_until("it is asked again", lambda: "edge-3" in str(done()[-1]["participants"]) and len(done()) > undrained)
         with fed.journal() as journal:
             journal.append(DeviceState(device="edge-1", state="removed", detail="left the site"))
         told = len(done())
@@ -66,7 +76,11 @@ def test_a_run_takes_in_who_joins_and_lets_go_who_leaves_without_missing_anybody
     parts = {int(one["round"]): set(one["participants"]) for one in bodies(events, "round_finished")}
     joined = min(number for number, names in parts.items() if "edge-4" in names)
     assert all("edge-4" in names for number, names in parts.items() if number >= joined)
-    assert all({"edge-2", "edge-3"} <= names for names in parts.values())
+    assert all("edge-2" in names for names in parts.values())
+    away = [number for number, names in parts.items() if "edge-3" not in names]
+    assert away == list(range(away[0], away[-1] + 1)), "one stretch of rounds without it, and none that it began was lost"
+    assert drained < away[0] <= drained + 2
+    assert undrained <= away[-1] <= undrained + 2
     last = max(number for number, names in parts.items() if "edge-1" in names)
     assert all("edge-1" in parts[number] for number in range(1, last + 1)), "it was in each until it left"
     assert parts[max(parts)] == {"edge-2", "edge-3", "edge-4"}

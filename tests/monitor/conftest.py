@@ -22,6 +22,8 @@ from edgefl.events.journal import Journal
 from edgefl.infra.inventory import Host, Inventory
 
 DEVICES = ["edge-01", "edge-02", "edge-03"]
+DEVICE_ADDRESSES = ["127.0.1.1", "127.0.1.2", "127.0.1.2", "127.0.1.2"]
+"""From where devices reach the gate: the last three are behind one address."""
 
 
 def wait_for(claim: Callable[[], object], what: str, within_s: float = 20.0) -> None:
@@ -136,6 +138,7 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("revoked", "mallory@desk", "operator", authority),
         ("scraper", "prometheus", "scraper", authority),
         ("device", "edge-01", "device", authority),
+        ("device2", "edge-02", "device", authority),
         ("stranger", "alice@desk", "operator", stranger),
     ):
         key = ec.generate_private_key(ec.SECP256R1())
@@ -170,6 +173,7 @@ def gate_configuration(service: Service, identities: Path, address: str) -> str:
     )
     text = environment.get_template("haproxy.cfg.j2").render(
         coordinator_document={"coordinator": {"address": address}},
+        coordinator_device_addresses=DEVICE_ADDRESSES,
         coordinator_fleet_port=layout.FLEET_PORT,
         coordinator_api_port=layout.API_PORT,
         coordinator_superlink_port=layout.SUPERLINK_PORT,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +14,13 @@ import pytest
 from edgefl import layout
 from edgefl.events.drift import IsolationDrift
 from edgefl.events.journal import Journal
-from edgefl.events.schema import IsolationProven
-from edgefl.federation.drift import deliver, to_gate
+from edgefl.events.schema import DeviceState, IsolationProven
+from edgefl.federation.drift import deliver, say_alive, to_gate
 from edgefl.monitor import drift
 from edgefl.monitor.health import concerns
 from edgefl.monitor.state import FederationState
 from edgefl.monitor.status import Status
+from edgefl.monitor.tail import Tail
 
 GONE = {
     "found": ["the firewall's rules were gone"],
@@ -67,6 +70,80 @@ def test_what_is_no_report_is_refused(gate, identities, journal, report, status)
 @pytest.mark.parametrize("who", ["operator", "scraper"])
 def test_no_other_role_tells_of_walls(gate, identities, who):
     assert post_as(identities, gate, who)(json.dumps(GONE).encode()) == 403
+
+
+def test_a_watcher_that_lives_is_heard_through_the_gate_and_the_journal_is_not_filled_with_it(
+    gate, identities, journal, tmp_path
+):
+    post, before = post_as(identities, gate), journal.head()
+    assert say_alive(tmp_path, post, 0.0) == 0.0, "there is no watcher: there is nothing to say"
+    sign = tmp_path / "alive"
+    sign.touch()
+    os.utime(sign, (5000.0, 5000.0))
+    assert say_alive(tmp_path, post, 0.0) == 5000.0
+    assert say_alive(tmp_path, lambda _: pytest.fail("it has not looked again"), 5000.0) == 5000.0
+    os.utime(sign, (5040.0, 5040.0))
+    assert say_alive(tmp_path, post, 5000.0) == 5040.0
+    assert say_alive(tmp_path, post_as(identities, "127.0.0.254"), 4000.0) == 4000.0, "nobody has heard it"
+    assert journal.head() == before
+
+
+async def test_a_watcher_that_falls_silent_is_told_once_and_again_where_it_still_is_after_a_proof(tmp_path: Path):
+    now = [1000.0]
+    watchers = drift.Watchers(lambda: now[0])
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    (spool / "alive").touch()
+    state = FederationState.enrolled("clinic", ["edge-01", "edge-02", "edge-03"])
+    with Journal(tmp_path / "journal.db") as journal:
+        tail = Tail(journal, state)
+        for device, word in (("edge-01", "online"), ("edge-02", "online"), ("edge-03", "offline")):
+            journal.append(DeviceState(device=device, state=word))
+        follows = asyncio.create_task(drift.follow(spool, tail, "coordinator", watchers))
+
+        async def later(seconds: float, *heard: str) -> list[tuple[str, bool]]:
+            """What the journal has of silence once the follower has looked twice more; `heard` say that they live."""
+            now[0] += seconds
+            for host in heard:
+                watchers.hear(host)
+            for _ in range(2):
+                looked.clear()
+                await asyncio.wait_for(looked.wait(), 20)
+            return [(body.device, body.healed) for body in drifts(journal) if body.found == [drift.SILENT]]
+
+        looked, real = asyncio.Event(), watchers.silent
+        watchers.silent = lambda there: (looked.set(), real(there))[1]
+        try:
+            drift.LOOK_S, pace = 0.01, drift.LOOK_S
+            assert await later(0) == []
+            assert await later(drift.SILENT_S - 1, "edge-01", "coordinator") == []
+            assert await later(2, "coordinator") == [("edge-02", False)], "who is offline has nobody to bring its word"
+            assert await later(60, "edge-01", "coordinator") == [("edge-02", False)], "once"
+            (concern,) = [
+                one for one in concerns(Status(state=tail.state, now=datetime.now(UTC), quorum=1)) if "silent" in one.what
+            ]
+            assert (concern.subject, concern.hint) == ("edge-02", "edgefl up")
+            proof = IsolationProven(device="edge-02", probes=9, open_forbidden=[], closed_required=[], proof_sha256="a")
+            journal.append(proof)
+            assert await later(1, "edge-01", "coordinator") == [("edge-02", False)] * 2, "it was proven, and is silent still"
+            journal.append(proof)
+            assert await later(1, "edge-01", "edge-02", "coordinator") == [("edge-02", False)] * 2, "it is heard again"
+            (spool / "alive").touch()
+            assert await later(drift.SILENT_S - 1, "edge-01", "edge-02") == [("edge-02", False)] * 2
+            os.utime(spool / "alive", (1.0, 1.0))
+            assert await later(0) == [("edge-02", False)] * 2, "the coordinator's own has looked just now"
+            found = await later(drift.SILENT_S, "edge-01", "edge-02")
+            assert found[2:] == [("coordinator", False)]
+        finally:
+            drift.LOOK_S = pace
+            follows.cancel()
+            await asyncio.gather(follows, return_exceptions=True)
+
+
+async def test_a_coordinator_on_no_host_of_edgefls_making_misses_nobody(tmp_path: Path):
+    with Journal(tmp_path / "journal.db") as journal:
+        tail = Tail(journal, FederationState.enrolled("clinic", ["edge-01"]))
+        await asyncio.wait_for(drift.follow(tmp_path / "spool", tail, "coordinator", drift.Watchers()), 5)
 
 
 def test_what_the_coordinator_does_not_understand_is_not_sent_again_and_again(tmp_path: Path):

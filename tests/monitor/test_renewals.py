@@ -18,10 +18,15 @@ from cryptography import x509
 
 from edgefl import layout
 from edgefl.events.journal import Journal
-from edgefl.events.schema import CertificateIssued, DeviceState
+from edgefl.events.schema import CertificateIssued, CertificateRefused, DeviceState
+from edgefl.federation.hostconfig import HostConfig
+from edgefl.monitor.access import Caller
+from edgefl.monitor.renewals import TELL_S, RenewalRefused, Renewals
+from edgefl.monitor.state import FederationState
+from edgefl.monitor.tail import Tail
 
 from .certified import certified, csr, made
-from .conftest import Service
+from .conftest import DEVICES, Service
 
 pytestmark = pytest.mark.slow
 
@@ -134,6 +139,35 @@ def test_a_request_that_comes_again_or_asks_for_more_gets_nothing(
     forged = {"X-Edgefl-Name": "edge-01", "X-Edgefl-Role": "device", "X-Edgefl-Certificate": other.replace("\n", "")}
     assert device.post(csr("edge-01", made()), **forged)[0] == 403
     assert len(issued(journal, "edge-02")) == count
+    told = [event.body for event in journal.events() if isinstance(event.body, CertificateRefused)]
+    assert [(body.subject, body.role) for body in told] == [("edge-02", "device")], "by the name of its certificate, once"
+    assert "before" in told[0].reason
+
+
+async def test_what_is_refused_stands_in_the_journal_and_does_not_fill_it(tmp_path: Path) -> None:
+    now = [1000.0]
+    document = {"site": "clinic", "name": "coordinator", "role": "coordinator", "devices": DEVICES}
+    clinic = HostConfig.model_validate({**document, "coordinator": {"name": "coordinator", "address": "127.0.0.1"}})
+    with Journal(tmp_path / "journal.db") as journal:
+        tail = Tail(journal, FederationState.enrolled("clinic", DEVICES))
+        renewals = Renewals(clinic, tail, tmp_path, tmp_path, lambda: now[0])
+
+        async def ask(name: str) -> list[tuple[str, int]]:
+            with pytest.raises(RenewalRefused):
+                await renewals.renew(Caller(name, "device"), "no certificate", "no request")
+            bodies = [event.body for event in journal.events()]
+            return [(body.subject, body.times) for body in bodies if isinstance(body, CertificateRefused)]
+
+        assert await ask("edge-09") == [("edge-09", 1)]
+        for _ in range(30):
+            now[0] += 1
+            assert len(await ask("edge-09")) == 1
+        assert await ask("edge-01") == [("edge-09", 1), ("edge-01", 1)], "another's refusals are told by themselves"
+        now[0] += TELL_S
+        assert (await ask("edge-09"))[-1] == ("edge-09", 31)
+        last = [event.body for event in journal.events()][-1]
+        assert isinstance(last, CertificateRefused)
+        assert (last.role, last.reason) == ("device", "edge-09 is no device of clinic")
 
 
 def test_the_way_to_the_monitor_is_this_one_path(tmp_path: Path, identities: Path, gate: str) -> None:

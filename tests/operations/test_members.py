@@ -11,7 +11,7 @@ import pytest
 from edgefl.events.schema import Body, DeviceState, Event, RoundFinished, RoundStarted, RunStarted
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.monitor.state import FederationState
-from edgefl.operations import members
+from edgefl.operations import drain, members
 from edgefl.operations.plan import leaving
 from edgefl.operations.reporting import standings
 from edgefl.pki.register import Entry, kept_out
@@ -87,12 +87,12 @@ def test_a_lab_host_is_not_made_anew_because_another_left_the_list() -> None:
 def test_a_device_is_at_work_until_the_round_that_asked_it_is_over() -> None:
     started = RunStarted(site="s", site_hash="", task="t", rounds=3, devices=["a", "b"], quorum=1, rule="mean")
     state = FederationState.enrolled("s", ["a", "b"]).apply(event(1, started))
-    assert members.at_work(state, ["a"]) == []
+    assert drain.at_work(state, ["a"]) == []
     state = state.apply(event(2, RoundStarted(devices=["a"], deadline_s=9), round=1))
-    assert members.at_work(state, ["a", "b"]) == ["a"]
+    assert drain.at_work(state, ["a", "b"]) == ["a"]
     nobody: dict[str, Any] = {"dropped": [], "rejected": [], "flagged": [], "bytes_up": 0, "bytes_down": 0, "seconds": {}}
     done = RoundFinished(accuracy=None, loss=None, participants=["a"], **nobody)
-    assert members.at_work(state.apply(event(3, done, round=1)), ["a", "b"]) == []
+    assert drain.at_work(state.apply(event(3, done, round=1)), ["a", "b"]) == []
 
 
 def test_a_name_that_left_may_come_again_and_is_taken_back_then(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ STATES: dict[str, tuple[str, Tone]] = {
     "waiting": ("○", Tone.PLAIN),
     "online": ("○", Tone.PLAIN),
     "enrolled": ("·", Tone.MUTED),
+    "drained": ("◌", Tone.MUTED),
     "offline": ("✖", Tone.WARN),
     "suspect": ("⚑", Tone.BAD),
     "quarantined": ("⊘", Tone.BAD),

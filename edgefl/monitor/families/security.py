@@ -43,6 +43,8 @@ def _trust(status: Status) -> Iterable[Metric]:
     )
     out = {row.name: float(row.state == "quarantined") for row in rows}
     yield gauges("fl_device_quarantined", "Whether the device is kept from rounds.", ("device",), out)
+    drained = {row.name: float(row.standing == "drained") for row in rows}
+    yield gauges("fl_device_drained", "Whether the operator has no round ask the device.", ("device",), drained)
 
 
 def _privacy(status: Status) -> Iterable[Metric]:

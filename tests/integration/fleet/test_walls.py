@@ -40,6 +40,8 @@ firewall, hardening, spool = walls.Firewall, walls.Hardening, walls.Spool
 walls.Firewall = lambda: firewall(folder + "/firewall.nft", folder + "/firewall.nft.unconfirmed")
 walls.Hardening = lambda: hardening(folder)
 walls.Spool = lambda: spool(folder + "/spool")
+strangers = walls.Strangers
+walls.Strangers = lambda: strangers(folder + "/hooks")
 walls.main()
 """
 
@@ -146,6 +148,41 @@ def test_other_tables_are_not_its_business(host: Host) -> None:
         host.nft("delete", "table", "inet", "edgefl")
         until(host.reports, "a report")
         assert "table ip other" in host.rules()
+
+
+def test_another_tables_hooks_are_told_once_and_left_alone_but_those_that_the_host_had_are_its_own(host: Host) -> None:
+    host.nft("add table ip nat; add chain ip nat prerouting { type nat hook prerouting priority -100 ; }")
+    with host.watched():
+        until((host.folder / "hooks").exists, "the watcher to know the host's own hooks")
+        host.nft("add table inet open; add chain inet open out { type filter hook output priority -400 ; policy accept ; }")
+        until(host.reports, "a report")
+        host.nft("add rule inet open out accept")
+        host.nft("delete", "table", "inet", "edgefl")
+        until(lambda: len(host.reports()) == 2, "a report of something else")
+        assert "policy accept" in host.rules()
+    first, second = host.reports()
+    assert first["found"] == ["the table inet open got hooks of its own: out (filter, output -400)"]
+    assert (first["healed"], second["found"]) == (False, ["the firewall's rules were gone"])
+    with host.watched():
+        host.nft("delete", "table", "inet", "open")
+        until(lambda: "inet open" not in (host.folder / "hooks").read_text(), "that it is gone")
+        host.nft("add table inet open; add chain inet open out { type filter hook output priority -400 ; policy accept ; }")
+        until(lambda: len(host.reports()) == 3, "it came again, and is told again")
+
+
+def test_it_gives_signs_of_life_while_it_lives_and_follows_nobodys_links(host: Host) -> None:
+    precious = host.folder / "precious"
+    precious.write_text("kept")
+    sign = host.folder / "spool" / "alive"
+    sign.symlink_to(precious)
+    (host.folder / "spool" / "alive.new").symlink_to(precious)
+    with host.watched(look_s=0.05):
+        until(lambda: sign.exists() and not sign.is_symlink(), "the first sign of life")
+        first = sign.stat().st_mtime_ns
+        until(lambda: sign.stat().st_mtime_ns > first, "another one")
+    assert precious.read_text() == "kept"
+    assert sign.stat().st_mode & 0o777 == 0o640
+    assert host.reports() == []
 
 
 def test_rules_that_do_not_load_are_said_not_to_be_healed(host: Host) -> None:

@@ -34,7 +34,12 @@ HARDENING = "/etc/systemd/system/edgefl-.service.d/hardening.conf"
 KEPT = "/etc/edgefl/hardening.conf"
 AT_BOOT = "/etc/systemd/system/sysinit.target.wants/nftables-edgefl.service"
 UNITS = ("/etc/systemd/system", "/run/systemd/system", "/etc/systemd/system.control", "/run/systemd/system.control")
+CHAINS = ("/usr/sbin/nft", "--json", "list", "chains")
+HOOKS = "/var/lib/walls-edgefl/hooks"
+"""The hooks of other tables that are known: what this host has beside edgefl, and what was told."""
 SPOOL = "/var/spool/edgefl"
+ALIVE = "alive"
+"""In the spool, made anew at every look: whoever brings reports to the coordinator brings word of its age, too."""
 PACE = {"Restart", "RestartSec", "KillMode", "TimeoutStopSec", "TasksMax", "StartLimitIntervalSec"}
 """What the hardening says of a unit's life: a drop-in may say otherwise without opening anything."""
 OPENING = {"IPAddressAllow", "User", "Group", "DynamicUser", "PermissionsStartOnly", "RootDirectory", "BindPaths"}
@@ -163,6 +168,37 @@ class Hardening:
         return since
 
 
+class Strangers:
+    """What other tables have of hooks into the kernel's ways. They are the host's, not edgefl's to undo; new ones are told."""
+
+    def __init__(self, known: str = HOOKS) -> None:
+        self.path = known
+
+    def news(self) -> list[str]:
+        """The tables that have hooks which were not known; they are from now on. Raises Failed and OSError."""
+        there, known = self.there(), _read(self.path)
+        before = set(there if known is None else known.splitlines())  # what it finds first, the host had before
+        if known is None or before != set(there):
+            with open(self.path + ".new", "w") as file:
+                file.write("\n".join(there))
+            os.replace(self.path + ".new", self.path)
+        tables: dict = {}
+        for hook in there:
+            if hook not in before:
+                table, _, chain = hook.partition(": ")
+                tables.setdefault(table, []).append(chain)
+        return [f"the table {table} got hooks of its own: {', '.join(chains)}"[:300] for table, chains in tables.items()]
+
+    def there(self) -> list[str]:
+        """Every hook but edgefl's, as `ip nat: prerouting (nat, prerouting -100)`."""
+        listed = [entry["chain"] for entry in json.loads(run(*CHAINS))["nftables"] if "hook" in entry.get("chain", {})]
+        return sorted(
+            "{family} {table}: {name} ({type}, {hook} {prio})".format(**chain)
+            for chain in listed
+            if (chain["family"], chain["table"]) != ("inet", "edgefl")
+        )
+
+
 def keys(text: str) -> set[str]:
     """The settings that a unit file's text has."""
     lines = (line.strip() for line in text.splitlines())
@@ -197,17 +233,36 @@ class Spool:
         os.replace(name + ".new", name + ".json")
         self.said, self.unsaid = now, {}
 
+    def be_alive(self) -> None:
+        """A sign of life. Others write in this directory: nothing of theirs is followed or opened."""
+        path = os.path.join(self.directory, ALIVE)
+        with contextlib.suppress(OSError):  # a disk that is full ends the signs, not the watch
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path + ".new")
+            os.close(os.open(path + ".new", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640))
+            os.replace(path + ".new", path)
 
-def look(firewall: Firewall, hardening: Hardening, spool: Spool) -> None:
+
+def look(firewall: Firewall, hardening: Hardening, strangers: Strangers, spool: Spool) -> None:
     """Look at everything once, heal it, and note what was wrong."""
     began = time.monotonic()
-    looked = [healed(firewall), healed(hardening)]
+    looked = [healed(firewall), healed(hardening), noticed(strangers)]
     if found := [what for wrong, _ in looked for what in wrong]:
         well = all(right for _, right in looked)
         spool.note(found, well, time.monotonic() - began)
         sys.stdout.write(f"{'healed' if well else 'NOT healed'}: {'; '.join(found)}\n")
         sys.stdout.flush()
     spool.write(time.monotonic())
+    spool.be_alive()
+
+
+def noticed(strangers: Strangers) -> tuple[list[str], bool]:
+    """What came beside the walls; nothing of that is healed here."""
+    try:
+        found = strangers.news()
+    except (Failed, OSError, ValueError, KeyError) as failure:
+        found = [f"other tables cannot be looked at: {failure}"]
+    return found, not found
 
 
 def healed(wall: Firewall | Hardening) -> tuple[list[str], bool]:
@@ -242,14 +297,14 @@ def notify(said: str) -> None:
 
 def main() -> None:
     """Look, for ever."""
-    firewall, hardening, spool = Firewall(), Hardening(), Spool()
+    firewall, hardening, strangers, spool = Firewall(), Hardening(), Strangers(), Spool()
     watched = watch()
-    look(firewall, hardening, spool)
+    look(firewall, hardening, strangers, spool)
     notify("READY=1")
     while True:
         select.select([watched], [], [], LOOK_S)
         drain(watched)
-        look(firewall, hardening, spool)
+        look(firewall, hardening, strangers, spool)
         notify("WATCHDOG=1")
 
 

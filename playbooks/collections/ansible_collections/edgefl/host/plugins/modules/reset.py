@@ -41,7 +41,7 @@ from ansible_collections.edgefl.host.plugins.module_utils.process import Command
 ACCOUNTS = ("edgefl-link", "edgefl-server", "edgefl-monitor", "edgefl-gate", "edgefl-node", "edgefl-app")
 GROUPS = ("edgefl-exec", "edgefl-journal")
 UNITS = "/etc/systemd/system/"
-SOFTWARE = ("/etc/edgefl", "/opt/edgefl", "/var/cache/edgefl/bundle", "/var/spool/edgefl")
+SOFTWARE = ("/etc/edgefl", "/opt/edgefl", "/var/cache/edgefl/bundle", "/var/spool/edgefl", "/var/lib/walls-edgefl")
 MASKED = ("haproxy", "prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
 """What came with packages, and did not run by itself."""
 STATE = "/var/lib/edgefl"
