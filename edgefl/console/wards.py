@@ -36,8 +36,8 @@ _SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """How a deed is asked: its title, the word for yes, the question (with `{names}` and `{left}`), what is said after it, and why
-    there is nobody to do it to.
+    """How a deed is asked: title, word for yes, question (with `{names}` and `{left}`), what is said after it, and why there is
+    nobody to do it to.
     """
 
     title: str
