@@ -94,6 +94,9 @@ class Standing:
         return (self.recent + digit)[-RECALLED:]
 
 
+UNKNOWN = Standing()
+
+
 @dataclass(frozen=True, slots=True)
 class Reputation:
     """Every device's standing; one that is unknown begins with a clean slate."""
@@ -102,7 +105,7 @@ class Reputation:
 
     def of(self, device: str) -> Standing:
         """The device's standing."""
-        return self.standings.get(device, Standing())
+        return self.standings.get(device, UNKNOWN)
 
     def admitted(self, devices: Iterable[str]) -> list[str]:
         """Those of the devices that are not in quarantine."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgefl.federation.aggregation.gram import SAMPLE, Gram
+from edgefl.federation.aggregation.gram import SAMPLE, Gram, medians
 from edgefl.federation.aggregation.limits import RULES, RuleUnfit, attackers, attackers_among, check_rule
 from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.rules import build, off
@@ -71,6 +71,13 @@ def test_an_estimate_from_some_columns_is_of_all_of_them_however_unlike_they_are
     np.testing.assert_allclose(some.norms, whole.norms, rtol=0.05)
     np.testing.assert_allclose(some.squared_distances, whole.squared_distances, rtol=0.1)
     np.testing.assert_array_equal(Gram.sampled(deltas[:, :SAMPLE]).products, Gram.of(deltas[:, :SAMPLE]).products)
+
+
+@given(st.integers(0, 99), st.integers(1, 9), st.integers(1, 40), st.sampled_from([np.float32, np.float64]))
+@settings(max_examples=40, deadline=None)
+def test_medians_are_numpys_to_the_bit(seed: int, count: int, width: int, kind: type) -> None:
+    rows: np.ndarray = np.random.default_rng(seed).standard_normal((count, width)).astype(kind)
+    np.testing.assert_array_equal(medians(rows), np.median(rows, axis=1))
 
 
 def test_how_far_an_update_lies_off_is_its_median_distance_over_the_usual_one() -> None:
