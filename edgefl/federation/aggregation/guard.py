@@ -106,12 +106,12 @@ class Guard:
         self.limits = limits or Limits()
 
     def aggregate(
-        self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation, malformed: int = 0
+        self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation, known: int = 0
     ) -> Aggregate:
         """See rules.Rule."""
         updates = Updates(deltas, devices, samples)
         gram = Gram.of(deltas, BLOCKS)
-        malicious = attackers_among(self.byzantine, len(devices), malformed)
+        malicious = attackers_among(self.byzantine, len(devices), known)
         found = evidence(gram, deltas, malicious, self.limits)
         # Where there is little agreement the direction only fades.
         agreed = found.usual if found.usual > self.limits.agreement else 0.0

@@ -40,10 +40,10 @@ class Rule(Protocol):
         """As site.yaml has it."""
 
     def aggregate(
-        self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation, malformed: int = 0
+        self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation, known: int = 0
     ) -> Aggregate:
         """deltas: (n, p) float32, finite, one update per row. devices, samples: n names and claimed counts. history: before
-        this round. malformed: how many more came that were no updates.
+        this round. known: how many malicious devices there are beside these (see Reputation.known).
         """
         ...
 
@@ -81,12 +81,12 @@ class ColumnRule:
     """Twice the usual distance is worth a look."""
 
     def aggregate(
-        self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation, malformed: int = 0
+        self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation, known: int = 0
     ) -> Aggregate:
         """See Rule. The score is an update's median distance to the others over the usual one."""
         updates = Updates(deltas, devices, samples)
         count = len(devices)
-        malicious = attackers_among(self.byzantine, count, malformed)
+        malicious = attackers_among(self.byzantine, count, known)
         gram = Gram.of(deltas) if self.mixes else Gram.sampled(deltas)
         mixing = nearest_mixing(gram, malicious).astype(np.float32) if self.mixes else None
         return Aggregate(
@@ -131,12 +131,12 @@ class WeightRule:
     mixes: bool = False
 
     def aggregate(
-        self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation, malformed: int = 0
+        self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation, known: int = 0
     ) -> Aggregate:
         """See Rule."""
         updates = Updates(deltas, devices, samples)
         count = len(devices)
-        malicious = attackers_among(self.byzantine, count, malformed)
+        malicious = attackers_among(self.byzantine, count, known)
         gram = Gram.of(deltas)
         if self.mixes:
             mixing = nearest_mixing(gram, malicious)
@@ -210,7 +210,7 @@ class ZScore:
     THRESHOLD = 3.0
 
     def aggregate(
-        self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation, malformed: int = 0
+        self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation, known: int = 0
     ) -> Aggregate:
         """See Rule. The score is |z| of the update's norm."""
         updates = Updates(deltas, devices, samples)

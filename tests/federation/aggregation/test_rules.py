@@ -180,9 +180,9 @@ def test_a_geometric_median_after_mixing_is_a_defence_and_the_guard_does_not_mix
         check_rule("guard", 0.2, 10, "nearest")
 
 
-def test_who_sent_what_was_no_update_is_one_of_the_attackers_already() -> None:
-    assert [attackers_among(0.3, 10, malformed) for malformed in (0, 1, 2)] == [3, 2, 1]
-    assert [attackers_among(0.3, 10 - malformed, malformed) for malformed in range(5)] == [3, 2, 1, 0, 0]
+def test_attackers_that_are_known_are_not_expected_among_the_rest() -> None:
+    assert [attackers_among(0.3, 10, known) for known in (0, 1, 2)] == [3, 2, 1]
+    assert [attackers_among(0.3, 10 - known, known) for known in range(5)] == [3, 2, 1, 0, 0]
     assert attackers_among(0.49, 3) == 1, "less than half, whatever the share says"
 
 
@@ -191,4 +191,4 @@ def test_nobody_is_trimmed_for_attackers_that_are_out_already(rule: str) -> None
     deltas, counts = crowd(7), np.full(7, 50)
     careful, whole = (build(rule, 0.3).aggregate(deltas, NAMES[:7], counts, Reputation(), out).delta for out in (0, 3))
     np.testing.assert_allclose(whole, deltas.mean(axis=0), atol=1e-5)
-    assert np.abs(careful - whole).max() > 0.01, "two of seven may still be malicious where nothing was malformed"
+    assert np.abs(careful - whole).max() > 0.01, "two of seven may still be malicious where nobody is known"
