@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefl.federation.aggregation import cores, kernels
-from edgefl.federation.aggregation.vectors import Matrix
+from edgefl.federation.aggregation.vectors import LINE, Matrix
 
 Square = NDArray[np.float64]
 Part = TypeVar("Part")
@@ -30,8 +30,6 @@ RUN = 1 << 7
 """Of them, how many lie side by side."""
 LEAST_WIDTH = 128
 """Columns of a block: with fewer, chance alone looks shared."""
-LINE = 16
-"""Values in a line of the cache: of a block that begins within one a kernel reads two for each, and takes half as long again."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,9 @@ class Gram:
         Memory: n x n per block and a view of n x 64 Ki.
         """
         count, length = deltas.shape
-        width = max(LEAST_WIDTH, -(-length // (blocks * LINE)) * LINE) if blocks > 1 else max(1, length)
+        # Of a block that begins within a line of the cache a kernel reads two for each, and takes half as long again.
+        line = LINE // deltas.itemsize
+        width = max(LEAST_WIDTH, -(-length // (blocks * line)) * line) if blocks > 1 else max(1, length)
         starts = range(0, length, width)
         chunk = KERNEL_CHUNK if kernels.compiled() else CHUNK
         runs = [
