@@ -32,7 +32,10 @@ from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.rules import build
 from edgefl.federation.aggregation.vectors import Template, room
 
-SIZES = [(10, 10**5), (10, 10**6), (10, 10**7), (50, 10**5), (50, 10**6), (200, 10**5), (200, 10**6)]
+SIZES = {
+    f"n{count}_p1e{power}": (count, 10**power)
+    for count, power in ((10, 5), (10, 6), (10, 7), (50, 5), (50, 6), (200, 5), (200, 6))
+}
 BYZANTINE = 0.2
 GOALS = {"trimmed_mean": 10, "median": 8, "multi_krum": 5}
 """Times faster, at every size with 50 updates or more."""
@@ -40,13 +43,16 @@ GOALS = {"trimmed_mean": 10, "median": 8, "multi_krum": 5}
 Model = dict[str, np.ndarray]
 
 
-def seconds(work: Callable[[], object], repeats: int) -> float:
-    """Shortest of several runs: what the machine's other work adds is never negative."""
-    best = float("inf")
+def seconds(*works: Callable[[], object], repeats: int) -> list[float]:
+    """Shortest of several runs of each, which take turns so that all have the same weather: what the machine's other work adds is
+    never negative.
+    """
+    best = [float("inf")] * len(works)
     for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - began)
+        for place, work in enumerate(works):
+            began = time.perf_counter()
+            work()
+            best[place] = min(best[place], time.perf_counter() - began)
     return best
 
 
@@ -165,23 +171,25 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="only up to 50 updates of 1e6 values")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), metavar="SIZE", help=", ".join(SIZES))
     given = parser.parse_args()
     figures: dict[str, float] = {}
-    for count, length in SIZES:
-        if given.quick and (count > 50 or length > 10**6):
-            continue
+    for size in given.sizes:
+        count, length = SIZES[size]
         start, updates = models(count, length)
-        repeats = 5 if count * length <= 10**7 else 2
-        size = f"n{count}_p1e{len(str(length)) - 1}"
+        repeats = max(2, min(15, 10**8 // (count * length)))
         for rule in GOALS:
             name = f"{rule}_{size}"
-            mine = seconds(ours(rule.replace("_", "-"), start, updates), repeats + 1)
-            figures[name] = round(seconds(flower(rule, updates, int(BYZANTINE * count)), repeats) / mine, 1)
+            theirs = flower(rule, updates, int(BYZANTINE * count))
+            mine, flowers = seconds(ours(rule.replace("_", "-"), start, updates), theirs, repeats=repeats)
+            figures[name] = round(flowers / mine, 1)
             figures[f"{name}_ms"] = round(mine * 1000, 1)
             if not given.json:
                 print(f"{name:28} {figures[name]:6.1f} x   {figures[f'{name}_ms']:9.1f} ms", flush=True)
-        figures[f"guard_{size}_ms"] = round(seconds(ours("guard", start, updates), repeats) * 1000, 1)
+        (mine,) = seconds(ours("guard", start, updates), repeats=repeats)
+        figures[f"guard_{size}_ms"] = round(mine * 1000, 1)
+        if not given.json:
+            print(f"{f'guard_{size}':40} {figures[f'guard_{size}_ms']:9.1f} ms", flush=True)
     passes = {f"{rule}_n{count}": reads for count in (10, 50) for rule, reads in read_passes(count, 10**5).items()}
     figures["read_passes"] = round(max(passes.values()), 1)
     figures["memory_ratio"] = round(max(memory_ratio(10, 10**6), memory_ratio(50, 4 * 10**5)), 2)

@@ -359,7 +359,8 @@ class Run:
         samples = np.array([received.updates[device].samples for device in devices], dtype=np.int64)
         weights = [received.weights.get(device, 1.0) for device in devices]
         deltas, samples = weighed(self.rule.name, deltas, samples, weights)
-        aggregate = self.rule.aggregate(deltas, devices, samples, self.memory.reputation, len(received.rejected))
+        known = self.memory.reputation.known(self.plan.devices, len(devices), len(received.rejected))
+        aggregate = self.rule.aggregate(deltas, devices, samples, self.memory.reputation, known)
         if self.clients is not None:  # its scores are of what came; what the model moves by is this
             step, released = self.clients.step(deltas, weights, round_)
             aggregate, self.memory = replace(aggregate, delta=step), replace(self.memory, released=released)

@@ -39,13 +39,13 @@ def attackers(byzantine: float, devices: int) -> int:
     return floor(byzantine * devices + 1e-9)
 
 
-def attackers_among(byzantine: float, updates: int, malformed: int = 0) -> int:
+def attackers_among(byzantine: float, updates: int, known: int = 0) -> int:
     """How many of these updates may be malicious, less than half of them.
 
-    malformed: others that came beside them and were none. Whoever sent those was one of the attackers that the share allows for:
-    to expect as many among the rest would cost honest devices with unlike records their say.
+    known: malicious devices beside them, each one of the attackers that the share allows for: to expect as many among the rest
+    would cost honest devices with unlike records their say.
     """
-    left = attackers(byzantine, updates + malformed) - malformed
+    left = attackers(byzantine, updates + known) - known
     return max(0, min(left, (updates - 1) // 2))
 
 

@@ -69,11 +69,8 @@ def run(tmp_path: Path):
 FLIPPED, ABSURD = -1.0, 1000.0
 
 
-def lives(run: Run, number: int, lies: Mapping[str, float], malformed: set[str] = frozenset()) -> list[events.DeviceJudged]:
-    """One round's robust step, of whoever would be asked; the verdicts that the journal gets with the round.
-
-    lies: what devices multiply their updates by.
-    """
+def arrived(run: Run, number: int, lies: Mapping[str, float], malformed: set[str] = frozenset()) -> Received:
+    """What comes of whoever would be asked. lies: what devices multiply their updates by."""
     asked = run._gather(0)
     rng = np.random.default_rng(number)
     shared = rng.standard_normal(LENGTH)
@@ -84,6 +81,12 @@ def lives(run: Run, number: int, lies: Mapping[str, float], malformed: set[str] 
             received.updates[device] = Trained(samples=100, metrics={}, start_s=0, train_s=1, cpu_s=1)
             received.deltas.free(LENGTH)[:] = lies.get(device, 1.0) * own
             received.deltas.took(device)
+    return received
+
+
+def lives(run: Run, number: int, lies: Mapping[str, float], malformed: set[str] = frozenset()) -> list[events.DeviceJudged]:
+    """One round's robust step, of what arrived; the verdicts that the journal gets with the round."""
+    received = arrived(run, number, lies, malformed)
     aggregate = run._aggregate(number, received)
     assert aggregate is not None
     run.memory = replace(run.memory, reputation=aggregate.reputation)
@@ -118,6 +121,17 @@ def test_who_sends_no_updates_at_all_is_left_out_too_but_never_below_the_quorum(
     for number in range(1, 8):
         lives(run, number, {"edge-04": ABSURD, "edge-05": ABSURD})
     assert len(run._gather(0)) == 9, "nine make a quorum: only one can be spared"
+
+
+def test_who_is_left_out_is_not_expected_among_those_that_stay(run: Run) -> None:
+    for number in range(1, 5):
+        lives(run, number, {"edge-01": ABSURD, "edge-02": ABSURD, "edge-03": ABSURD})
+    received, same = arrived(run, 5, {}), arrived(run, 5, {})
+    aggregate = run._aggregate(5, received)
+    assert aggregate is not None
+    rest = same.deltas.stacked(list(same.updates))
+    assert len(rest) == 7
+    np.testing.assert_allclose(aggregate.delta, rest.mean(axis=0), atol=1e-5)
 
 
 def quarantined(run: Run, device: str, state: str = "quarantined") -> None:

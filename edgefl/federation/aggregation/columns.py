@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefl.federation.aggregation import cores, kernels
-from edgefl.federation.aggregation.networks import Keep, trimming_network
+from edgefl.federation.aggregation.networks import NETWORK_MOST, Keep, trimming_network
 from edgefl.federation.aggregation.vectors import Matrix, Vector
 
-NETWORK_MOST = 32
 CHUNK_BYTES = 1 << 20
 """A chunk of all updates, and as much again to swap or sort in, fits a core's second-level cache."""
 KERNEL_COLUMNS = 1 << 12
@@ -40,18 +39,19 @@ def trimmed_mean(deltas: Matrix, trim: int, mixing: NDArray[np.float32] | None =
     if trim == 0:
         weights = np.full(rows, 1 / rows, np.float32)
         return weighted_sum(deltas, weights if mixing is None else weights @ mixing)
-    compiled = kernels.compiled() if rows <= kernels.MOST_ROWS else None
-    trimmed = compiled.trimmed if compiled is not None else _by_network if rows <= NETWORK_MOST else _by_sort
-    if compiled is not None and mixing is None:
-        width = KERNEL_COLUMNS
-    else:  # a chunk at work has about as much again beside it
-        share = int(deltas.shape[1] * MEMORY_SHARE / (2 * cores.count()))
-        width = max(256, min(CHUNK_BYTES // (4 * max(rows, len(deltas))), share) // 64 * 64)
-
-    def chunk_mean(chunk: Chunk) -> Vector:
-        return trimmed(chunk if mixing is None else mixing @ chunk, trim)
-
-    return _by_columns(deltas, chunk_mean, width)
+    compiled = kernels.compiled() if max(rows, len(deltas)) <= kernels.MOST_ROWS else None
+    if compiled is not None:
+        return _by_columns(deltas, lambda chunk: compiled.trimmed(chunk, trim, mixing), KERNEL_COLUMNS)
+    trimmed = _by_network if rows <= NETWORK_MOST else _by_sort
+    share = int(deltas.shape[1] * MEMORY_SHARE / (2 * cores.count()))  # a chunk at work has about as much again beside it
+    width = max(256, min(CHUNK_BYTES // (4 * rows), share) // 64 * 64)
+    if mixing is None:
+        return _by_columns(deltas, lambda chunk: trimmed(chunk, trim), width)
+    # BLAS spreads a product over the cores itself: within threads of ours its own would wait for each other.
+    out, wide = np.empty(deltas.shape[1], np.float32), width * cores.count()
+    for left in range(0, len(out), wide):
+        _by_columns(mixing @ deltas[:, left : left + wide], lambda chunk: trimmed(chunk, trim), width, out[left : left + wide])
+    return out
 
 
 def median(deltas: Matrix) -> Vector:
@@ -78,9 +78,9 @@ def weighted_sum(deltas: Matrix, weights: NDArray[np.floating]) -> Vector:
     return total
 
 
-def _by_columns(deltas: Matrix, reduce: Callable[[Chunk], Vector], width: int) -> Vector:
+def _by_columns(deltas: Matrix, reduce: Callable[[Chunk], Vector], width: int, into: Vector | None = None) -> Vector:
     length = deltas.shape[1]
-    out = np.empty(length, np.float32)
+    out = np.empty(length, np.float32) if into is None else into
 
     def work(start: int) -> None:
         out[start : start + width] = reduce(deltas[:, start : start + width])

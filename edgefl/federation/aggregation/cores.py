@@ -9,8 +9,6 @@ from typing import TypeVar
 
 Part = TypeVar("Part")
 Made = TypeVar("Made")
-SHARES = 4
-"""Per core: handing over a share costs as much as a small part's work, and whoever is held up holds up no more than that."""
 
 
 def count() -> int:
@@ -19,19 +17,19 @@ def count() -> int:
 
 
 def each(work: Callable[[Part], Made], parts: Sequence[Part]) -> list[Made]:
-    """What `work` makes of each part, in their order; this thread and one for each further core take shares of them."""
+    """What `work` makes of each part, in their order; this thread and one for each further core take what nobody has begun."""
     helpers = min(count(), len(parts)) - 1
     if helpers < 1:
         return [work(part) for part in parts]
-    size = -(-len(parts) // (SHARES * (helpers + 1)))
-    shares = [parts[start : start + size] for start in range(0, len(parts), size)]
+    left, made = iter(range(len(parts))), dict[int, Made]()
 
-    def make(share: Sequence[Part]) -> list[Made]:
-        return [work(part) for part in share]
+    def take() -> None:
+        for place in left:
+            made[place] = work(parts[place])
 
     with ThreadPoolExecutor(helpers) as pool:
-        given = [pool.submit(make, share) for share in shares]
-        # The others begin at the front; from the back this thread takes what nobody has begun.
-        own = {place: make(shares[place]) for place in reversed(range(len(shares))) if given[place].cancel()}
-        made = [own[place] if place in own else given[place].result() for place in range(len(shares))]
-    return [one for share in made for one in share]
+        others = [pool.submit(take) for _ in range(helpers)]
+        take()
+        for other in others:
+            other.result()
+    return [made[place] for place in range(len(parts))]

@@ -6,17 +6,20 @@ themselves are read once here and once more for the final sum.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefl.federation.aggregation import cores, kernels
-from edgefl.federation.aggregation.vectors import Matrix
+from edgefl.federation.aggregation.vectors import LINE, Matrix
 
 Square = NDArray[np.float64]
+Part = TypeVar("Part")
+Real = TypeVar("Real", np.float32, np.float64)
 CHUNK = 1 << 16
 """Columns per product of BLAS's: float32 within a chunk (relative error about 1e-6), float64 between chunks."""
 KERNEL_CHUNK = 1 << 14
@@ -48,7 +51,9 @@ class Gram:
         Memory: n x n per block and a view of n x 64 Ki.
         """
         count, length = deltas.shape
-        width = max(LEAST_WIDTH, -(-length // blocks)) if blocks > 1 else max(1, length)
+        # Of a block that begins within a line of the cache a kernel reads two for each, and takes half as long again.
+        line = LINE // deltas.itemsize
+        width = max(LEAST_WIDTH, -(-length // (blocks * line)) * line) if blocks > 1 else max(1, length)
         starts = range(0, length, width)
         chunk = KERNEL_CHUNK if kernels.compiled() else CHUNK
         runs = [
@@ -58,7 +63,7 @@ class Gram:
         ]
         products = np.zeros((count, count))
         parts = np.zeros((len(starts), count, count), np.float32) if blocks > 1 else None
-        for (place, _), part in zip(runs, _products(deltas, [run for _, run in runs]), strict=True):
+        for (place, _), part in zip(runs, _products(lambda run: deltas[:, run[1]], runs), strict=True):
             products += part
             if parts is not None:
                 parts[place] += part
@@ -73,10 +78,10 @@ class Gram:
         count, length = deltas.shape
         if length <= SAMPLE:
             return cls.of(deltas)
+        starts: list[list[int]] = np.linspace(0, length - RUN, SAMPLE // RUN).astype(int).reshape(-1, 8).tolist()
         products = np.zeros((count, count))
-        for starts in np.linspace(0, length - RUN, SAMPLE // RUN).astype(int).reshape(-1, 8):
-            sample = np.concatenate([deltas[:, start : start + RUN] for start in starts], axis=1)
-            products += next(iter(_products(sample, [slice(None)])))
+        for part in _products(lambda some: np.concatenate([deltas[:, start : start + RUN] for start in some], axis=1), starts):
+            products += part
         return cls(products * (length / SAMPLE), float(SAMPLE))
 
     def where_shared(self) -> Gram:
@@ -91,12 +96,13 @@ class Gram:
         count = len(self.products)
         if self.blocks is None or self.widths is None or count < 4:
             return self
-        pairs = self.blocks[:, *np.triu_indices(count, 1)]
-        energy = np.median(np.diagonal(self.blocks, axis1=1, axis2=2), axis=1).astype(np.float64)
-        shared = np.median(np.abs(pairs), axis=1).astype(np.float64)
+        pairs = np.triu_indices(count, 1)
+        energy = medians(np.diagonal(self.blocks, axis1=1, axis2=2)).astype(np.float64)
+        of_pairs = cores.each(lambda block: medians(np.abs(block[pairs])[None]), list(self.blocks))
+        shared = np.concatenate(of_pairs).astype(np.float64)
         # Of unrelated updates the products are normal: half lie within 0.67 deviations, and that median varies by 0.79 /
         # sqrt(pairs).
-        chance = (0.6745 + 2.5 * 0.79 / np.sqrt(pairs.shape[1])) * energy / np.sqrt(self.widths)
+        chance = (0.6745 + 2.5 * 0.79 / np.sqrt(len(pairs[0]))) * energy / np.sqrt(self.widths)
         shared = np.where(shared > chance, shared, 0.0)
         weights = shared / np.maximum(shared + (energy - shared).clip(min=0) / (count - 1), 1e-300)
         if not weights.any():
@@ -145,8 +151,20 @@ class Gram:
             return np.asarray(np.where(squared > 1e-12, to_sum / np.sqrt(squared.clip(min=1e-12)), 0.0))
 
 
-def _products(deltas: Matrix, runs: Sequence[slice]) -> Iterable[NDArray[np.floating]]:
-    """The deltas' inner products over each run of columns. BLAS spreads one over the cores, the kernel has a run on each."""
+def medians(rows: NDArray[Real]) -> NDArray[Real]:
+    """np.median(rows, axis=1) to the bit, of finite values, in a quarter of the time: one value is found by vector instructions,
+    the two in the middle of an even number are not.
+    """
+    half = rows.shape[1] // 2
+    parted = np.partition(rows, half, axis=1)
+    upper = parted[:, half]
+    return upper if rows.shape[1] % 2 else (parted[:, :half].max(axis=1) + upper) / 2
+
+
+def _products(columns: Callable[[Part], Matrix], parts: Sequence[Part]) -> Iterable[NDArray[np.floating]]:
+    """The inner products of some columns of the deltas, of each part. BLAS spreads one over the cores, the kernel has a part on
+    each.
+    """
     if (compiled := kernels.compiled()) is not None:
-        return cores.each(lambda run: compiled.products(deltas[:, run]), runs)
-    return (deltas[:, run] @ deltas[:, run].T for run in runs)
+        return cores.each(lambda part: compiled.products(columns(part)), parts)
+    return (chunk @ chunk.T for chunk in map(columns, parts))

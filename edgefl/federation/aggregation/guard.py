@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from edgefl.events.schema import Verdict
 from edgefl.federation.aggregation import columns
-from edgefl.federation.aggregation.gram import Gram
+from edgefl.federation.aggregation.gram import Gram, medians
 from edgefl.federation.aggregation.limits import attackers_among
 from edgefl.federation.aggregation.reputation import Reputation, Seen
 from edgefl.federation.aggregation.scores import Aggregate, Score, Updates, capped_weights, peers_of
@@ -106,12 +106,12 @@ class Guard:
         self.limits = limits or Limits()
 
     def aggregate(
-        self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation, malformed: int = 0
+        self, deltas: Matrix, devices: Sequence[str], samples: NDArray[np.int64], history: Reputation, known: int = 0
     ) -> Aggregate:
         """See rules.Rule."""
         updates = Updates(deltas, devices, samples)
         gram = Gram.of(deltas, BLOCKS)
-        malicious = attackers_among(self.byzantine, len(devices), malformed)
+        malicious = attackers_among(self.byzantine, len(devices), known)
         found = evidence(gram, deltas, malicious, self.limits)
         # Where there is little agreement the direction only fades.
         agreed = found.usual if found.usual > self.limits.agreement else 0.0
@@ -223,7 +223,7 @@ def _core(gram: Gram, malicious: int) -> NDArray[np.bool_]:
     """
     count = len(gram.norms)
     others = gram.cosines[~np.eye(count, dtype=bool)].reshape(count, count - 1)
-    likeness = np.median(others, axis=1)
+    likeness = medians(others)
     core = np.zeros(count, dtype=bool)
     core[np.argsort(-likeness, kind="stable")[: max(2, count - malicious)]] = True
     return core
@@ -235,7 +235,7 @@ def _twins(gram: Gram, deltas: Matrix, limits: Limits) -> Values:
     """
     count = len(gram.norms)
     others = ~np.eye(count, dtype=bool)
-    usual = float(np.median(gram.squared_distances[others]))
+    usual = float(medians(gram.squared_distances[others][None])[0])
     near = (gram.squared_distances < limits.twin * usual) & others
     for place in np.flatnonzero(near.any(axis=1)):
         if np.count_nonzero(deltas[place]) < limits.twin_values:

@@ -1,24 +1,82 @@
 /* The kernels for one instruction set: kernels.c includes this once for each, with LEVEL, LANES (floats in a register) and TILE
  * (sums are kept in TILE * TILE registers) set for it. */
 
-typedef float NAME(vector) __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef float NAME(vector) __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-static void NAME(trimmed)(const float *rows, long stride, long count, long width, const struct step *steps, long length, long trim,
-                          float *out)
+/* RUN rows, `stride` apart, such that each column's values ascend, to places. */
+static inline void NAME(sorted)(const float *rows, long stride, float *places)
+{
+#pragma GCC ivdep
+    for (long column = 0; column < BLOCK; column++) {
+#define TAKE(i) float v##i = rows[i * stride + column];
+#define ORDER(i, j)                                                                                                                \
+    {                                                                                                                              \
+        const float x = v##i, y = v##j;                                                                                            \
+        v##i = x < y ? x : y;                                                                                                      \
+        v##j = x < y ? y : x;                                                                                                      \
+    }
+#define PUT(i) places[i * BLOCK + column] = v##i;
+        EACH(TAKE)
+        SORT(ORDER)
+        EACH(PUT)
+#undef TAKE
+#undef ORDER
+#undef PUT
+    }
+}
+
+/* `count` sums of `sources` rows, `stride` apart, times their weights, to places. */
+static void NAME(mixed)(const float *rows, long stride, long sources, const float *weights, long count, float *places)
+{
+    for (long top = 0; top < count; top += TILE)
+        for (long left = 0; left < BLOCK; left += 4 * LANES) {
+            /* As in products, what lies behind the last row is left out. */
+            const float *weight[TILE];
+            for (long i = 0; i < TILE; i++)
+                weight[i] = weights + (top + i < count ? top + i : count - 1) * sources;
+            NAME(vector) sums[TILE][4] = {0};
+            for (long source = 0; source < sources; source++)
+                for (long i = 0; i < TILE; i++)
+                    for (long j = 0; j < 4; j++)
+                        sums[i][j] += weight[i][source] * *(const NAME(vector) *)(rows + source * stride + left + j * LANES);
+            for (long i = 0; i < TILE && top + i < count; i++)
+                for (long j = 0; j < 4; j++)
+                    *(NAME(vector) *)(places + (top + i) * BLOCK + left + j * LANES) = sums[i][j];
+        }
+}
+
+/* weights: where given, rows are `sources` and `count` mixtures of them are trimmed. runs: of RUN rows, sorted before the steps. */
+static void NAME(trimmed)(const float *rows, long stride, long sources, long width, const float *weights, long count, long runs,
+                          const struct step *steps, long length, long trim, float *out)
 {
     float places[count * BLOCK] __attribute__((aligned(64)));
+    float spare[weights ? sources * BLOCK : 1] __attribute__((aligned(64)));
     for (long left = 0; left < width; left += BLOCK) {
         const long here = width - left < BLOCK ? width - left : BLOCK;
-        for (long row = 0; row < count; row++)
+        const float *from = rows + left;
+        long apart = stride;
+        if (weights || here < BLOCK) {
+            float *copy = weights ? spare : places;
+            for (long row = 0; row < sources; row++)
+                for (long column = 0; column < BLOCK; column++)
+                    copy[row * BLOCK + column] = column < here ? from[row * stride + column] : 0;
+            if (weights)
+                NAME(mixed)(copy, BLOCK, sources, weights, count, places);
+            from = places;
+            apart = BLOCK;
+        }
+        for (long run = 0; run < runs; run++)
+            NAME(sorted)(from + run * RUN * apart, apart, places + run * RUN * BLOCK);
+        for (long row = runs * RUN; row < count && from != places; row++)
             for (long column = 0; column < BLOCK; column++)
-                places[row * BLOCK + column] = column < here ? rows[row * stride + left + column] : 0;
-        /* What comes next is fetched meanwhile, a row at each step. */
-        const long ahead = left + 2 * BLOCK <= width ? count : 0;
+                places[row * BLOCK + column] = from[row * apart + column];
+        /* What comes next is fetched meanwhile. */
+        const long ahead = left + 2 * BLOCK <= width ? sources : 0;
         const float *next = rows + left + BLOCK;
         for (long step = 0; step < length; step++) {
-            if (step < ahead)
+            for (long row = step; row < ahead; row += length)
                 for (long column = 0; column < BLOCK; column += LINE)
-                    __builtin_prefetch(next + step * stride + column, 0, 2);
+                    __builtin_prefetch(next + row * stride + column, 0, 2);
             float *a = places + steps[step].a * BLOCK, *b = places + steps[step].b * BLOCK;
             float *c = places + steps[step].c * BLOCK, *d = places + steps[step].d * BLOCK;
             switch (steps[step].kind) {

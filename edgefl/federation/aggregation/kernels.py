@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefl.federation.aggregation.networks import Comparison, crossings, trimming_network
+from edgefl.federation.aggregation.networks import NETWORK_MOST, Comparison, crossings, trimming_network
 from edgefl.federation.aggregation.vectors import Matrix, Vector
 
 HERE = Path(__file__).parent
@@ -34,6 +34,8 @@ MOST_ROWS = 1 << 12
 """A block of as many rows still fits a thread's stack."""
 CROSSING = 4
 """Beside the values of Keep, what a step of the network is."""
+RUN = 16
+"""Rows that are sorted at once, without steps; as kernels.c has it."""
 
 Steps = NDArray[np.uint16]
 
@@ -48,11 +50,16 @@ class Kernels:
 
     library: ctypes.CDLL
 
-    def trimmed(self, rows: Matrix, trim: int) -> Vector:
-        """Mean of each column without its `trim` smallest and largest values. rows: (n, p), of at most MOST_ROWS rows."""
-        steps, fit = _steps(len(rows), trim), _fit(rows)
+    def trimmed(self, rows: Matrix, trim: int, mixing: Matrix | None = None) -> Vector:
+        """Mean of each column without its `trim` smallest and largest values, (p,). rows: (n, p), of at most MOST_ROWS rows.
+        mixing: (m, n) float32, of as many rows at most; when given, `mixing @ rows` is trimmed instead.
+        """
+        fit, weights = _fit(rows), None if mixing is None else np.ascontiguousarray(mixing)
+        address, count = (None, len(rows)) if weights is None else (weights.ctypes.data, len(weights))
+        runs, steps = _plan(count, trim)
         out = np.empty(fit.shape[1], np.float32)
-        self.library.edgefl_trimmed(*_described(fit), steps.ctypes.data, len(steps), trim, out.ctypes.data)
+        network = runs, steps.ctypes.data, len(steps)
+        self.library.edgefl_trimmed(*_described(fit), address, count, *network, trim, out.ctypes.data)
         return out
 
     def products(self, rows: Matrix) -> NDArray[np.float64]:
@@ -78,7 +85,7 @@ def compiled(directory: Path = HERE) -> Kernels | None:
     except OSError:
         return None
     whole, pointer = ctypes.c_long, ctypes.c_void_p
-    library.edgefl_trimmed.argtypes = (pointer, whole, whole, whole, pointer, whole, whole, pointer)
+    library.edgefl_trimmed.argtypes = (pointer, *[whole] * 3, pointer, whole, whole, pointer, whole, whole, pointer)
     library.edgefl_products.argtypes = (pointer, whole, whole, whole, pointer)
     library.edgefl_weighted.argtypes = (pointer, whole, whole, whole, pointer, pointer)
     for function in (library.edgefl_trimmed, library.edgefl_products, library.edgefl_weighted):
@@ -116,12 +123,16 @@ def used() -> str:
 
 
 @lru_cache(maxsize=64)
-def _steps(count: int, trim: int) -> Steps:
+def _plan(count: int, trim: int) -> tuple[int, Steps]:
+    """How many runs of rows are sorted at once, and the steps after that. Few rows go through the very network that NumPy would
+    take them through, so that the middle values are added up in the same order.
+    """
+    runs = count // RUN if count > NETWORK_MOST else 0
     steps = [
         (step.keep, step.low, step.high, 0, 0) if isinstance(step, Comparison) else (CROSSING, *step)
-        for step in crossings(trimming_network(count, trim))
+        for step in crossings(trimming_network(count, trim, RUN if runs else 1))
     ]
-    return np.array(steps, np.uint16).reshape(len(steps), 5)
+    return runs, np.array(steps, np.uint16).reshape(len(steps), 5)
 
 
 def _fit(rows: Matrix) -> Matrix:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from enum import IntFlag
 from functools import lru_cache
 
+NETWORK_MOST = 32
+"""Rows that NumPy takes through a network."""
+
 
 class Keep(IntFlag):
     """Which outputs of a comparison are needed."""
@@ -31,10 +34,10 @@ class Comparison:
 
 
 @lru_cache(maxsize=64)
-def trimming_network(count: int, trim: int) -> tuple[Comparison, ...]:
+def trimming_network(count: int, trim: int, run: int = 1) -> tuple[Comparison, ...]:
     """The comparisons after which places `trim` … `count - trim - 1` hold the middle values, in any order among themselves.
 
-    Raises ValueError unless 0 <= 2 * trim < count.
+    run: a power of two; each whole run of so many places is sorted already. Raises ValueError unless 0 <= 2 * trim < count.
     """
     if not 0 <= 2 * trim < count:
         raise ValueError(f"cannot trim {trim} at each end of {count}")
@@ -43,7 +46,7 @@ def trimming_network(count: int, trim: int) -> tuple[Comparison, ...]:
     # Until a later comparison touches it, a place's value goes straight to the output.
     direct = [True] * count
     kept: list[Comparison] = []
-    for low, high in reversed(list(_batcher(count))):
+    for low, high in reversed(list(_batcher(count, run))):
         if not needed[low] and not needed[high]:
             continue
         if needed[low] and needed[high] and direct[low] and direct[high]:
@@ -87,15 +90,18 @@ def crossings(network: Sequence[Comparison]) -> Iterator[Comparison | Crossing]:
             yield step
 
 
-def _batcher(count: int) -> Iterator[tuple[int, int]]:
-    """Batcher's network for any count: that for the next power of two without the comparisons beyond the end."""
+def _batcher(count: int, run: int) -> Iterator[tuple[int, int]]:
+    """Batcher's network for any count: that for the next power of two without the comparisons beyond the end, nor those that
+    sort whole runs.
+    """
     width = 1
     while width < count:
         stride = width
         while stride >= 1:
             for start in range(stride % width, count - stride, 2 * stride):
                 for place in range(start, min(start + stride, count - stride)):
-                    if place // (2 * width) == (place + stride) // (2 * width):
+                    known = width < run and place // run < count // run
+                    if place // (2 * width) == (place + stride) // (2 * width) and not known:
                         yield place, place + stride
             stride //= 2
         width *= 2

@@ -5,7 +5,7 @@ An immutable value: a rule returns the next one. It is saved beside the model of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -94,6 +94,9 @@ class Standing:
         return (self.recent + digit)[-RECALLED:]
 
 
+UNKNOWN = Standing()
+
+
 @dataclass(frozen=True, slots=True)
 class Reputation:
     """Every device's standing; one that is unknown begins with a clean slate."""
@@ -102,11 +105,18 @@ class Reputation:
 
     def of(self, device: str) -> Standing:
         """The device's standing."""
-        return self.standings.get(device, Standing())
+        return self.standings.get(device, UNKNOWN)
 
     def admitted(self, devices: Iterable[str]) -> list[str]:
         """Those of the devices that are not in quarantine."""
         return [device for device in devices if self.of(device).conduct != "quarantined"]
+
+    def known(self, members: Sequence[str], updates: int, malformed: int) -> int:
+        """How many malicious devices are known beside a round's updates: who sent what was no update, and of the members in
+        quarantine the share that would have been heard, since a selection asks only some.
+        """
+        admitted = len(self.admitted(members))
+        return malformed + (len(members) - admitted) * (updates + malformed) // max(1, admitted)
 
     def after(self, observed: Mapping[str, Seen]) -> Reputation:
         """After a round, of each device what it said. Devices that took no part keep their standing."""

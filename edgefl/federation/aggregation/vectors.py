@@ -74,7 +74,7 @@ class Template:
         place = 0
         for name, shape in self.shapes.items():
             end = place + _count(shape)
-            moved[name] = (start[name] + delta[place:end].reshape(shape)).astype(self.dtypes[name])
+            moved[name] = (start[name] + delta[place:end].reshape(shape)).astype(self.dtypes[name], copy=False)
             place = end
         return moved
 

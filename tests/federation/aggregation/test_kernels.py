@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from edgefl.federation.aggregation import columns, kernels
 from edgefl.federation.aggregation.kernels import Kernels
+from edgefl.federation.aggregation.networks import NETWORK_MOST
 
 LEVELS = {"best": (), "avx2": ("-DWITHOUT_AVX512",), "any": ("-DWITHOUT_AVX512", "-DWITHOUT_AVX2")}
 ROWS, COLUMNS = st.integers(1, 70), st.integers(1, 3000)
@@ -47,6 +48,16 @@ def test_a_trimmed_mean_is_that_of_the_sorted_middle(level: Kernels, seed: int, 
     np.testing.assert_array_equal(values, before)
 
 
+@given(shape=st.tuples(ROWS, ROWS, COLUMNS), seed=st.integers(0, 99), share=st.floats(0, 0.499))
+@settings(max_examples=40, deadline=None)
+def test_rows_are_mixed_before_they_are_trimmed(level: Kernels, shape: tuple[int, int, int], seed: int, share: float) -> None:
+    mixed, rows, width = shape
+    values, trim = updates(seed, rows, width), int(share * mixed)
+    mixing = np.random.default_rng(seed).random((mixed, rows), np.float32)
+    middle = np.sort(mixing.astype(np.float64) @ values, axis=0)[trim : mixed - trim].mean(axis=0)
+    np.testing.assert_allclose(level.trimmed(values, trim, mixing), middle, atol=1e-4)
+
+
 @given(seed=st.integers(0, 99), rows=ROWS, width=COLUMNS)
 @settings(max_examples=40, deadline=None)
 def test_products_are_those_of_float64(level: Kernels, seed: int, rows: int, width: int) -> None:
@@ -78,10 +89,12 @@ def fenced(rows: int, width: int) -> np.ndarray:
     return values
 
 
-@pytest.mark.parametrize(("rows", "width"), [(1, 1), (4, 63), (7, 65), (11, 1027), (50, 2049)])
+@pytest.mark.parametrize(("rows", "width"), [(1, 1), (4, 63), (7, 65), (11, 1027), (16, 64), (50, 2049)])
 def test_nothing_is_read_behind_the_last_row(level: Kernels, rows: int, width: int) -> None:
     values = fenced(rows, width)
     np.testing.assert_array_equal(level.trimmed(values, (rows - 1) // 2), np.median(values, axis=0))
+    same = np.eye(rows, dtype=np.float32)
+    np.testing.assert_array_equal(level.trimmed(values, (rows - 1) // 2, same), np.median(values, axis=0))
     np.testing.assert_allclose(level.weighted(values, np.ones(rows, np.float32)), values.sum(axis=0), atol=1e-4)
     np.testing.assert_allclose(np.diag(level.products(values)), np.square(values).sum(axis=1), rtol=1e-5)
 
@@ -89,10 +102,12 @@ def test_nothing_is_read_behind_the_last_row(level: Kernels, rows: int, width: i
 def test_columns_that_do_not_lie_side_by_side_are_read_all_the_same(compiled: Kernels) -> None:
     values = updates(1, 9, 400)
     np.testing.assert_array_equal(compiled.trimmed(values[:, ::2], 2), compiled.trimmed(values, 2)[::2])
+    mixing = np.random.default_rng(1).random((9, 18), np.float32)[:, ::2]
+    np.testing.assert_array_equal(compiled.trimmed(values, 2, mixing), compiled.trimmed(values, 2, mixing.copy()))
     np.testing.assert_array_equal(compiled.products(values[:, ::2]), compiled.products(values[:, ::2].copy()))
 
 
-@pytest.mark.parametrize("rows", [2, 10, 31, 32, 33, 50, 64])
+@pytest.mark.parametrize("rows", [2, 10, 16, 21, 31, 32, 33, 50, 64])
 def test_with_and_without_kernels_the_result_is_the_same(compiled: Kernels, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     values = np.random.default_rng(rows).standard_normal((rows, 10_007), dtype=np.float32)
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
@@ -101,7 +116,7 @@ def test_with_and_without_kernels_the_result_is_the_same(compiled: Kernels, monk
         found[way] = columns.median(values), columns.trimmed_mean(values, rows // 5)
     np.testing.assert_array_equal(found["compiled"][0], found["numpy"][0])
     # More rows are sorted by NumPy, and added up in another order.
-    np.testing.assert_allclose(found["compiled"][1], found["numpy"][1], atol=0 if 10 <= rows <= columns.NETWORK_MOST else 1e-6)
+    np.testing.assert_allclose(found["compiled"][1], found["numpy"][1], atol=0 if 10 <= rows <= NETWORK_MOST else 1e-6)
 
 
 def test_kernels_of_another_version_or_processor_are_not_loaded(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,22 @@ def test_a_pruned_network_leaves_the_middle_values_in_the_middle(count: int) -> 
             np.testing.assert_array_equal(np.sort(through(steps, bits)[trim : count - trim], axis=0), wanted)
 
 
+@pytest.mark.parametrize("run", [2, 4, 8])
+@pytest.mark.parametrize("count", range(1, 13))
+def test_runs_that_are_sorted_already_need_fewer_comparisons(count: int, run: int) -> None:
+    bits = np.array(list(product((0, 1), repeat=count))).T
+    whole = count // run * run
+    given = bits.copy()
+    for first in range(0, whole, run):
+        given[first : first + run].sort(axis=0)
+    for trim in range((count - 1) // 2 + 1):
+        network = trimming_network(count, trim, run)
+        np.testing.assert_array_equal(
+            np.sort(through(network, given)[trim : count - trim], axis=0), np.sort(bits, axis=0)[trim : count - trim]
+        )
+        assert len(network) <= len(trimming_network(count, trim))
+
+
 @pytest.mark.parametrize("count", [13, 32, 50, 77, 200])
 def test_crossings_are_the_same_comparisons_in_an_order_that_changes_nothing(count: int) -> None:
     values = np.random.default_rng(count).permuted(np.tile(np.arange(count), (20, 1)), axis=1).T

@@ -54,6 +54,16 @@ def test_who_takes_no_part_keeps_his_standing() -> None:
     assert reputation.after({"edge-02": Seen(0.0, flagged=False)}).of("edge-01") == reputation.of("edge-01")
 
 
+def test_attackers_are_known_who_sent_no_update_or_would_have_been_heard_but_for_their_quarantine() -> None:
+    members = [f"edge-{number:02}" for number in range(1, 11)]
+    some = Reputation({device: Standing(conduct="quarantined") for device in ("edge-01", "edge-02", "stranger")})
+    assert Reputation().known(members, 9, 1) == 1
+    assert some.known(members, 8, 0) == 2, "all that may be asked were heard"
+    assert some.known(members, 7, 1) == 3
+    assert some.known(members, 4, 0) == 1, "half of them were asked"
+    assert some.known(members, 3, 0) == 0, "where it is not a whole one, none: there may be one more among the three"
+
+
 @pytest.mark.parametrize("said", [{"edge-01": {"karma": 1}}, {"edge-01": 3}])
 def test_what_is_no_standing_is_an_error(said: dict) -> None:
     with pytest.raises(ValueError, match="no standings"):

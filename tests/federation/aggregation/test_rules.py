@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgefl.federation.aggregation.gram import SAMPLE, Gram
+from edgefl.federation.aggregation.gram import SAMPLE, Gram, medians
 from edgefl.federation.aggregation.limits import RULES, RuleUnfit, attackers, attackers_among, check_rule
 from edgefl.federation.aggregation.reputation import Reputation
 from edgefl.federation.aggregation.rules import build, off
@@ -71,6 +71,13 @@ def test_an_estimate_from_some_columns_is_of_all_of_them_however_unlike_they_are
     np.testing.assert_allclose(some.norms, whole.norms, rtol=0.05)
     np.testing.assert_allclose(some.squared_distances, whole.squared_distances, rtol=0.1)
     np.testing.assert_array_equal(Gram.sampled(deltas[:, :SAMPLE]).products, Gram.of(deltas[:, :SAMPLE]).products)
+
+
+@given(st.integers(0, 99), st.integers(1, 9), st.integers(1, 40), st.sampled_from([np.float32, np.float64]))
+@settings(max_examples=40, deadline=None)
+def test_medians_are_numpys_to_the_bit(seed: int, count: int, width: int, kind: type) -> None:
+    rows: np.ndarray = np.random.default_rng(seed).standard_normal((count, width)).astype(kind)
+    np.testing.assert_array_equal(medians(rows), np.median(rows, axis=1))
 
 
 def test_how_far_an_update_lies_off_is_its_median_distance_over_the_usual_one() -> None:
@@ -173,9 +180,9 @@ def test_a_geometric_median_after_mixing_is_a_defence_and_the_guard_does_not_mix
         check_rule("guard", 0.2, 10, "nearest")
 
 
-def test_who_sent_what_was_no_update_is_one_of_the_attackers_already() -> None:
-    assert [attackers_among(0.3, 10, malformed) for malformed in (0, 1, 2)] == [3, 2, 1]
-    assert [attackers_among(0.3, 10 - malformed, malformed) for malformed in range(5)] == [3, 2, 1, 0, 0]
+def test_attackers_that_are_known_are_not_expected_among_the_rest() -> None:
+    assert [attackers_among(0.3, 10, known) for known in (0, 1, 2)] == [3, 2, 1]
+    assert [attackers_among(0.3, 10 - known, known) for known in range(5)] == [3, 2, 1, 0, 0]
     assert attackers_among(0.49, 3) == 1, "less than half, whatever the share says"
 
 
@@ -184,4 +191,4 @@ def test_nobody_is_trimmed_for_attackers_that_are_out_already(rule: str) -> None
     deltas, counts = crowd(7), np.full(7, 50)
     careful, whole = (build(rule, 0.3).aggregate(deltas, NAMES[:7], counts, Reputation(), out).delta for out in (0, 3))
     np.testing.assert_allclose(whole, deltas.mean(axis=0), atol=1e-5)
-    assert np.abs(careful - whole).max() > 0.01, "two of seven may still be malicious where nothing was malformed"
+    assert np.abs(careful - whole).max() > 0.01, "two of seven may still be malicious where nobody is known"
