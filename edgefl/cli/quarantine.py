@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 SITE = True
 _EPILOG = """\
 The gate ends the devices' live connections and refuses them, the run that is going leaves them out, their own firewalls let the
-operator's SSH in and nothing else. Ledger, data and whatever is evidence stay. It works while a run is going.
+operator's SSH in and nothing else. Ledger, data and whatever is evidence stay. It works while a run is going, and
+while an upgrade waits for its end.
 
 examples:
   edgefl quarantine edge-07 --why "sends the same update each round"

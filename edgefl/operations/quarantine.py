@@ -36,7 +36,7 @@ async def quarantine(site: Site, devices: Sequence[str], *, why: str) -> AsyncIt
     inventory = inventory_of(site)
     chosen = devices_of(site, inventory, devices)
     names = [host.name for host in chosen]
-    with site_lock(site, "quarantine"):
+    with site_lock(site, "quarantine", urgent=True):
         untold: EdgeflError | None = None
         try:
             async for event in chained(refuse(site, inventory, names, why)):

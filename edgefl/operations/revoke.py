@@ -33,7 +33,7 @@ async def revoke(site: Site, name: str, *, why: str) -> AsyncIterator[Progress]:
     DeviceUnreachable when the coordinator cannot be told: what was revoked stays so, and the same command goes on from there.
     """
     inventory = inventory_of(site)
-    with site_lock(site, "certs revoke"):
+    with site_lock(site, "certs revoke", urgent=True):
         told = report_standing(site, "revoke", [name], why)
         async for event in chained(refuse(site, inventory, [name], why), told, refuse_late(site, inventory, [name], why)):
             yield event

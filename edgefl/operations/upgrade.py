@@ -19,7 +19,7 @@ from edgefl.monitor.round import RoundRow
 from edgefl.monitor.state import FederationState
 from edgefl.operations import bundle as bundles
 from edgefl.operations import versions, waves
-from edgefl.operations.lock import site_lock
+from edgefl.operations.lock import SiteLock, site_lock
 from edgefl.operations.stage import chained
 from edgefl.operations.state import bundle_directory, inventory_of, kept_out, opened
 from edgefl.operations.task import prove_task
@@ -86,7 +86,7 @@ async def upgrade(site: Site, to: Path | None = None, canaries: int | None = Non
     from edgefl.fleet.bundle import Bundle
 
     inventory = inventory_of(site)
-    with site_lock(site, "upgrade"):
+    with site_lock(site, "upgrade") as lock:
         async for event in chained(_prepared(site, to)):
             yield event
         move = await asyncio.to_thread(_move, site, inventory, Bundle.load(versions.next_directory(site)))
@@ -97,7 +97,7 @@ async def upgrade(site: Site, to: Path | None = None, canaries: int | None = Non
             return
         taking_part = [move.fleet.coordinator.name, *move.devices]
         pushed = bundles.pushed(site, inventory, move.new, taking_part)
-        async for event in chained(_fitness(move, taking_part), pushed, _rolled_out(move, canaries)):
+        async for event in chained(_fitness(move, taking_part), pushed, _rolled_out(move, lock, canaries)):
             yield event
         versions.adopt(site)
         _settle(site, to)
@@ -109,13 +109,13 @@ async def rollback(site: Site) -> AsyncIterator[Progress]:
     from edgefl.fleet.bundle import Bundle
 
     inventory = inventory_of(site)
-    with site_lock(site, "rollback"):
+    with site_lock(site, "rollback") as lock:
         if not versions.previous_directory(site).exists():
             raise NoVersion("there is no version before this one", hint="edgefl upgrade --to BUNDLE")
         previous = Bundle.load(versions.previous_directory(site))
         await asyncio.to_thread(lambda: signature.sign(previous, opened(site)))
         move = await asyncio.to_thread(_move, site, inventory, previous)
-        async for event in chained(_rolled_out(move, len(move.devices), action="rollback")):
+        async for event in chained(_rolled_out(move, lock, len(move.devices), action="rollback")):
             yield event
         versions.revert(site)
         versions.hold(site, f"{move.old.version} was taken back by `edgefl rollback`")
@@ -157,7 +157,7 @@ async def _fitness(move: Move, names: Sequence[str]) -> AsyncIterator[Progress]:
         await monitor.status(updates=False)
 
 
-async def _rolled_out(move: Move, canaries: int | None, *, action: str = "upgrade") -> AsyncIterator[Progress]:
+async def _rolled_out(move: Move, lock: SiteLock, canaries: int | None, *, action: str = "upgrade") -> AsyncIterator[Progress]:
     """Wave after wave, then the coordinator; every host that has the new version gets the old one back when one is not well."""
     began = time.monotonic()
     plan = waves.waves(move.devices, canaries or move.site.upgrade.canary)
@@ -169,8 +169,9 @@ async def _rolled_out(move: Move, canaries: int | None, *, action: str = "upgrad
             touched += wave
             async for event in chained(_wave(move, wave, touched, f"wave {number}")):
                 yield event
-        async for event in chained(_run_awaited(move.site)):
-            yield event
+        async with lock.loosened():  # a run may go on for hours, and a device must be cut off at once
+            async for event in chained(_run_awaited(move.site)):
+                yield event
         touched.append(move.fleet.coordinator.name)
         async for event in chained(move.put(move.new, [move.fleet.coordinator.name], away=1)):
             yield event
@@ -241,7 +242,9 @@ async def _run_awaited(site: Site) -> AsyncIterator[Progress]:
 
 
 async def _taken_back(move: Move, touched: Sequence[str]) -> AsyncIterator[Progress]:
-    """The old version on every host that got the new one; hosts have kept it, so nothing travels."""
+    """The old version on every host that got the new one, and is not in quarantine; hosts have kept it, so nothing travels."""
+    out = kept_out(move.site)
+    touched = [name for name in touched if name not in out]
     yield Started(STAGE, "rollback", f"{', '.join(touched)} back to {move.old.version}")
     devices = len(move.devices)
     away = waves.batch(devices, move.site.run.needed(devices), len(touched), is_training=True)

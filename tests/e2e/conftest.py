@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -94,8 +96,13 @@ task: {module: edgefl.federation.tasks.images}
 run: {rounds: 4, quorum: 0.7, deadline_s: 60}
 privacy: {epsilon_limit: 200.0, epsilon_per_run: 4.0, delta: 0.00001}
 aggregation: {rule: guard, byzantine: 0.3}
+upgrade: {rounds: 1, loss_margin: 9, time_margin: 9}
 """
-"""Few devices with few images, so that rounds are short; budgets for all the runs of the tests, each of which is charged."""
+"""Few devices with few images, so that rounds are short; budgets for all the runs of the tests, each of which is charged. No
+version is taken back for how long rounds of a few seconds take, or for a loss under much noise."""
+DEVICES = ["edge-01", "edge-02", "edge-03", "edge-04"]
+life = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "life.py")))
+"""What is measured of a fleet's life, `benchmarks/life.py`."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,18 @@ class Fleet:
     def on(self, host: str, *argv: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command as root on a host."""
         return self.lab.execute(host, argv, timeout_s=timeout_s)
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """The middle of a run, which is stopped when the block ends."""
+        with life.Fleet(self.directory).training():
+            yield
+
+    @contextmanager
+    def rounds(self) -> Iterator[list[dict[str, Any]]]:
+        """The rounds from the one that goes when the block begins to the first that begins after it; there when it has ended."""
+        with life.Fleet(self.directory).rounds() as seen:
+            yield seen
 
     def round(self) -> int:
         """The last round that the monitor knows of in the current run; 0 before the first."""

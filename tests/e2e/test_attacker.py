@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import runpy
 from collections.abc import Iterator
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from edgefl import layout
 from edgefl.site import load
 
-from .conftest import Fleet, edgefl, last_object, until
+from .conftest import Fleet, edgefl, last_object, life, until
 
 pytestmark = pytest.mark.e2e
 
-WALLS = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "walls.py")))
 OWNED = "edge-04"
 CLIENT = """\
 import http.client, json, socket, ssl, sys
@@ -149,16 +145,16 @@ def test_one_that_floods_the_gate_stops_nobody_and_one_that_takes_its_budget_bac
 
 def test_a_stolen_coordinator_holds_nobody_elses_keys_and_no_secret_lies_about(fleet: Fleet) -> None:
     site = load(fleet.directory)
-    assert WALLS.foreign_keys(site, fleet.lab, "coordinator") == []
-    assert WALLS.secrets_found(site, fleet.lab) == []
+    assert life.foreign_keys(site, fleet.lab, "coordinator") == []
+    assert life.secrets_found(site, fleet.lab) == []
     fleet.on("edge-01", "sh", "-c", "cat /etc/edgefl/signing/signer.key >/tmp/left && cp /tmp/left /var/tmp/left")
     key = fleet.on("edge-01", "cat", "/tmp/left").stdout
     try:
         fleet.lab.execute("coordinator", ["sh", "-c", "cat >/var/lib/edgefl/journal/left"], key)
-        assert WALLS.foreign_keys(site, fleet.lab, "coordinator") == [
+        assert life.foreign_keys(site, fleet.lab, "coordinator") == [
             "edge-01:/etc/edgefl/signing/signer.key in /var/lib/edgefl/journal/left"
         ]
-        assert WALLS.secrets_found(site, fleet.lab) == ["edge-01:/etc/edgefl/signing/signer.key in edge-01: temporary files"], (
+        assert life.secrets_found(site, fleet.lab) == ["edge-01:/etc/edgefl/signing/signer.key in edge-01: temporary files"], (
             "the search finds"
         )
     finally:

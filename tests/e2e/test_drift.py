@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import re
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from edgefl.site import load
 
-from .conftest import Fleet, edgefl, last_object, until
+from .conftest import Fleet, edgefl, last_object, life, until
 
 pytestmark = pytest.mark.e2e
 
-WALLS = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "walls.py")))
 LOOSE = "/run/systemd/system/edgefl-supernode.service.d"
 
 
@@ -28,7 +24,7 @@ def concerned(fleet: Fleet) -> dict[str, str]:
 
 
 def test_changed_walls_heal_within_a_minute_and_are_flagged_until_they_are_proven_again(fleet: Fleet) -> None:
-    took = {host: WALLS.drift_heal_seconds(fleet.lab, host) for host in ("edge-02", "coordinator")}
+    took = {host: life.drift_heal_seconds(fleet.lab, host) for host in ("edge-02", "coordinator")}
     assert max(took.values()) <= 60, took
 
     loose = f"mkdir -p {LOOSE} && printf '[Service]\\nIPAddressAllow=any\\n' >{LOOSE}/loose.conf && systemctl daemon-reload"
@@ -47,7 +43,7 @@ def test_changed_walls_heal_within_a_minute_and_are_flagged_until_they_are_prove
     proven = fleet.edgefl("verify", "--json")
     assert proven.returncode == 0, proven.stdout[-2000:]
     assert concerned(fleet) == {}
-    probed, opened_paths = WALLS.paths(load(fleet.directory))
+    probed, opened_paths = life.paths(load(fleet.directory))
     assert probed > 200
     assert opened_paths == 0
 

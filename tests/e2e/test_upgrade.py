@@ -1,92 +1,71 @@
-"""Another version on a fleet that trains: a bad one is taken back by itself, a good one stays, and no round is lost."""
+"""Another version on a fleet that trains: a bad one is taken back by itself, a good one by command, and no round is lost."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 
-import edgefl as package
-from edgefl.fleet import signature, source
-from edgefl.fleet.bundle import Bundle
 from edgefl.operations import versions
-from edgefl.operations.state import bundle_directory, opened
 from edgefl.site import load
 
-from .conftest import Fleet, in_background, last_object
+from .conftest import DEVICES, Fleet, life
 
 pytestmark = pytest.mark.e2e
-MARGINS = "\nupgrade:\n  rounds: 1\n  loss_margin: 9\n  time_margin: 9\n"
-"""Rounds of a few seconds on a busy machine say little about how long rounds take."""
-BROKEN = '\nraise RuntimeError("this release does not start")\n'
+BAD = """
 
-
-def release(fleet: Fleet, place: Path, module: str, more: str) -> Bundle:
-    """A signed bundle of edgefl's code with something more at the end of a module; all else is as hosts have it."""
-    site = load(fleet.directory)
-    code = place / "code" / "edgefl"
-    shutil.copytree(Path(package.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__"))
-    with (code / module).open("a") as file:
-        file.write(more)
-    made = place / "bundle"
-    shutil.copytree(bundle_directory(site), made, copy_function=os.link)
-    packed = source.pack(code)
-    for name, content in (("app/edgefl.tar.gz", packed.archive), ("manifest.json", b"")):
-        (made / name).unlink()
-        (made / name).write_bytes(content)
-    about = Bundle.load(bundle_directory(site)).manifest()
-    about |= {
-        "app_hash": packed.sha256,
-        "files": {**about["files"], "app/edgefl.tar.gz": hashlib.sha256(packed.archive).hexdigest()},
-    }
-    (made / "manifest.json").write_text(json.dumps(about))
-    (made / "manifest.sig").unlink()
-    bundle = Bundle.load(made)
-    signature.sign(bundle, opened(site))
-    return bundle
+def answer(*_):
+    return Failed(reason="this version does not train"), None
+"""
+"""It imports and starts, and the coordinator has its device online: only the federation tells that it is none."""
 
 
 def in_use(fleet: Fleet) -> dict[str, str]:
     """The release that each host runs."""
-    hosts = ["coordinator", *(device.name for device in load(fleet.directory).devices)]
-    return {host: fleet.on(host, "readlink", "/opt/edgefl/current").stdout.strip() for host in hosts}
+    return {host: fleet.on(host, "readlink", "/opt/edgefl/current").stdout.strip() for host in ("coordinator", *DEVICES)}
 
 
-def test_a_bad_version_is_taken_back_and_a_good_one_stays_while_no_round_is_lost(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_bad_version_is_taken_back_by_itself_and_no_round_is_lost(fleet: Fleet, tmp_path: Path) -> None:
     site, before = load(fleet.directory), in_use(fleet)
-    bad = release(fleet, tmp_path / "bad", "federation/client.py", BROKEN)
-    good = release(fleet, tmp_path / "good", "federation/client.py", "\n# another release\n")
-    site_file = fleet.directory / "site.yaml"
-    said = site_file.read_text()
-    assert said.count("\nupgrade:\n") == 1
-    site_file.write_text(said.replace("\nupgrade:\n", MARGINS))
+    bad = life.checkout(tmp_path, "federation/client.py", BAD)
+    try:
+        with fleet.training(), fleet.rounds() as seen:
+            refused = life.Fleet(fleet.directory).edgefl("upgrade", good=[34], code=bad)
+            assert "edge-01 took no part in round" in refused["what"]
+            assert "this version does not train" in refused["what"]
+            assert in_use(fleet) == before
+        assert life.uncounted(seen) == []
+        without = [row["number"] for row in seen if "edge-01" not in row["participants"]]
+        assert without, "the canary was the bad version's only one"
+        assert "was not well" in versions.held(site)
+        assert "edge-01" in seen[-1]["participants"]
+    finally:
+        versions.release(site)
 
-    with in_background("run", "--site", str(fleet.directory), "--rounds", "60", "--json"):
-        fleet.await_round(2)
-        refused = fleet.edgefl("upgrade", "--to", str(bad.path), "--json")
-        assert refused.returncode == 34, refused.stdout[-3000:]
-        assert "this release does not start" in last_object(refused)["what"]
+
+def test_a_good_version_comes_in_waves_and_goes_again_by_command_and_no_round_is_lost(fleet: Fleet, tmp_path: Path) -> None:
+    site, before = load(fleet.directory), in_use(fleet)
+    good = life.checkout(tmp_path, "federation/client.py", "\n# another version\n")
+    operated = life.Fleet(fleet.directory)
+    with fleet.training():
+        with fleet.rounds() as seen:
+            upgrade = operated.changing("upgrade", code=good)
+            now = in_use(fleet)
+            assert len({now[device] for device in DEVICES} - set(before.values())) == 1
+            assert now["coordinator"] == before["coordinator"], "the run goes on there"
+        assert life.uncounted(seen) == []
+    operated.ended(upgrade)
+    newer = in_use(fleet)
+    assert set(newer.values()) == {now["edge-01"]}
+    kept = fleet.on("edge-01", "ls", "/opt/edgefl/releases").stdout.split()
+    assert {Path(before["edge-01"]).name, Path(newer["edge-01"]).name} <= set(kept)
+    try:
+        with fleet.training():
+            with fleet.rounds() as seen:
+                rollback = operated.changing("rollback")
+                assert in_use(fleet) == {**before, "coordinator": newer["coordinator"]}
+            assert life.uncounted(seen) == []
+        operated.ended(rollback)
         assert in_use(fleet) == before
-
-        with in_background("upgrade", "--site", str(fleet.directory), "--to", str(good.path), "--canary", "4", "--json") as going:
-            assert going.stdout
-            assert any('"coordinator"' in line and "waits for the end of run" in line for line in going.stdout)
-            devices = {host: where for host, where in in_use(fleet).items() if host != "coordinator"}
-            assert set(devices.values()) == {f"releases/{good.app_hash}"}
-            assert in_use(fleet)["coordinator"] == before["coordinator"], "the run goes on there"
-            assert fleet.edgefl("stop", "--json").returncode == 0
-            last = going.stdout.read().splitlines()[-1]
-            assert going.wait(timeout=120) == 0, last
-    assert set(in_use(fleet).values()) == {f"releases/{good.app_hash}"}
-    rounds = last_object(fleet.edgefl("rounds", "--json"))["rounds"]
-    assert [row["number"] for row in rounds if row["state"] == "skipped"] == []
-    assert [row["number"] for row in rounds] == list(range(1, len(rounds) + 1))
-
-    site_file.write_text(said)
-    assert fleet.edgefl("rollback", "--json").returncode == 0
-    assert in_use(fleet) == before
-    versions.release(site)
+    finally:
+        versions.release(site)

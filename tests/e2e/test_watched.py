@@ -32,10 +32,9 @@ def series(fleet: Fleet, expression: str) -> list[object]:
 def test_what_watches_comes_with_one_line_and_goes_with_it(fleet: Fleet) -> None:
     path = fleet.directory / "site.yaml"
     before = path.read_text()
-    assert "\nobservability:\n" in before
     assert listening(fleet) == set()
     try:
-        path.write_text(before.replace("\nobservability:\n", "\nobservability:\n  prometheus: true\n"))
+        path.write_text(f"{before}observability: {{prometheus: true}}\n")
         said = fleet.edgefl("up", "--json")
         assert said.returncode == 0, said.stdout[-4000:] + said.stderr[-4000:]
         assert fleet.on("coordinator", "systemctl", "is-active", *UNITS).stdout.split() == ["active"] * 3

@@ -45,5 +45,5 @@ async def test_the_first_plan_names_every_host_in_each_part_and_makes_nothing(tm
         ),
         (operator_name(), f"its operator {issued}there is none"),
     ]
-    assert {path.name for path in site.state.iterdir()} <= {"lock", "terraform", "task.proven"}
+    assert {path.name for path in site.state.iterdir()} <= {"lock", "lock.waiting", "terraform", "task.proven"}
     assert not list(site.state.rglob("*.tfstate"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -55,6 +56,40 @@ def test_a_lock_that_says_nothing_of_its_holder_still_holds(site: Site) -> None:
         (site.state / "lock").write_text("")
         with pytest.raises(Locked, match="another operation is at work"), site_lock(site, "down"):
             pass
+
+
+async def test_while_one_only_waits_what_is_urgent_comes_between_and_nothing_else(site: Site) -> None:
+    with site_lock(site, "upgrade") as lock:
+        with pytest.raises(Locked), site_lock(site, "quarantine", urgent=True):
+            pass
+        async with lock.loosened():
+            with pytest.raises(Locked, match=r"`edgefl upgrade` \("), site_lock(site, "up"):
+                pass
+            with (
+                site_lock(site, "quarantine", urgent=True),
+                pytest.raises(Locked, match=r"`edgefl quarantine` \("),
+                site_lock(site, "certs revoke", urgent=True),
+            ):
+                pass
+        with pytest.raises(Locked, match=r"`edgefl upgrade` \("), site_lock(site, "quarantine", urgent=True):
+            pass
+
+
+async def test_what_waited_goes_on_when_what_is_urgent_has_ended(site: Site) -> None:
+    ended, begun = asyncio.Event(), asyncio.Event()
+
+    async def urgent() -> None:
+        with site_lock(site, "quarantine", urgent=True):
+            begun.set()
+            await asyncio.sleep(0)
+            ended.set()
+
+    with site_lock(site, "upgrade") as lock:
+        async with asyncio.TaskGroup() as tasks:
+            async with lock.loosened():
+                tasks.create_task(urgent())
+                await begun.wait()
+            assert ended.is_set()
 
 
 @pytest.mark.slow
