@@ -61,7 +61,7 @@ def test_a_token_brings_back_the_device_that_it_is_for_once_and_no_other(fleet: 
     assert held["key_sha256"] != before["key_sha256"]
     owner = fleet.on("edge-03", "stat", "-c", "%U %a", "/etc/edgefl/identity/device.key").stdout.split()
     assert owner == ["edgefl-node", "600"]
-    until(lambda: not verdict(fleet, "edge-03"), "nothing to ail edge-03")
+    until(lambda: not verdict(fleet, "edge-03"), "nothing to ail edge-03", 300)
 
     replayed = enrol(fleet, "edge-03", token, "--new-key")
     assert (replayed.returncode, "was used for another key" in replayed.stderr) == (33, True), replayed.stderr
