@@ -11,7 +11,7 @@ import pytest
 
 from edgefl.layout import ENROL
 
-from .conftest import Fleet, last_object, until
+from .conftest import Fleet, edgefl, last_object, until
 
 pytestmark = pytest.mark.e2e
 
@@ -65,11 +65,11 @@ def test_a_token_brings_back_the_device_that_it_is_for_once_and_no_other(fleet: 
 
     replayed = enrol(fleet, "edge-03", token, "--new-key")
     assert (replayed.returncode, "was used for another key" in replayed.stderr) == (33, True), replayed.stderr
-    told = last_object(fleet.edgefl("audit", "log", "--json"))["events"]
+    told = last_object(edgefl("audit", "log", "--site", str(fleet.directory), "--json"))["events"]
     refused = [event["body"] for event in told if event["body"]["type"] == "enrolment_refused"]
     assert [body["subject"] for body in refused] == ["edge-02", "edge-03"]
     assert token not in json.dumps(told)
-    assert fleet.edgefl("audit", "log", "--verify").returncode == 0
+    assert edgefl("audit", "log", "--site", str(fleet.directory), "--verify").returncode == 0
     fleet.on("edge-02", "rm", "-f", "/etc/edgefl/identity/device.key.enrolling")
     fleet.on("edge-03", "rm", "-f", "/etc/edgefl/identity/device.key.enrolling")
 
