@@ -250,13 +250,13 @@ def certificate(host: Host, found: Facts, now: datetime, trusted: Sequence[x509.
     if not found.certificate.strip():
         return Finding(host.name, "certificate", "bad", "it has none", "edgefl up")
     try:
-        leaf = x509.load_pem_x509_certificate(found.certificate.encode())
+        leaf, *above = x509.load_pem_x509_certificates(found.certificate.encode())
     except ValueError as error:
         return Finding(host.name, "certificate", "bad", f"it cannot be read: {error}", "edgefl up")
     names = [str(name.value) for name in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if host.name not in names:
         return Finding(host.name, "certificate", "bad", f"it is for {', '.join(names) or 'nobody'}", "edgefl up")
-    if trusted and not any(_is_issued_by(leaf, one) for one in trusted):
+    if trusted and not _is_of(leaf, above, trusted):
         who = leaf.issuer.rfc4514_string()
         return Finding(host.name, "certificate", "bad", f"it is not of the site's authority, but of {who}", "edgefl up")
     left = leaf.not_valid_after_utc - now
@@ -267,6 +267,21 @@ def certificate(host: Host, found: Facts, now: datetime, trusted: Sequence[x509.
         found_ = f"it holds only from {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
         return Finding(host.name, "certificate", "bad", found_, "check the clocks")
     return Finding(host.name, "certificate", "good", f"holds until {when}, {left / timedelta(hours=1):.1f} h")
+
+
+def _is_of(leaf: x509.Certificate, above: Sequence[x509.Certificate], trusted: Sequence[x509.Certificate]) -> bool:
+    """Whether one of the trusted signed it, or certified an authority in its chain that did, as the coordinator's."""
+    authorities = [one for one in above if _is_authority(one) and any(_is_issued_by(one, root) for root in trusted)]
+    return any(_is_issued_by(leaf, one) for one in (*trusted, *authorities))
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    from cryptography import x509
+
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError):
+        return False
 
 
 def _is_issued_by(leaf: x509.Certificate, authority: x509.Certificate) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from edgefl.layout import ENROL
 
-from .conftest import Fleet, last_object, until
+from .conftest import Fleet, edgefl, last_object, until
 
 pytestmark = pytest.mark.e2e
 
@@ -61,15 +61,15 @@ def test_a_token_brings_back_the_device_that_it_is_for_once_and_no_other(fleet: 
     assert held["key_sha256"] != before["key_sha256"]
     owner = fleet.on("edge-03", "stat", "-c", "%U %a", "/etc/edgefl/identity/device.key").stdout.split()
     assert owner == ["edgefl-node", "600"]
-    until(lambda: not verdict(fleet, "edge-03"), "nothing to ail edge-03")
+    until(lambda: not verdict(fleet, "edge-03"), "nothing to ail edge-03", 300)
 
     replayed = enrol(fleet, "edge-03", token, "--new-key")
     assert (replayed.returncode, "was used for another key" in replayed.stderr) == (33, True), replayed.stderr
-    told = last_object(fleet.edgefl("audit", "log", "--json"))["events"]
+    told = last_object(edgefl("audit", "log", "--site", str(fleet.directory), "--json"))["events"]
     refused = [event["body"] for event in told if event["body"]["type"] == "enrolment_refused"]
     assert [body["subject"] for body in refused] == ["edge-02", "edge-03"]
     assert token not in json.dumps(told)
-    assert fleet.edgefl("audit", "log", "--verify").returncode == 0
+    assert edgefl("audit", "log", "--site", str(fleet.directory), "--verify").returncode == 0
     fleet.on("edge-02", "rm", "-f", "/etc/edgefl/identity/device.key.enrolling")
     fleet.on("edge-03", "rm", "-f", "/etc/edgefl/identity/device.key.enrolling")
 

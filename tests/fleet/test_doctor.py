@@ -93,6 +93,32 @@ def test_a_certificate_of_another_authority_is_told_before_its_end() -> None:
     assert (other.verdict, "not of the site's authority" in other.found) == ("bad", True)
 
 
+def authority(name: str, above: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None, *, ca: bool = True):  # type: ignore[no-untyped-def]
+    """A certificate below another one, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    issuer, signer = (above[0].subject, above[1]) if above else (subject, key)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key()).serial_number(1)
+    builder = builder.not_valid_before(NOW - timedelta(hours=1)).not_valid_after(NOW + timedelta(hours=23))
+    builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    return builder.sign(signer, hashes.SHA256()), key
+
+
+def test_a_certificate_that_the_coordinator_signed_is_of_the_site_by_its_chain() -> None:
+    root = authority("root", None)
+    renewal = authority("renewal", root)
+    renewed, other = authority("edge-01", renewal, ca=False), authority("edge-02", root, ca=False)
+    by_a_device = authority("edge-01", other, ca=False)
+
+    def judged(leaf: x509.Certificate, above: x509.Certificate, trusted: x509.Certificate) -> Finding:
+        chain = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (leaf, above)).decode()
+        return doctor.certificate(DEVICE, replace(FACTS, certificate=chain), NOW, [trusted])
+
+    assert judged(renewed[0], renewal[0], root[0]).verdict == "good"
+    assert "not of the site's authority" in judged(renewed[0], renewal[0], authority("root", None)[0]).found
+    assert "not of the site's authority" in judged(by_a_device[0], other[0], root[0]).found, "a device is no authority"
+
+
 def test_a_clock_is_held_against_the_operators_and_the_coordinators() -> None:
     site = Site(name="t", devices=[Device(name="edge-01")])
     assert doctor.clock(DEVICE, site, FACTS, 6.0).verdict == "good"
