@@ -7,7 +7,7 @@ EXTRAS := host,audit,he,lab,terraform,provider,tasks,web,png
 # An index to take torch from where pip's own has no CPU build; .venv remembers it, for the bundle of the demo's site too.
 TORCH_INDEX ?=
 
-.PHONY: help demo root test lint types unit integration molecule e2e install develop test-packages torch-index screenshots clean
+.PHONY: help demo root test lint types unit integration molecule e2e life install develop test-packages torch-index screenshots clean
 
 help: ## What can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,7 +43,10 @@ molecule: develop ## Roles on lab hosts
 
 e2e: develop test-packages ## The whole chain on the lab; the last word
 	$(BIN)/pytest tests/e2e/test_demo.py -m e2e --durations=10
-	$(BIN)/pytest tests/e2e tests/integration --ignore=tests/e2e/test_demo.py -m e2e --durations=40
+	$(BIN)/pytest tests/e2e tests/integration --ignore=tests/e2e/test_demo.py -m "e2e and not life" --durations=40
+
+life: develop test-packages ## What takes a fleet long: another version, other keys, what watches it; no part of test
+	$(BIN)/pytest tests/e2e -m life --durations=10
 
 screenshots: develop ## The README's pictures, from what really happened in the demo's federation
 	$(BIN)/edgefl audit log --site sites/demo > /dev/null

@@ -135,6 +135,23 @@ class Fleet:
         with life.Fleet(self.directory).rounds() as seen:
             yield seen
 
+    def device(self, name: str) -> dict[str, Any]:
+        """A device, as the monitor has it."""
+        return last_object(self.edgefl("devices", name, "--json"))
+
+    def happened(self, kind: str) -> list[dict[str, Any]]:
+        """The bodies of the journal's events of a kind, with their rounds and runs."""
+        asked = "import json,sys; from edgefl.events.journal import Journal; from edgefl import layout\n"
+        asked += f"print(json.dumps([r for r in Journal(layout.JOURNAL).records(kind={kind!r})]))"
+        done = self.on("coordinator", "env", "PYTHONPATH=/opt/edgefl/current", "/opt/edgefl/venv/bin/python", "-c", asked)
+        assert done.returncode == 0, done.stderr
+        return [{**record["body"], "round": record["round"], "run": record["run"]} for record in json.loads(done.stdout)]
+
+    def deeds(self, device: str) -> list[str]:
+        """What operators did to a device so far, but for looking at it."""
+        done = [action["action"] for action in self.happened("operator_action") if action["subject"] == device]
+        return [action for action in done if action != "verify"]
+
     def round(self) -> int:
         """The last round that the monitor knows of in the current run; 0 before the first."""
         return int(last_object(self.edgefl("status", "--json"))["round"])

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
 
-from .conftest import Fleet, last_object, until
+from .conftest import Fleet, until
 
 pytestmark = pytest.mark.e2e
 
@@ -24,26 +21,6 @@ try:
 except (OSError, ssl.SSLError) as error:
     print(getattr(error, "reason", None) or type(error).__name__)
 """
-
-
-def row(fleet: Fleet) -> dict[str, Any]:
-    """The device, as the monitor has it."""
-    return last_object(fleet.edgefl("devices", DEVICE, "--json"))
-
-
-def happened(fleet: Fleet, kind: str) -> list[dict[str, Any]]:
-    """The bodies of the journal's events of a kind, with their rounds."""
-    asked = "import json,sys; from edgefl.events.journal import Journal; from edgefl import layout\n"
-    asked += f"print(json.dumps([r for r in Journal(layout.JOURNAL).records(kind={kind!r})]))"
-    done = fleet.on("coordinator", "env", "PYTHONPATH=/opt/edgefl/current", "/opt/edgefl/venv/bin/python", "-c", asked)
-    assert done.returncode == 0, done.stderr
-    return [{**record["body"], "round": record["round"], "run": record["run"]} for record in json.loads(done.stdout)]
-
-
-def done_to_it(fleet: Fleet) -> list[str]:
-    """What operators did to the device so far, but for looking at it."""
-    done = [action["action"] for action in happened(fleet, "operator_action") if action["subject"] == DEVICE]
-    return [action for action in done if action != "verify"]
 
 
 def called(fleet: Fleet, *, with_the_identity_of: str) -> str:
@@ -63,16 +40,16 @@ def called(fleet: Fleet, *, with_the_identity_of: str) -> str:
 
 
 def test_a_device_is_cut_off_in_the_middle_of_a_run_and_comes_back_in_it(fleet: Fleet) -> None:
-    before, ledger = row(fleet)["certificate"]["serial"], "/var/lib/edgefl/ledger/ledger.db"
-    deeds = len(done_to_it(fleet))
+    before, ledger = fleet.device(DEVICE)["certificate"]["serial"], "/var/lib/edgefl/ledger/ledger.db"
+    deeds = len(fleet.deeds(DEVICE))
     with fleet.training():
         assert called(fleet, with_the_identity_of=DEVICE) == "404", "the thief is let in before"
-        spent = row(fleet)["epsilon"]["spent"]
+        spent = fleet.device(DEVICE)["epsilon"]["spent"]
         assert spent > 0
         cut = fleet.edgefl("quarantine", DEVICE, "--why", "sends copies", "--yes", "--json")
         assert cut.returncode == 0, cut.stdout + cut.stderr
 
-        assert row(fleet)["state"] == "quarantined"
+        assert fleet.device(DEVICE)["state"] == "quarantined"
         assert "policy drop" in fleet.on(DEVICE, "nft", "list", "table", "inet", "edgefl").stdout
         assert "7443" not in fleet.on(DEVICE, "nft", "list", "table", "inet", "edgefl").stdout
         dial = "import socket; socket.create_connection(('10.77.0.10', 7443), 3)"
@@ -91,21 +68,21 @@ def test_a_device_is_cut_off_in_the_middle_of_a_run_and_comes_back_in_it(fleet: 
         at = fleet.round()
         fleet.await_round(at + 2)
         assert fleet.edgefl("up", "--json").returncode == 0, "a device in quarantine is no reason for up to fail"
-        assert row(fleet)["state"] == "quarantined"
+        assert fleet.device(DEVICE)["state"] == "quarantined"
         assert fleet.on(DEVICE, "test", "-s", ledger).returncode == 0, "what is evidence stays"
 
         back = fleet.edgefl("release", DEVICE, "--why", "its records were checked", "--json")
         assert back.returncode == 0, back.stdout[-3000:] + back.stderr
-        assert row(fleet)["certificate"]["serial"] != before
+        assert fleet.device(DEVICE)["certificate"]["serial"] != before
         asked_again = fleet.round() + 2
         fleet.await_round(asked_again)
-        assert row(fleet)["epsilon"]["spent"] >= spent, "nothing is won back"
+        assert fleet.device(DEVICE)["epsilon"]["spent"] >= spent, "nothing is won back"
 
-    started = [round_ for round_ in happened(fleet, "round_started") if round_["round"] >= at + 1]
+    started = [round_ for round_ in fleet.happened("round_started") if round_["round"] >= at + 1]
     started = [round_ for round_ in started if round_["run"] == started[-1]["run"]]
     assert DEVICE not in started[0]["devices"], "the run goes on without it"
     assert DEVICE in started[-1]["devices"], "and asks it again"
-    dropped = [drop for drop in happened(fleet, "device_dropped") if drop["run"] == started[-1]["run"]]
+    dropped = [drop for drop in fleet.happened("device_dropped") if drop["run"] == started[-1]["run"]]
     waited = [drop for drop in dropped if drop["device"] == DEVICE and drop["round"] > at]
     assert waited == [], "no round waits for who is in quarantine"
-    assert done_to_it(fleet)[deeds:] == ["quarantine", "release"]
+    assert fleet.deeds(DEVICE)[deeds:] == ["quarantine", "release"]

@@ -15,7 +15,7 @@ from edgefl.pki.profiles import USAGES
 
 from .conftest import DEVICES, Fleet, last_object, life, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
 
 def current(fleet: Fleet) -> dict[tuple[str, str], dict[str, Any]]:

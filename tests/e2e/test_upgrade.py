@@ -11,7 +11,7 @@ from edgefl.site import load
 
 from .conftest import DEVICES, Fleet, life
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.life]
 BAD = """
 
 def answer(*_):

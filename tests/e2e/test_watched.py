@@ -9,7 +9,7 @@ import pytest
 
 from .conftest import Fleet, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
 UNITS = ("edgefl-prometheus", "edgefl-alertmanager", "edgefl-node-exporter")
 PORTS = ("9090", "9093", "9100")
