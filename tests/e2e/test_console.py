@@ -15,7 +15,7 @@ from edgefl.site import load
 
 from .conftest import Fleet, edgefl, last_object, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
 DEVICE = "edge-03"
 REACHED = """\

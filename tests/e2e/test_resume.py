@@ -18,7 +18,7 @@ from edgefl.site import load
 
 from .conftest import Fleet, edgefl, in_background, last_object
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
 ROUNDS = 3
 LATE = "edge-03"
