@@ -89,7 +89,10 @@ def run(argv: list[str]) -> int:
         _parser([]).print_help()
         return ExitCode.USAGE
     import asyncio  # a fifth of the time in which --help answers
+    import logging
 
+    # What a connection complains of while it is closed is an error to nobody who called it, and a traceback on the terminal.
+    logging.getLogger("asyncio").setLevel(logging.DEBUG if os.environ.get("EDGEFL_DEBUG") else logging.CRITICAL)
     out = Output(as_json=args.json)
     try:
         return int(asyncio.run(_command(args.command).run(args, out)))

@@ -67,3 +67,27 @@ def test_a_reader_that_leaves_is_told_from_a_command_that_is_done(argv: tuple[st
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+COMPLAINT = """\
+import asyncio, sys
+from types import SimpleNamespace
+from edgefl.cli import main
+async def complains(args, out):
+    try:
+        raise ConnectionResetError("after close")
+    except ConnectionResetError as error:
+        asyncio.get_running_loop().call_exception_handler({"message": "error on transport", "exception": error})
+    return 0
+command = SimpleNamespace(configure=lambda parser: setattr(parser, "epilog", ""), run=complains)
+main._command = lambda name: command
+sys.exit(main.run(["check"]))
+"""
+
+
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_what_a_connection_complains_of_as_it_closes_is_no_traceback_at_a_user(debug: str) -> None:
+    environment = {**os.environ, "EDGEFL_DEBUG": debug}
+    done = subprocess.run([sys.executable, "-c", COMPLAINT], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ("ConnectionResetError: after close" in done.stderr) == bool(debug)
