@@ -178,6 +178,7 @@ def test_a_device_refuses_the_round_that_its_own_budget_does_not_cover(fleet: Fl
         assert spent["edge-01"] <= limit < spent["edge-02"]
     finally:
         site.write_text(before)
+        assert fleet.edgefl("up", "--json").returncode == 0
 
 
 def epsilons(fleet: Fleet) -> dict[str, float]:
