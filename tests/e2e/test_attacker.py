@@ -12,7 +12,7 @@ from edgefl.site import load
 
 from .conftest import Fleet, edgefl, last_object, life, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
 OWNED = "edge-04"
 CLIENT = """\

@@ -10,7 +10,7 @@ from edgefl.site import load
 
 from .conftest import Fleet, edgefl, last_object, life, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
 LOOSE = "/run/systemd/system/edgefl-supernode.service.d"
 
@@ -48,7 +48,6 @@ def test_changed_walls_heal_within_a_minute_and_are_flagged_until_they_are_prove
     assert opened_paths == 0
 
 
-@pytest.mark.life
 def test_a_watcher_that_is_stopped_is_missed_and_another_tables_hook_is_told(fleet: Fleet) -> None:
     strange = "add table inet open; add chain inet open out { type filter hook output priority -400 ; policy accept ; }"
     fleet.on("edge-02", "systemctl", "stop", "walls-edgefl")

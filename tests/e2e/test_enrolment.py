@@ -13,7 +13,7 @@ from edgefl.layout import ENROL
 
 from .conftest import Fleet, edgefl, last_object, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
 LOSE = "rm /etc/edgefl/identity/device.{key,crt} && systemctl restart edgefl-supernode --no-block"
 """As after a disk's repair: root's tools alone are left, and the walls."""

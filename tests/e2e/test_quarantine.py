@@ -6,7 +6,7 @@ import pytest
 
 from .conftest import Fleet, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
 DEVICE = "edge-03"
 CALL = """\
