@@ -21,7 +21,6 @@ from torch import nn, optim
 from torch.utils.data import Dataset
 
 from edgefl.federation.batches import Batches, poisson
-from edgefl.federation.privacy.parts import SHARE, Room, headroom, in_parts, require_steps
 from edgefl.federation.privacy.plan import PrivacyPlan, PrivacyRefused
 
 # Ghost clipping runs backward hooks on models whose inputs need no gradient, which is right and what torch warns of at each
@@ -43,29 +42,17 @@ class PrivateTraining:
     batches: Batches
     optimizer: Any
     loss: Any
-    room: Room
-
-    def end(self) -> None:
-        """After the task's `train`: raise PrivacyRefused where what it did is not what was charged."""
-        require_steps(self.optimizer, self.room)
 
 
 def private(
-    model: nn.Module,
-    optimizer: optim.Optimizer,
-    loss: nn.Module,
-    dataset: Dataset[Any],
-    plan: PrivacyPlan,
-    *,
-    room: Room | None = None,
+    model: nn.Module, optimizer: optim.Optimizer, loss: nn.Module, dataset: Dataset[Any], plan: PrivacyPlan
 ) -> PrivateTraining:
     """Wrap a task's parts so that the steps it takes are those that the plan paid for.
 
     The model's own parameters are trained in place. Sampling and noise come from generators seeded by the kernel, never from
     the run's seed: who knows the seed must not know the noise. A step beyond `plan.steps` raises PrivacyRefused before it
-    changes the model. A sampled batch comes in parts where the device has no memory for all of it at once; room: how much there
-    is, otherwise measured. Raises PrivacyRefused for a model that mixes records (batch normalisation) or a loss that is not a
-    mean over records.
+    changes the model. Raises PrivacyRefused for a model that mixes records (batch normalisation) or a loss that is not a mean
+    over records.
     """
     check_private(model)
     if getattr(loss, "reduction", None) != "mean":
@@ -89,14 +76,11 @@ def private(
         generator=secret_generator(),
     )
     stepper.attach_step_hook(_allowance(plan.steps))
-    room = room or Room(int(SHARE * headroom()))
-    drawn = poisson(dataset, plan.sampling_rate, plan.steps, secret_generator())
     return PrivateTraining(
         model=wrapped,
-        batches=drawn.through(lambda draws: in_parts(draws, stepper, room)),
+        batches=poisson(dataset, plan.sampling_rate, plan.steps, secret_generator()),
         optimizer=stepper,
         loss=DPLossFastGradientClipping(wrapped, stepper, loss, "mean"),
-        room=room,
     )
 
 
