@@ -45,7 +45,7 @@ e2e: develop test-packages ## The whole chain on the lab; the last word
 	$(BIN)/pytest tests/e2e/test_demo.py -m e2e --durations=10
 	$(BIN)/pytest tests/e2e tests/integration --ignore=tests/e2e/test_demo.py -m "e2e and not life" --durations=40
 
-life: develop test-packages ## What happens to a fleet after its first day, on the lab; half an hour, and no part of test
+life: develop test-packages ## What happens to a fleet after its first day, on the lab; takes long, and is no part of test
 	$(BIN)/pytest tests/e2e -m life --durations=10
 
 screenshots: develop ## The README's pictures, from what really happened in the demo's federation
