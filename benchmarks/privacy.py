@@ -26,6 +26,7 @@ import audit  # beside this file
 import masks
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import nn
 
 from edgefl.federation.hostconfig import HostConfig
@@ -114,7 +115,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="pairs of rounds for each model")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    ratios = overheads(given.rounds)
+    with threadpool_limits(1):  # OpenBLAS' threads would spin for as long as a round takes
+        ratios = overheads(given.rounds)
     figures = {"dp_overhead": round(max(ratios.values()), 3)}
     figures |= {f"dp_overhead_{name}": round(ratio, 3) for name, ratio in ratios.items()}
     figures["client_ms"] = round(client_ms(), 1)

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from math import ceil, log
+from math import ceil, erfc, exp, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -160,16 +160,32 @@ def _epsilon_of_curve(curve: Any, delta: float, orders: tuple[float, ...]) -> fl
 
 
 def _accountant() -> Any:
-    """Opacus' PRV accountant, with the RDP curves that bound its domain kept: they are four fifths of its time.
+    """Opacus' PRV accountant at a sixth of its time, with the same figures (tests/federation/privacy/test_accounting.py).
 
-    The domain is that of Opacus to the last bit (tests/federation/privacy/test_accounting.py), so are the figures.
+    Kept are the RDP curves that bound its domain, four fifths of its time; that domain is Opacus' to the last bit. Of what is
+    left half was the mean of a privacy loss: an integral that asks for single values, 700 times, of code made for arrays.
     """
     from opacus.accountants import PRVAccountant, RDPAccountant  # brings torch
-    from opacus.accountants.analysis.prv import Domain
+    from opacus.accountants.analysis import prv as analysis
 
     orders = tuple(RDPAccountant.DEFAULT_ALPHAS)
 
+    class Loss(analysis.TruncatedPrivacyRandomVariable):  # type: ignore[misc]  # Opacus is untyped
+        def cdf(self, t: Any) -> Any:
+            if not isinstance(t, float):
+                return super().cdf(t)
+            if not self.t_min <= t < self.t_max:
+                return float(t >= self.t_max)
+            return (_cdf(t, self._prv) - _cdf(self.t_min, self._prv)) / self._remaining_mass
+
     class Accountant(PRVAccountant):  # type: ignore[misc]  # Opacus is untyped
+        def _get_dprv(self, eps_error: float, delta_error: float) -> Any:
+            prvs = [analysis.PoissonSubsampledGaussianPRV(rate, sigma) for sigma, rate, _ in self.history]
+            counts = [count for _, _, count in self.history]
+            domain = self._get_domain(prvs, counts, eps_error, delta_error)
+            losses = [analysis.discretize(Loss(prv, domain.t_min, domain.t_max), domain) for prv in prvs]
+            return analysis.compose_heterogeneous(dprvs=losses, num_self_compositions=counts)
+
         def _get_domain(self, prvs: Any, num_self_compositions: list[int], eps_error: float, delta_error: float) -> Any:
             curves = [_rdp_curve(prv.noise_multiplier, prv.sample_rate, orders) for prv in prvs]
             total = sum(num_self_compositions)
@@ -178,6 +194,16 @@ def _accountant() -> Any:
             size = max([size, *(_epsilon_of_curve(curve, delta_error / (8 * total), orders) for curve in curves)])
             size = max(size, eps_error) + 3
             mesh = eps_error / (total * log(12 / delta_error) / 2) ** 0.5
-            return Domain.create_aligned(-size, size, mesh)
+            return analysis.Domain.create_aligned(-size, size, mesh)
 
     return Accountant()
+
+
+def _cdf(t: float, prv: Any) -> float:
+    """`prv.cdf(t)`, the privacy loss' distribution of a subsampled Gaussian, of one value."""
+    rate, sigma = float(prv.sample_rate), float(prv.noise_multiplier)
+    odds = (exp(min(t, 700.0)) + rate - 1) / rate  # beyond, the next power is no float
+    if odds <= 0:
+        return 0.0
+    middle, spread = 2 * log(odds) * sigma**2, 2 * sqrt(2) * sigma
+    return 1.0 - rate * erfc((middle - 1) / spread) / 2 - (1 - rate) * erfc((middle + 1) / spread) / 2

@@ -41,11 +41,13 @@ def test_without_control_groups_affinity_counts(tmp_path: Path) -> None:
 
 def test_what_the_operator_set_himself_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    for patience in ("OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT"):
+        monkeypatch.delenv(patience, raising=False)
     limit_threads(2)
     assert os.environ["OMP_NUM_THREADS"] == "7"
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert (os.environ["OMP_WAIT_POLICY"], os.environ["OPENBLAS_THREAD_TIMEOUT"]) == ("PASSIVE", "4")
     monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT")
 
 
 @pytest.mark.parametrize(
