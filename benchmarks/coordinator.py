@@ -88,11 +88,14 @@ def _gate(directory: Path, address: str) -> str:
     )
     text = environment.get_template("haproxy.cfg.j2").render(
         coordinator_document={"coordinator": {"address": address}},
+        coordinator_device_addresses=[],
         coordinator_fleet_port=layout.FLEET_PORT,
         coordinator_api_port=layout.API_PORT,
         coordinator_superlink_port=layout.SUPERLINK_PORT,
     )
     (directory / "revoked.acl").touch()
+    names = (_TEMPLATES / "names.list.j2").read_text()
+    (directory / "names.list").write_text(names.replace("/etc/edgefl/identity", str(directory)))
     moved = {"bind :": f"bind {address}:", str(layout.MONITOR_SOCKET): str(directory / "api.sock")}
     for there in ("/etc/edgefl/identity", "/etc/edgefl/gate"):
         moved[there] = str(directory)
