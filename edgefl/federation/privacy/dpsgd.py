@@ -90,9 +90,10 @@ class _Stepper(DPOptimizerFastGradientClipping):  # type: ignore[misc]  # Opacus
     """
 
     def accumulate(self) -> None:
-        """Take over the clipped sum of the batch."""
+        """Take over the clipped sum of the batch; the sum of a step that was already taken stays, and Opacus refuses it."""
         for parameter in self.params:
-            parameter.summed_grad, parameter.grad = parameter.grad, None
+            if parameter.summed_grad is None:
+                parameter.summed_grad, parameter.grad = parameter.grad, None
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget gradients, the first pass' too, which only told the norms."""
