@@ -160,9 +160,11 @@ def test_updates_travel_as_small_as_the_site_says(demo: Demo) -> None:
 def test_a_second_up_changes_nothing(demo: Demo) -> None:
     again = demo.edgefl("up", "--json")
     assert again.returncode == 0, again.stdout[-3000:]
-    changed = [line for line in map(json.loads, again.stdout.splitlines()) if line.get("changed") and line.get("type")]
-    assert changed == []
+    said = [json.loads(line) for line in again.stdout.splitlines()]
+    assert [line for line in said if line.get("changed") and line.get("type")] == []
     assert last_object(again)["changed"] is False
+    looked = {line["detail"]["role"] for line in said if line.get("type") == "step" and "role" in line["detail"]}
+    assert looked == {"preflight"}, "it stands, and no other role need look at it"
 
 
 def test_the_plan_of_a_converged_site_is_empty_and_says_so(demo: Demo) -> None:

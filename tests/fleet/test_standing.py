@@ -123,6 +123,15 @@ def test_what_is_wanted_is_what_the_operator_says_and_not_what_ansible_adds() ->
     assert standing.wanted(said, ["authority"]) != standing.wanted(said, ["another"])
 
 
+def test_another_word_of_the_authority_is_another_wish_for_every_host() -> None:
+    wants = {"edge-01": "a", "edge-02": "b"}
+    one, other = standing.under(wants, "word"), standing.under(wants, "another")
+
+    assert standing.under(wants, "word") == one
+    assert all(one[name] != other[name] for name in wants)
+    assert one["edge-01"] != one["edge-02"]
+
+
 def test_a_playbook_that_was_edited_is_another(tmp_path: Path) -> None:
     (tmp_path / "roles").mkdir()
     (tmp_path / "roles" / "main.yml").write_text("a")

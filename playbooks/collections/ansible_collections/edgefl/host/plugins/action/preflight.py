@@ -8,9 +8,8 @@ from typing import Any
 
 from ansible import context
 from edgefl.errors import EdgeflError
-from edgefl.pki.anchors import lists_of
 
-from ansible_collections.edgefl.host.plugins.plugin_utils import authority, renewal, standing
+from ansible_collections.edgefl.host.plugins.plugin_utils import authority, standing
 from ansible_collections.edgefl.host.plugins.plugin_utils.fitness import verdict
 from ansible_collections.edgefl.host.plugins.plugin_utils.known import FactfulAction
 from ansible_collections.edgefl.host.plugins.plugin_utils.names import FACT
@@ -37,20 +36,16 @@ class ActionModule(FactfulAction):
             devices=sum(name != wanted["coordinator"] for name in names),
             quorum=int(wanted["quorum"]),
         )
-        said = {"changed": False, "failed": not goes_on, "msg": block, "unfit": unfit, "stands": False, "wants": {}}
+        said = {"changed": False, "failed": not goes_on, "msg": block, "unfit": unfit, "stands": False, "wants": {}, "word": ""}
         record = wanted.get("record")
         if not record or not goes_on:
             return said
         try:
-            others = [standing.of_tree(PLAYBOOKS), str(context.CLIARGS.get("extra_vars")), authority_says(wanted)]
+            word = authority.word_of(authority.of(wanted["site_file"], wanted["state_dir"]))
         except EdgeflError:  # the role that needs the authority says what is wrong with it
             return said
+        others = [standing.of_tree(PLAYBOOKS), str(context.CLIARGS.get("extra_vars"))]
         wants = {name: standing.wanted(hosts.raw_get(name), others) for name in names}
-        is_done = not unfit and standing.stands(standing.load(Path(record)), wants, facts, datetime.now(UTC))
-        return {**said, "stands": is_done, "wants": wants}
-
-
-def authority_says(wanted: dict[str, Any]) -> str:
-    """Who is trusted, and who no more."""
-    its = authority.of(wanted["site_file"], wanted["state_dir"])
-    return its.bundle().decode() + str(renewal.content_of(lists_of(its.crl().decode())))
+        before, under_it = standing.load(Path(record)), standing.under(wants, word)
+        is_done = not unfit and standing.stands(before, under_it, facts, datetime.now(UTC))
+        return {**said, "stands": is_done, "wants": wants, "word": word}

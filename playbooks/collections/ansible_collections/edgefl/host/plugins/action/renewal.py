@@ -12,7 +12,7 @@ from edgefl.pki.renewal import STEM
 
 from ansible_collections.edgefl.host.plugins.plugin_utils import renewal
 from ansible_collections.edgefl.host.plugins.plugin_utils.authority import of as authority_of
-from ansible_collections.edgefl.host.plugins.plugin_utils.authority import site_of
+from ansible_collections.edgefl.host.plugins.plugin_utils.authority import site_of, word_of
 from ansible_collections.edgefl.host.plugins.plugin_utils.known import FactfulAction
 
 PLACE = "/etc/edgefl/renewal/renewal.crt"
@@ -48,4 +48,4 @@ class ActionModule(FactfulAction):
         certificate = authority.sign_renewal(request.encode(), name=wanted["name"])
         result = self.ask("renewal", step="install", **said, certificate=certificate.decode())
         authority.keep_renewal(certificate, result.pop("revocations").encode())
-        return {**result, "changed": True, "renewed": {STEM: why}}
+        return {**result, "changed": True, "renewed": {STEM: why}, "word": word_of(authority)}

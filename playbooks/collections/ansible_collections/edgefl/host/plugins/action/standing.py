@@ -16,7 +16,8 @@ class ActionModule(FactfulAction):
 
     def act(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """Replace the record's entries of these hosts; others keep theirs."""
-        path, wants, hosts = Path(wanted["record"]), wanted["wants"], self.task_vars["hostvars"]
+        path, hosts = Path(wanted["record"]), self.task_vars["hostvars"]
+        wants = standing.under(wanted["wants"], wanted["word"])
         now = datetime.now(UTC)
         record = standing.load(path)
         for name in self.task_vars["ansible_play_hosts"]:

@@ -57,4 +57,8 @@ wants:
   description: A digest by host of what is wanted of it, for M(edgefl.host.standing).
   returned: always
   type: dict
+word:
+  description: A digest of whom the site's authority trusts, and whom no more, at the run's beginning.
+  returned: always
+  type: str
 """

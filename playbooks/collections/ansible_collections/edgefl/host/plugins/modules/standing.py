@@ -18,12 +18,19 @@ options:
     description: As M(edgefl.host.preflight) returned it.
     type: dict
     required: true
+  word:
+    description: A digest of the authority's word that the hosts got, from M(edgefl.host.preflight) or M(edgefl.host.renewal).
+    type: str
+    required: true
 author: [The edgefl authors]
 """
 
 EXAMPLES = r"""
 - name: How the run leaves its hosts is written down
-  edgefl.host.standing: {record: /srv/site/.edgefl/ansible/standing.json, wants: "{{ verdict.wants }}"}
+  edgefl.host.standing:
+    record: /srv/site/.edgefl/ansible/standing.json
+    wants: "{{ verdict.wants }}"
+    word: "{{ verdict.word }}"
   run_once: true
 """
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from edgefl.pki.anchors import lists_of
 from edgefl.pki.authority import Authority
 from edgefl.site import load
+
+from ansible_collections.edgefl.host.plugins.plugin_utils.renewal import content_of
 
 PASSPHRASE = "EDGEFL_PASSPHRASE"  # noqa: S105  # the variable's name
 PASSPHRASE_FILE = "EDGEFL_PASSPHRASE_FILE"  # noqa: S105
@@ -25,6 +29,12 @@ def site_of(site_file: str) -> Any:
 def of(site_file: str, state_dir: str) -> Authority:
     """The authority that lies in the site's state."""
     return Authority.open(Path(state_dir), site=site_of(site_file), passphrase=passphrase())
+
+
+def word_of(authority: Authority) -> str:
+    """Who is trusted, and who no more: the same as long as neither changes, however often its lists are signed again."""
+    said = [authority.bundle(), *content_of(lists_of(authority.crl().decode()))]
+    return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
 def passphrase() -> str | None:

@@ -1,8 +1,9 @@
 """Whether a site still stands as the last run left it, so that a run with nothing to do ends after it has looked.
 
 Two digests per host: of what the operator wants (variables, playbooks, the authority's word) and of what the host said of itself
-right after it was converged. Where both are the same, every task would find nothing to do. What no digest can say is asked
-each time: that units are active, that the live firewall is the wanted one, and that nothing has come of age meanwhile.
+right after it was converged. Where both are the same, every task would find nothing to do. The authority's word is the one that
+hosts got: a run that makes the coordinator's own authority ends with another one than it began with. What no digest can say is
+asked each time: that units are active, that the live firewall is the wanted one, and that nothing has come of age meanwhile.
 """
 
 from __future__ import annotations
@@ -39,9 +40,16 @@ OF_THE_RUN = (
 
 
 def wanted(variables: Mapping[str, Any], others: Iterable[str]) -> str:
-    """Digest of what is asked of a host. variables: its own, untemplated. others: what else decides, as text."""
+    """Digest of what is asked of a host, without the authority's word. variables: its own, untemplated. others: what else
+    decides, as text.
+    """
     own = {name: value for name, value in variables.items() if name != FACT and not name.startswith(OF_THE_RUN)}
     return _digest([own, sorted(others)])
+
+
+def under(wants: Mapping[str, str], word: str) -> dict[str, str]:
+    """The same with an authority's word."""
+    return {name: _digest([want, word]) for name, want in wants.items()}
 
 
 def observed(facts: Mapping[str, Any]) -> str:
