@@ -11,8 +11,8 @@ from pathlib import Path
 
 import edgefl
 
-_LEFT_OUT = {"__pycache__", "_share"}
-"""Byte code, and what only Ansible and Terraform read on the operator's machine."""
+_LEFT_OUT = {"__pycache__", "_share", "cli", "console", "operations", "__main__.py"}
+"""Byte code, and what only the operator's machine runs: a host has no use for it, and does not restart when it changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,9 @@ class Source:
 
 
 def pack(package: Path | None = None) -> Source:
-    """Pack the `edgefl` package (the installed one by default) under its own name, owned by root, without times."""
+    """Pack what hosts run of the `edgefl` package (the installed one by default), under its own name, owned by root, without
+    times.
+    """
     root = package or Path(edgefl.__file__).parent
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as archive:
