@@ -51,6 +51,8 @@ class ExitCode(IntEnum):
     MONITOR_UNREACHABLE = 60
     JOURNAL_BROKEN = 61
     """The journal's hash chain does not verify."""
+    EXPORT_FAILED = 62
+    """A collector or a tracking server does not answer, or refuses what it was sent."""
     DEGRADED = 70
     """`edgefl status`: the site stands, but something in it needs attention."""
     CANCELLED = 130

@@ -40,6 +40,7 @@ COMMANDS = {
     "certs": "every certificate: list, show, give hosts new keys",
     "enrol": "certify a device by a token, or by files that somebody carries",
     "audit": "attack the task on purpose, and see what it gives away; the log of who did what",
+    "export": "tell a collector of traces, or MLflow, what happened",
     "doctor": "find what ails a host: network, SSH, clock, disk, certificate, firewall, services",
     "lab": "boot, reach, break and remove lab hosts on this machine (needs root)",
     "demo": "a federation of 9 lab hosts on this machine, one of them an attacker",

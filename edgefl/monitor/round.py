@@ -106,7 +106,7 @@ class UpdateRow:
     """One device's part in one round: what it sent and what the rule thought of it.
 
     rejected, dropped: why, empty when it was not. verdict is empty until the update was scored; a masked one never is.
-    spent: which part of its budget the device's ledger had spent by then.
+    spent: which part of its budget the device's ledger had spent by then. settled: when its reply was filed, or given up.
     """
 
     device: str
@@ -133,20 +133,22 @@ class UpdateRow:
     dropped: str = ""
     staleness: int = 0
     spent: float | None = None
+    settled: datetime | None = None
 
     def after(self, event: Event) -> UpdateRow:
         """The row after an event of its round that names its device."""
+        settled = self.settled or event.at
         match event.body:
             case UpdateReceived() as body:
-                return evolve(self, **body.model_dump(exclude={"type", "device"}))
+                return evolve(self, settled=settled, **body.model_dump(exclude={"type", "device"}))
             case UpdateRejected() as body:
-                return evolve(self, rejected=f"{body.reason}: {body.detail}")
+                return evolve(self, settled=settled, rejected=f"{body.reason}: {body.detail}")
             case UpdateScored() as body:
                 return evolve(self, **body.model_dump(exclude={"type", "device", "rule"}))
             case FlagRaised() as body:
                 return evolve(self, flagged=True, reason=self.reason or body.reason)
             case DeviceDropped() | PrivacyRefused() as body:
-                return evolve(self, dropped=body.reason)
+                return evolve(self, settled=settled, dropped=body.reason)
             case PrivacySpent() as body:
                 return evolve(self, spent=body.spent / body.limit if body.limit else None)
         return self
@@ -174,6 +176,7 @@ class RoundRow:
     """One round. seconds: by stage (STAGES), as the server measured them. ratio: how many times smaller than the model in float32
     a message was, `up` and `down`. updates: by device; empty in rounds long past. why: what spoke for asking each device, where
     not all were asked. spent: which part of their budgets the round's ledgers had spent by its end; None while none has said.
+    since: when the round before it had ended, or the run had begun: from then until `started` its devices were chosen.
     """
 
     number: int
@@ -204,6 +207,7 @@ class RoundRow:
     selection: str = "all"
     why: dict[str, str] = field(default_factory=dict)
     spent: Spread | None = None
+    since: datetime | None = None
 
     @property
     def wall_s(self) -> float | None:
@@ -211,10 +215,11 @@ class RoundRow:
         return (self.finished - self.started).total_seconds() if self.finished else None
 
     @classmethod
-    def begun(cls, body: RoundStarted, event: Event) -> RoundRow:
+    def begun(cls, body: RoundStarted, event: Event, since: datetime | None = None) -> RoundRow:
         """As it started."""
         return cls(
             number=event.round,
+            since=since,
             started=event.at,
             devices=tuple(body.devices),
             deadline_s=body.deadline_s,

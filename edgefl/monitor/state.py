@@ -212,7 +212,9 @@ class FederationState:
         earlier = [row for row in self.rounds if row.number != event.round]
         if len(earlier) >= _DETAILED:
             earlier[-_DETAILED] = evolve(earlier[-_DETAILED], updates={})
-        return evolve(self, devices=rows, rounds=(*earlier, RoundRow.begun(body, event))[-_ROUNDS_KEPT:])
+        # A run that goes on from another has its rounds, but chose its devices itself.
+        since = max([self.run.started, *(row.finished for row in earlier[-1:] if row.finished)])
+        return evolve(self, devices=rows, rounds=(*earlier, RoundRow.begun(body, event, since))[-_ROUNDS_KEPT:])
 
     def _round_ended(self, body: RoundFinished | RoundSkipped, event: Event) -> FederationState:
         totals = self.totals

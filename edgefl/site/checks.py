@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from ipaddress import IPv4Address
 from itertools import chain
+from urllib.parse import urlsplit
 
 from edgefl.site import allowances, modes
 from edgefl.site.addresses import room
@@ -36,7 +37,7 @@ def missing_files(site: Site) -> Iterator[Mistake]:
     source = site.infrastructure.source
     if source is not None and not any(source.glob("*.tf")):
         yield ("infrastructure", "source"), f"there is no Terraform module in {source}", "a directory with .tf files"
-    for kind, field, path in site.observability.secrets():
+    for kind, field, path in (*site.observability.secrets(), *site.observability.kept_here()):
         if not path.is_file():
             yield (
                 ("observability", kind, field),
@@ -188,6 +189,24 @@ def receivers(site: Site) -> Iterator[Mistake]:
         yield ("observability", "email"), "a relay's account has a name and a password", "both, or neither"
 
 
+def exports(site: Site) -> Iterator[Mistake]:
+    """What opens a collector or a server does not travel in the clear, and an account is whole."""
+    watch = site.observability
+    addresses = {"traces": watch.traces and watch.traces.endpoint, "mlflow": watch.mlflow and watch.mlflow.server}
+    for kind, field, _ in watch.kept_here():
+        if not _is_private(str(addresses[kind])):
+            what = f"`{field}` would travel in the clear to {addresses[kind]}"
+            yield ("observability", kind), what, "https://…, or an address of this machine (127.0.0.1)"
+    if watch.mlflow is not None and watch.mlflow.username and watch.mlflow.secret_file is None:
+        yield ("observability", "mlflow"), "an account has a name and a password", "secret_file, or leave username out"
+
+
+def _is_private(address: str) -> bool:
+    """Whether nobody on the way reads what is sent there: TLS, or no way at all."""
+    parts = urlsplit(address)
+    return parts.scheme == "https" or parts.hostname in {"localhost", "127.0.0.1", "::1"}
+
+
 _WAYS_OUT = {
     "slack": "{address: 192.0.2.80, port: 443, by: host}",
     "email": "{address: 192.0.2.25, port: 587, by: host}",
@@ -223,5 +242,6 @@ RULES: tuple[tuple[Callable[[Site], Iterator[Mistake]], tuple[str, ...]], ...] =
     (modes.own_pace, ("run", "secure", _NUMBER)),
     (modes.whole_devices, ("privacy", "aggregation", "secure", "run", _NUMBER)),
     (receivers, ("observability", "isolation")),
+    (exports, ("observability",)),
 )
 """Every rule with the sections that it takes at their word."""

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, PositiveInt, StringConstraints
+from pydantic import AfterValidator, Field, PositiveInt, StringConstraints
 
 from edgefl.site.section import Model
 
 Line = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\s][^\r\n]*$")]
 Mail = Annotated[str, StringConstraints(pattern=r"^[^@\s,]+@[^@\s,]+$")]
 Kind = Literal["slack", "email", "webhook"]
+Export = Literal["traces", "mlflow"]
+
+
+def _whole(address: str) -> str:
+    if not urlsplit(address).hostname or urlsplit(address).port == 0:
+        raise ValueError("it names no host, or no port")
+    return address
+
+
+Web = Annotated[str, StringConstraints(pattern=r"^https?://[^\s@/]+(/[^\s@]*)?$"), AfterValidator(_whole)]
+"""An address without a name and a password in it: what is secret belongs into a file."""
 
 
 class Slack(Model):
@@ -50,6 +62,28 @@ class Webhook(Model):
     """A file on this machine with a bearer token for it; relative to site.yaml."""
 
 
+class Traces(Model):
+    """Each round as a trace, for a collector of OpenTelemetry's; `edgefl export traces` sends them from this machine."""
+
+    endpoint: Web
+    """Where the collector takes traces by OTLP over HTTP, e.g. `https://192.0.2.80:4318/v1/traces`."""
+    headers_file: Path | None = None
+    """A file on this machine with headers that the collector wants, one `name: value` a line; relative to site.yaml."""
+
+
+class Mlflow(Model):
+    """Each run in MLflow; `edgefl export mlflow` brings it there from this machine."""
+
+    server: Web
+    """The tracking server's address, e.g. `https://192.0.2.80:5000`."""
+    experiment: Line | None = None
+    """Which experiment of the server the runs are in; the site's name by default."""
+    username: str = ""
+    """Account at the server; empty where it wants none, or a token."""
+    secret_file: Path | None = None
+    """A file on this machine with the account's password, or with a token; relative to site.yaml."""
+
+
 class Observability(Model):
     """What watches the federation beside the console; nothing by default."""
 
@@ -65,6 +99,10 @@ class Observability(Model):
     """Alerts go by e-mail."""
     webhook: Webhook | None = None
     """Alerts go to a service of yours."""
+    traces: Traces | None = None
+    """Rounds go to a collector of OpenTelemetry's as traces, when `edgefl export traces` is run."""
+    mlflow: Mlflow | None = None
+    """Runs go to MLflow, when `edgefl export mlflow` is run."""
 
     @property
     def receivers(self) -> dict[Kind, Slack | Email | Webhook]:
@@ -81,9 +119,16 @@ class Observability(Model):
                 if (path := getattr(receiver, field, None)) is not None:
                     yield kind, field, path
 
+    def kept_here(self) -> Iterator[tuple[Export, str, Path]]:
+        """Every secret of what this machine alone exports: whose, the field that names the file, the file. No host gets one."""
+        if self.traces is not None and self.traces.headers_file is not None:
+            yield "traces", "headers_file", self.traces.headers_file
+        if self.mlflow is not None and self.mlflow.secret_file is not None:
+            yield "mlflow", "secret_file", self.mlflow.secret_file
+
     def at(self, root: Path) -> Observability:
         """The same with the secrets' files placed in `root`."""
         placed: dict[str, Model] = {}
-        for kind, field, path in self.secrets():
-            placed[kind] = self.receivers[kind].model_copy(update={field: root / path.expanduser()})
+        for section, field, path in (*self.secrets(), *self.kept_here()):
+            placed[section] = getattr(self, section).model_copy(update={field: root / path.expanduser()})
         return self.model_copy(update=placed)

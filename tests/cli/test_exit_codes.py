@@ -99,7 +99,7 @@ def ends(command: str, shown: Help, capsys: pytest.CaptureFixture[str]) -> int:
 
 
 @pytest.mark.parametrize(
-    "command", ["check", "plan", "up", "down", *WATCHING, *APART, "verify", "doctor", "audit baseline", TOKEN]
+    "command", ["check", "plan", "up", "down", *WATCHING, *APART, "verify", "doctor", "audit baseline", TOKEN, "export traces"]
 )
 def test_no_site(command: str, shown: Help, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -149,6 +149,19 @@ def test_an_authority_whose_key_does_not_open(command: str, shown: Help, capsys,
 def test_a_coordinator_that_does_not_answer(command: str, shown: Help, capsys, site: Path) -> None:
     provision(site)
     assert ends(command, shown, capsys) == ExitCode.MONITOR_UNREACHABLE
+
+
+@pytest.mark.parametrize("command", ["export traces", "export mlflow"])
+def test_a_service_that_is_not_named_then_not_reached(command: str, shown: Help, capsys, site: Path) -> None:
+    assert ends(command, shown, capsys) == ExitCode.USAGE
+    watch = "{traces: {endpoint: 'http://127.0.0.1:9/v1/traces'}, mlflow: {server: 'http://127.0.0.1:9', secret_file: secret}}"
+    (site / "site.yaml").write_text(f"{SITE}observability: {watch}\n")
+    (site / "secret").write_text("hunter2")
+    assert ends(command, shown, capsys) == ExitCode.NOT_PROVISIONED
+    provision(site)
+    assert ends(command, shown, capsys) == ExitCode.MONITOR_UNREACHABLE
+    (site / "secret").unlink()
+    assert ends("export mlflow", shown, capsys) == ExitCode.SITE_INVALID
 
 
 @pytest.mark.parametrize(("command", "code"), [("verify", ExitCode.UNREACHABLE), ("doctor", ExitCode.DEGRADED)])

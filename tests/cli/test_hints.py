@@ -17,7 +17,7 @@ HINTS = {"hint", "fix", "look"}
 """How arguments and names are called that hold what to do next."""
 HINTED = {"Concern": 2, "Problem": 1}
 """Calls whose argument at this place is such a hint."""
-WITH_ACTIONS = {"bundle", "lab", "models", "audit", "certs", "enrol"}
+WITH_ACTIONS = {"bundle", "lab", "models", "audit", "certs", "enrol", "export"}
 ANY = "x"
 """What stands for a value that is known at run time alone."""
 

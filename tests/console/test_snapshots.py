@@ -32,6 +32,7 @@ from edgefl.events.schema import (
 from edgefl.monitor.logs import Hearing, Level
 from edgefl.monitor.state import FederationState
 from edgefl.monitor.status import Status
+from tests.monitor.happened import happened
 
 from .conftest import BEGAN, DEVICES, Recorder, write_recording
 from .provisioning.conftest import stream_of
@@ -74,6 +75,19 @@ def test_a_view_looks_as_accepted(
 ) -> None:
     async def act(pilot: Pilot[None]) -> None:
         await pilot.press({"fleet": "1", "rounds": "2", "privacy": "3", "security": "4"}[view])
+        await settled(pilot)
+
+    assert snap_compare(Console(Recorded(state), theme=theme), terminal_size=size, run_before=act)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["edgefl-dark", "edgefl-light"])
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
+def test_a_rounds_waterfall_looks_as_accepted(size: tuple[int, int], theme: str, snap_compare: Compare) -> None:
+    state = FederationState().apply_all(happened())
+
+    async def act(pilot: Pilot[None]) -> None:
+        await pilot.press("2", "enter", *(["v"] if size[1] < 40 else []))
         await settled(pilot)
 
     assert snap_compare(Console(Recorded(state), theme=theme), terminal_size=size, run_before=act)

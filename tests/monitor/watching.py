@@ -48,7 +48,7 @@ def free() -> str:
 
 
 @contextmanager
-def running(command: list[str], log: Path, listens: str, path: str = "/-/ready") -> Iterator[None]:
+def running(command: list[str], log: Path, listens: str, path: str = "/-/ready", *, within_s: float = 20) -> Iterator[None]:
     """The program until the block ends; it listens when the block begins."""
     with log.open("wb") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said)
@@ -60,7 +60,7 @@ def running(command: list[str], log: Path, listens: str, path: str = "/-/ready")
             return False
 
         try:
-            wait_for(answers, f"{command[0]}; its log: {log.read_text()}")
+            wait_for(answers, f"{command[0]}; its log: {log.read_text()}", within_s)
             yield
         finally:
             process.terminate()

@@ -70,3 +70,55 @@ def test_secrets_are_files_beside_site_yaml_and_must_be_there(tmp_path: Path):
     (tmp_path / "secrets" / "slack").write_text("https://hooks.example/secret")
     assert list(missing_files(placed)) == []
     assert "hooks.example" not in placed.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("watch", "what"),
+    [
+        (
+            {"traces": {"endpoint": "http://192.0.2.80:4318/v1/traces", "headers_file": "otlp"}},
+            "`headers_file` would travel in the clear",
+        ),
+        ({"mlflow": {"server": "http://ml.example", "secret_file": "ml"}}, "`secret_file` would travel in the clear"),
+        ({"mlflow": {"server": "https://ml.example", "username": "clinic"}}, "a name and a password"),
+    ],
+)
+def test_what_opens_a_service_does_not_travel_in_the_clear(watch, what):
+    found = [said for _, said, _ in mistakes(site(watch))]
+    assert len(found) == 1
+    assert what in found[0]
+
+
+@pytest.mark.parametrize(
+    "watch",
+    [
+        {"traces": {"endpoint": "https://192.0.2.80:4318/v1/traces", "headers_file": "otlp"}},
+        {"traces": {"endpoint": "http://127.0.0.1:4318/v1/traces", "headers_file": "otlp"}},
+        {"traces": {"endpoint": "http://192.0.2.80:4318/v1/traces"}},
+        {"mlflow": {"server": "http://[::1]:5000", "username": "clinic", "secret_file": "ml"}},
+    ],
+)
+def test_services_that_this_machine_tells_need_no_way_out_of_the_coordinator(watch):
+    assert list(mistakes(site(watch))) == []
+
+
+@pytest.mark.parametrize(
+    "watch",
+    [
+        {"traces": {"endpoint": "https://clinic:hunter2@192.0.2.80/v1/traces"}},
+        {"traces": {"endpoint": "192.0.2.80:4318"}},
+        {"traces": {"endpoint": "http://[::1/v1/traces"}},
+        {"traces": {"endpoint": "http://192.0.2.80:99999/v1/traces"}},
+        {"mlflow": {"server": "https://192.0.2.80", "experiment": ""}},
+    ],
+)
+def test_an_address_is_whole_and_holds_no_secret(watch):
+    with pytest.raises(ValidationError):
+        site(watch)
+
+
+def test_what_this_machine_exports_by_reaches_no_host(tmp_path: Path):
+    placed = site({"mlflow": {"server": "https://ml.example", "secret_file": "ml"}}).at(tmp_path)
+    assert list(placed.observability.kept_here()) == [("mlflow", "secret_file", tmp_path / "ml")]
+    assert list(placed.observability.secrets()) == []
+    assert [location for location, _, _ in missing_files(placed)] == [("observability", "mlflow", "secret_file")]
