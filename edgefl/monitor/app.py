@@ -23,7 +23,7 @@ from edgefl.monitor import drift, enrolments, metrics, renewals
 from edgefl.monitor.access import Admission, caller, refusal
 from edgefl.monitor.errors import Refused, Unavailable
 from edgefl.monitor.evolve import evolve
-from edgefl.monitor.logs import MOST_LINES, Level, Wanted, journald, require_journald
+from edgefl.monitor.logs import MOST_LINES, MOST_TEXT, Level, Wanted, journald, require_journald
 from edgefl.monitor.models import LAST, Library
 from edgefl.monitor.past import MOST_KINDS, MOST_PAST
 from edgefl.monitor.presence import Presence
@@ -143,11 +143,12 @@ def _reading(app: FastAPI, monitor: Monitor) -> None:
         since: datetime | None = None,
         level: Level = "info",
         lines: Annotated[int, Query(ge=0, le=MOST_LINES)] = 200,
+        text: Annotated[str, Query(max_length=MOST_TEXT)] = "",
         *,
         follow: bool = False,
     ) -> StreamingResponse:
         """The coordinator's service logs as NDJSON."""
-        wanted = Wanted(follow=follow, since=since, level=level, lines=lines)
+        wanted = Wanted(follow, since, level, lines, text)
         await require_journald(monitor.host.name)
         found = journald(wanted, monitor.host.name)
         return StreamingResponse((line.to_json() + "\n" async for line in found), media_type=NDJSON)

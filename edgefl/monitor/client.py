@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,7 +17,7 @@ from edgefl.infra.inventory import Host, Inventory
 from edgefl.monitor.errors import MonitorUnreachable, Refused
 from edgefl.monitor.identity import Identity, why_refused
 from edgefl.monitor.line import HEARTBEAT_S, read_line
-from edgefl.monitor.logs import Level, LogLine
+from edgefl.monitor.logs import LogLine, Wanted
 from edgefl.monitor.past import Past
 from edgefl.monitor.status import Status
 from edgefl.monitor.walk import Walk
@@ -223,12 +222,12 @@ class MonitorClient:
         partial.replace(path)
         return replay.header_of(path)
 
-    async def logs(
-        self, *, follow: bool = False, since: datetime | None = None, level: Level = "info", lines: int = 200
-    ) -> AsyncIterator[LogLine]:
+    async def logs(self, wanted: Wanted) -> AsyncIterator[LogLine]:
         """The coordinator's service logs, oldest first."""
-        params = {"follow": follow, "level": level, "lines": lines, **({"since": since.isoformat()} if since else {})}
-        async with self._streamed("/v1/logs", params, silence_s=None if follow else _TIMEOUT_S) as found:
+        params: dict[str, Any] = {"follow": wanted.follow, "level": wanted.level, "lines": wanted.lines, "text": wanted.text}
+        if wanted.since is not None:
+            params["since"] = wanted.since.isoformat()
+        async with self._streamed("/v1/logs", params, silence_s=None if wanted.follow else _TIMEOUT_S) as found:
             async for line in found:
                 try:
                     said = LogLine.from_json(line)

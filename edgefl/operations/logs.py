@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from edgefl.errors import EdgeflError, ExitCode
 from edgefl.fleet.finding import Finding
 from edgefl.infra.inventory import Host
 from edgefl.monitor.client import MonitorClient
-from edgefl.monitor.logs import Hearing, LogLine, Wanted, parse
+from edgefl.monitor.logs import MOST_LINES, Hearing, LogLine, Wanted, parse
 from edgefl.operations.state import inventory_of
 from edgefl.operations.watch import watching
 from edgefl.site.model import Site
@@ -27,6 +28,8 @@ _MISSED = 5000
 """Lines that a host may have written while it could not be read."""
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
+_NEWEST = Wanted()
+_NOWHERE: Mapping[str, datetime] = {}
 T = TypeVar("T")
 
 
@@ -80,11 +83,17 @@ class SiteLogs:
         host = (await asyncio.to_thread(_hosts, self._site, [name], everywhere=False))[0]
         return list(doctor.services(host, await facts.gather(host, services=True)))
 
-    async def follow(self, names: Sequence[str], *, lines: int = 200) -> AsyncGenerator[LogLine | Hearing, None]:
-        """The last `lines` of each named host and all that is written from now; never ends. Raises NoSuchHost, NotProvisioned."""
+    async def follow(
+        self, names: Sequence[str], *, wanted: Wanted = _NEWEST, since: Mapping[str, datetime] = _NOWHERE
+    ) -> AsyncGenerator[LogLine | Hearing, None]:
+        """The last lines of each named host and all that is written from now; never ends. Raises NoSuchHost, NotProvisioned.
+
+        since: hosts that are gone on with from there instead.
+        """
         hosts = await asyncio.to_thread(_hosts, self._site, names, everywhere=False)
-        wanted = Wanted(follow=True, lines=lines)
-        sources = [_kept(partial(_of, host, self._monitor), host.name, wanted) for host in hosts]
+        wanted = replace(wanted, follow=True)
+        begins = {name: replace(wanted, since=at, lines=MOST_LINES) for name, at in since.items()}
+        sources = [_kept(partial(_of, host, self._monitor), host.name, begins.get(host.name, wanted)) for host in hosts]
         async with aclosing(_followed(sources)) as told:
             async for each in told:
                 yield each
@@ -120,20 +129,18 @@ async def _of(host: Host, monitor: MonitorClient, wanted: Wanted) -> AsyncGenera
     from edgefl.fleet import ssh
 
     if host.role == "coordinator":
-        async for line in monitor.logs(follow=wanted.follow, since=wanted.since, level=wanted.level, lines=wanted.lines):
+        async for line in monitor.logs(wanted):
             yield line
     elif wanted.follow:
         async with ssh.converse(host, wanted.command(), timeout_s=_SILENT_S) as said:
             while True:
                 found = parse((await said.line()).decode(errors="replace"), host.name)
-                if found is not None:
+                if found is not None and found.has(wanted.text):
                     yield found
     else:
-        done = await ssh.run(host, wanted.command())
-        for text in done.text().splitlines():
-            found = parse(text, host.name)
-            if found is not None:
-                yield found
+        texts = (await ssh.run(host, wanted.command())).text().splitlines()
+        for line in wanted.of([found for text in texts if (found := parse(text, host.name)) is not None]):
+            yield line
 
 
 async def _gathered(sources: list[AsyncGenerator[LogLine, None]]) -> AsyncGenerator[LogLine, None]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
+from edgefl.errors import EdgeflError
 from edgefl.operations.state import inventory_of, passphrase
 from edgefl.site.model import Site
 
 if TYPE_CHECKING:
     from edgefl.monitor.client import MonitorClient
+
+_LOOK_S = 300.0
 
 
 @asynccontextmanager
@@ -23,12 +26,35 @@ async def watching(site: Site, *, renew: bool = True) -> AsyncIterator[MonitorCl
     Raises NotProvisioned before the first `up`, PkiError when the authority's key does not open.
     """
     from edgefl.monitor.client import MonitorClient
-    from edgefl.pki.operator import ensure_operator
 
     inventory = inventory_of(site)
-    if (
-        renew and (site.state / "pki" / "root.crt").exists()
-    ):  # else this machine only watches, with the identity that it was given
-        await asyncio.to_thread(lambda: ensure_operator(site, passphrase=passphrase()))
+    if renew:
+        await _renewed(site)
     async with MonitorClient.open(site.state, inventory) as monitor:
         yield monitor
+
+
+@asynccontextmanager
+async def lasting(site: Site) -> AsyncIterator[MonitorClient]:
+    """As `watching`, for whoever stays for longer than a certificate lives: it is looked after all the while."""
+
+    async def looked_after() -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            with suppress(EdgeflError):  # whoever then cannot connect says so
+                await _renewed(site)
+
+    async with watching(site) as monitor:
+        looking = asyncio.create_task(looked_after())
+        try:
+            yield monitor
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+
+
+async def _renewed(site: Site) -> None:
+    from edgefl.pki.operator import ensure_operator
+
+    if (site.state / "pki" / "root.crt").exists():  # else this machine only watches, with the identity that it was given
+        await asyncio.to_thread(lambda: ensure_operator(site, passphrase=passphrase()))

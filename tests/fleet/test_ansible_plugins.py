@@ -191,3 +191,16 @@ def test_revocation_lists_differ_by_what_they_revoke_and_not_by_when_they_were_m
     assert renewal.lists_differ("", after, datetime.now(UTC))
     assert [int(serial, 16) for serial in renewal.revoked_serials(after)] == [int(issued.serial, 16)]
     assert renewal.serial(issued.chain.decode()) == issued.serial
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"message": "the gate does not answer", "ecs.version": "9.3.0"}', "the gate does not answer"),
+        ("Main process exited", "Main process exited"),
+        ('["message"]', '["message"]'),
+        ('{"message": 1}', '{"message": 1}'),
+    ],
+)
+def test_a_units_last_words_are_words_where_it_wrote_fields(line: str, words: str) -> None:
+    assert units.text(line) == words

@@ -139,6 +139,14 @@ async def test_more_lines_than_a_host_gives_are_a_usage_error(site, lines, capsy
     assert "--since goes further back" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [("--text", ""), ("--text", "x" * 201), ("--keep-mb", "3"), ("--format", "xml")])
+async def test_what_cannot_be_looked_for_or_written_is_a_usage_error(site, words, capsys):
+    with pytest.raises(SystemExit) as refused:
+        await command("logs", *words, "--site", str(site))
+    assert refused.value.code == ExitCode.USAGE
+    assert words[0] in capsys.readouterr().err
+
+
 @pytest.mark.skipif(shutil.which("journalctl") is None, reason="no journald here")
 async def test_logs_of_the_coordinator_come_from_its_journald(site, service):
     assert await command("logs", "--since", "10m", "--site", str(site)) == ExitCode.OK

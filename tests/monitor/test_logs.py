@@ -56,4 +56,31 @@ def test_what_is_wanted_becomes_an_argument_list():
     argv = Wanted(follow=True, since=since, level="err", lines=5).command()
     assert argv[:3] == ["journalctl", "--output=json", "--no-pager"]
     assert {"--unit=edgefl-gate", "--unit=edgefl-supernode"} <= set(argv)
+    assert {"--unit=walls-edgefl"} <= set(argv)
     assert argv[-4:] == ["--priority=err", "--lines=5", "--since=@1772442000.000000", "--follow"]
+
+
+FIELDS_OF_A_SERVICE = {"log.level": "info", "ecs.version": "9.3.0", "host.name": "coordinator", "service.name": "edgefl-gate"}
+
+
+def test_fields_of_a_service_say_what_it_says_and_not_who_it_is():
+    said = json.dumps({**FIELDS_OF_A_SERVICE, "message": "all is well", "error.stack_trace": "Traceback"})
+    line = parse(json.dumps({**FIELDS, "MESSAGE": said}), "edge-03")
+    assert line == LogLine(line.at, "edge-03", "edgefl-supernode", "warning", "all is well", "Traceback")
+
+
+@pytest.mark.parametrize("said", ["{", "{}", '{"message": "x"}', '{"message": 1, "ecs.version": ""}', '{"a":' * 9000])
+def test_what_only_looks_like_fields_is_text(said):
+    assert parse(json.dumps({**FIELDS, "MESSAGE": said}), "edge-03").message == said[:8192]
+
+
+def test_a_text_is_looked_for_in_words_and_traces_and_the_newest_few_are_wanted():
+    lines = [
+        LogLine(datetime(2026, 3, 2, second=n, tzinfo=UTC), "a", "u", "info", f"Line {n}", "KeyError" * (n == 7))
+        for n in range(9)
+    ]
+    wanted = Wanted(lines=2, text="lINE")
+    assert [line.message for line in wanted.of(lines)] == ["Line 7", "Line 8"]
+    assert [line.message for line in Wanted(text="keyerror").of(lines)] == ["Line 7"]
+    assert Wanted(lines=0).of(lines) == []
+    assert "--lines=10000" in wanted.command()

@@ -171,5 +171,5 @@ async def test_a_sites_logs_are_of_its_hosts_and_only_of_those(site: Site, monke
         await asyncio.Event().wait()
 
     monkeypatch.setattr(logs, "_of", of)
-    said = await told(of_site.follow(["edge-02", "coordinator"], lines=7), 2)
+    said = await told(of_site.follow(["edge-02", "coordinator"], wanted=Wanted(lines=7)), 2)
     assert {each.host for each in said} == {"edge-02", "coordinator"}

@@ -105,7 +105,8 @@ class Logs(GridView):
         if entry is not None:
             line = entry.line
             fields = {"time": line.at.astimezone().isoformat(), "host": line.host, "unit": line.unit, "level": line.level}
-            self.post_message(self.Open(Whole(f"{line.host} {short(line.unit)}", [*fields.items(), ("message", line.message)])))
+            said = [("message", line.message), *([("trace", line.trace)] if line.trace else [])]
+            self.post_message(self.Open(Whole(f"{line.host} {short(line.unit)}", [*fields.items(), *said])))
 
     def _grow(self, lines: Lines) -> None:
         if self._tail.is_following and not self._is_frozen and lines.arrived != self._shown:

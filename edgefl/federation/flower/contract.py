@@ -54,9 +54,13 @@ _RETRY = Symbol(
     "its longest pause of 20 s is shortened through its `MAX_RETRY_DELAY`",
     ("wait_gen_factory=lambda: exponential(max_delay=MAX_RETRY_DELAY)",),
 )
+_VOICE = Symbol(
+    "flwr.supercore.logger:console_handler.format", "what Flower says becomes fields through it", ("%(levelname)s", "record")
+)
 
 RELIED_ON = {
     "supernode": (
+        _VOICE,
         Symbol(
             "flwr.supernode.fleet_http_connection:http_request_response",
             "the client certificate goes in where this makes its client",
@@ -110,6 +114,7 @@ RELIED_ON = {
         Symbol("flwr.supernode.cli:flower_supernode", "the launcher calls it"),
     ),
     "superexec": (
+        _VOICE,
         Symbol(
             "flwr.supercore.superexec.run_superexec:run_superexec",
             "the warm executor goes in through its `get_executor`",
@@ -188,6 +193,7 @@ RELIED_ON = {
         Symbol("flwr.supercore.run:RunNotRunningException", "how a ServerApp learns that its run was stopped"),
     ),
     "superlink": (
+        _VOICE,
         Symbol("flwr.superlink.cli:flower_superlink", "the launcher calls it"),
         Symbol(
             "uvicorn.config:create_ssl_context",

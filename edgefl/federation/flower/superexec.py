@@ -162,6 +162,7 @@ def main(argv: list[str] | None = None) -> int:
     patches.quiet()
     try:
         contract.require("superexec", "clientapp" if options.role == "device" else "serverapp")
+        say.with_flower()
         run(
             options.role,
             Places(options.config, options.state),

@@ -110,6 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     patches.quiet()
     try:
         contract.require("superlink")
+        say.with_flower()
         run(Places(options.config, options.state), port=options.port)
     except EdgeflError as error:
         for line in error.lines():

@@ -243,6 +243,7 @@ def main(argv: list[str] | None = None) -> int:
     patches.quiet()
     try:
         contract.require("supernode")
+        say.with_flower()
         host = HostConfig.load(places.host)
         coordinator = options.coordinator or f"{host.coordinator.address}:{host.coordinator.port or FLEET_PORT}"
         run(places, coordinator=coordinator, port=options.port, stale_s=options.stale_s, spool=options.drift)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 
@@ -36,7 +37,17 @@ def changed_at(paths):
 
 def last_words(name, lines=12):
     """The end of a unit's journal, for an operator to read."""
-    return run(["journalctl", "--no-pager", "--output=cat", f"--lines={lines}", f"--unit={_full(name)}"], check=False)[1].strip()
+    said = run(["journalctl", "--no-pager", "--output=cat", f"--lines={lines}", f"--unit={_full(name)}"], check=False)[1]
+    return "\n".join(text(line) for line in said.strip().splitlines())
+
+
+def text(line):
+    """What a line says, where its service wrote it as fields."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return line
+    return said["message"] if isinstance(said, dict) and isinstance(said.get("message"), str) else line
 
 
 def _full(name):
