@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := host,audit,he,lab,terraform,provider,tasks,web,png,traces
+EXTRAS := host,audit,he,lab,terraform,provider,tasks,web,notify,png,traces
 # An index to take torch from where pip's own has no CPU build; .venv remembers it, for the bundle of the demo's site too.
 TORCH_INDEX ?=
 
