@@ -35,6 +35,7 @@ COMMANDS = {
     "drain": "let devices finish what they do, and ask them no more: for maintenance",
     "undrain": "have rounds ask drained devices again",
     "logs": "what the services wrote, on the coordinator and on devices",
+    "notify": "tell your own channels of flags, quarantines, ends of runs, budgets and walls",
     "verify": "prove what every host reaches and what not",
     "bundle": "all that hosts install, in one signed directory: build, verify, push",
     "certs": "every certificate: list, show, give hosts new keys",

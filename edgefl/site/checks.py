@@ -194,8 +194,9 @@ def exports(site: Site) -> Iterator[Mistake]:
     watch = site.observability
     addresses = {"traces": watch.traces and watch.traces.endpoint, "mlflow": watch.mlflow and watch.mlflow.server}
     for kind, field, _ in watch.kept_here():
-        if not _is_private(str(addresses[kind])):
-            what = f"`{field}` would travel in the clear to {addresses[kind]}"
+        address = addresses.get(kind)  # of other channels the address itself is the secret
+        if address and not _is_private(address):
+            what = f"`{field}` would travel in the clear to {address}"
             yield ("observability", kind), what, "https://…, or an address of this machine (127.0.0.1)"
     if watch.mlflow is not None and watch.mlflow.username and watch.mlflow.secret_file is None:
         yield ("observability", "mlflow"), "an account has a name and a password", "secret_file, or leave username out"

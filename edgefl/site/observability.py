@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveInt, StringConstraints
@@ -14,7 +14,8 @@ from edgefl.site.section import Model
 Line = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\s][^\r\n]*$")]
 Mail = Annotated[str, StringConstraints(pattern=r"^[^@\s,]+@[^@\s,]+$")]
 Kind = Literal["slack", "email", "webhook"]
-Export = Literal["traces", "mlflow"]
+Export = Literal["traces", "mlflow", "notify"]
+Topic = Literal["flag", "quarantine", "run", "budget", "drift"]
 
 
 def _whole(address: str) -> str:
@@ -84,6 +85,15 @@ class Mlflow(Model):
     """A file on this machine with the account's password, or with a token; relative to site.yaml."""
 
 
+class Notify(Model):
+    """Messages to your own channels, from the machine where `edgefl notify` runs."""
+
+    channels_file: Path
+    """A file on this machine with the channels' addresses, which are secrets, one a line by Apprise; relative to site.yaml."""
+    about: Annotated[list[Topic], Field(min_length=1, default_factory=lambda: list(get_args(Topic)))]
+    """What is told: flagged updates, devices set aside, ends of runs, budgets near or at their end, walls that were changed."""
+
+
 class Observability(Model):
     """What watches the federation beside the console; nothing by default."""
 
@@ -103,6 +113,8 @@ class Observability(Model):
     """Rounds go to a collector of OpenTelemetry's as traces, when `edgefl export traces` is run."""
     mlflow: Mlflow | None = None
     """Runs go to MLflow, when `edgefl export mlflow` is run."""
+    notify: Notify | None = None
+    """Messages about what the journal says, without Prometheus and Alertmanager, when `edgefl notify` is run."""
 
     @property
     def receivers(self) -> dict[Kind, Slack | Email | Webhook]:
@@ -125,6 +137,8 @@ class Observability(Model):
             yield "traces", "headers_file", self.traces.headers_file
         if self.mlflow is not None and self.mlflow.secret_file is not None:
             yield "mlflow", "secret_file", self.mlflow.secret_file
+        if self.notify is not None:
+            yield "notify", "channels_file", self.notify.channels_file
 
     def at(self, root: Path) -> Observability:
         """The same with the secrets' files placed in `root`."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from edgefl.fleet.observing import variables
 from edgefl.site.checks import missing_files, mistakes
 from edgefl.site.model import Site
 
@@ -122,3 +123,18 @@ def test_what_this_machine_exports_by_reaches_no_host(tmp_path: Path):
     assert list(placed.observability.kept_here()) == [("mlflow", "secret_file", tmp_path / "ml")]
     assert list(placed.observability.secrets()) == []
     assert [location for location, _, _ in missing_files(placed)] == [("observability", "mlflow", "secret_file")]
+
+
+def test_channels_of_ones_own_are_a_file_here_that_no_host_is_given(tmp_path: Path):
+    placed = site({"notify": {"channels_file": "secrets/channels"}}).at(tmp_path)
+    assert list(mistakes(placed)) == [], "they need neither Prometheus nor a way out of the coordinator"
+    assert placed.observability.notify.about == ["flag", "quarantine", "run", "budget", "drift"]
+    assert [location for location, _, _ in missing_files(placed)] == [("observability", "notify", "channels_file")]
+    assert list(placed.observability.secrets()) == []
+    assert "secrets" not in str(variables(placed))
+
+
+@pytest.mark.parametrize("notify", [{}, {"channels_file": "x", "about": []}, {"channels_file": "x", "about": ["weather"]}])
+def test_messages_about_nothing_are_refused(notify):
+    with pytest.raises(ValidationError):
+        site({"notify": notify})
