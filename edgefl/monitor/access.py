@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from edgefl.monitor.errors import NoIdentity, Refused, RoleRefused
+from edgefl.monitor.errors import Busy, NoIdentity, Refused, RoleRefused
 
 NAME_HEADER = b"x-edgefl-name"
 ROLE_HEADER = b"x-edgefl-role"
@@ -87,4 +88,5 @@ class Admission:
 
 def refusal(error: Refused) -> JSONResponse:
     """A refusal on the wire; `Refused.read` reads it."""
-    return JSONResponse(error.as_dict(), status_code=error.http_status)
+    headers = {"Retry-After": str(math.ceil(error.again_s))} if isinstance(error, Busy) else None
+    return JSONResponse(error.as_dict(), status_code=error.http_status, headers=headers)

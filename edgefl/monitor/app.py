@@ -27,6 +27,7 @@ from edgefl.monitor.logs import MOST_LINES, MOST_TEXT, Level, Wanted, journald, 
 from edgefl.monitor.models import LAST, Library
 from edgefl.monitor.past import MOST_KINDS, MOST_PAST
 from edgefl.monitor.presence import Presence
+from edgefl.monitor.pressure import Pressure
 from edgefl.monitor.runs import Runs, planned
 from edgefl.monitor.status import Status
 from edgefl.monitor.stream import Streams
@@ -83,6 +84,7 @@ class Monitor:
 def build(monitor: Monitor) -> FastAPI:
     """The app over these parts; the caller runs their tasks."""
     app = FastAPI(title="edgefl monitor", version=__version__, docs_url=None, redoc_url=None)
+    app.add_middleware(Pressure)
     app.add_middleware(Admission)
     _translate_errors(app)
     _reading(app, monitor)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from edgefl.events.replay import Header
 
 _TIMEOUT_S = 10.0
+_PATIENCE_S = 15.0
+"""How long a monitor that has too much to do is asked again."""
 _MODELS_S = 120.0
 """Reading and comparing large models takes the coordinator a while."""
 _SILENCE_S = HEARTBEAT_S * 4
@@ -236,10 +238,15 @@ class MonitorClient:
                 yield said
 
     async def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        with self._translated():
-            answer = await self._http.request(method, path, **arguments)
-        self.heard = time.monotonic()
-        return _accepted(answer)
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            with self._translated():
+                answer = await self._http.request(method, path, **arguments)
+            self.heard = time.monotonic()
+            again_s = _again_s(answer)
+            if again_s is None or self.heard + again_s > until:
+                return _accepted(answer)
+            await asyncio.sleep(again_s * random.uniform(1.0, 1.5))  # noqa: S311 — not all at the same moment
 
     @asynccontextmanager
     async def _streamed(
@@ -288,6 +295,12 @@ def _accepted(answer: httpx.Response) -> httpx.Response:
         raise Refused.read(said)
     why = _GATE_SAYS.get(answer.status_code, f"the gate answered {answer.status_code}")
     raise MonitorUnreachable(why, hint="edgefl doctor coordinator")
+
+
+def _again_s(answer: httpx.Response) -> float | None:
+    """When a monitor that has too much to do wants to be asked again, in seconds: it did nothing of what was asked. Else None."""
+    said = answer.headers.get("Retry-After", "")
+    return float(said) if answer.status_code == 429 and said.isdecimal() else None
 
 
 _NO_MONITOR = "what answers is no monitor of this version"

@@ -94,8 +94,8 @@ def add(app: FastAPI, journal: Journal, watchers: Watchers, clock: Callable[[], 
             watchers.hear(who.name)
             return {"heard": True}
         body = understood(said, who.name, "device")
-        if now - told.get(who.name, -BETWEEN_S) < BETWEEN_S:
-            raise Busy(f"{who.name} has told of its walls less than {BETWEEN_S:g} s ago")
+        if (left_s := BETWEEN_S - (now - told.get(who.name, -BETWEEN_S))) > 0:
+            raise Busy(f"{who.name} has told of its walls less than {BETWEEN_S:g} s ago", again_s=left_s)
         told[who.name] = now
         watchers.hear(who.name)
         return {"seq": (await asyncio.to_thread(journal.append, body)).seq}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 from edgefl.errors import EdgeflError, ExitCode
@@ -69,9 +70,19 @@ class AheadOfJournal(Refused):
 
 
 class Busy(Refused):
-    """The caller has said enough for now."""
+    """The caller has said enough for now. again_s: when to come again, in seconds; `Retry-After` says so."""
 
     http_status = 429
+
+    def __init__(self, what: str, *, again_s: float = 1.0, hint: str = "") -> None:
+        super().__init__(what, hint=hint or f"again in {math.ceil(again_s)} s")
+        self.again_s = again_s
+
+
+class TooLarge(Refused):
+    """More than is taken at once."""
+
+    http_status = 413
 
 
 class Unavailable(Refused):

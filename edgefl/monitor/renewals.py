@@ -23,7 +23,7 @@ from edgefl.events.schema import CertificateIssued, CertificateRefused
 from edgefl.federation.hostconfig import HostConfig, Places
 from edgefl.monitor.access import Caller, caller
 from edgefl.monitor.certified import Certified
-from edgefl.monitor.errors import Refused
+from edgefl.monitor.errors import Busy, Refused
 from edgefl.monitor.state import FederationState
 from edgefl.monitor.tail import Tail
 from edgefl.pki.anchors import subject
@@ -45,10 +45,8 @@ class RenewalRefused(Refused):
     http_status: ClassVar[int] = 403
 
 
-class TooOften(Refused):
+class TooOften(Busy):
     """It was renewed a moment ago."""
-
-    http_status: ClassVar[int] = 429
 
 
 class Renewals:
@@ -104,7 +102,8 @@ class Renewals:
         while times and self._clock() - times[0] > 3600:
             times.popleft()
         if len(times) >= MOST_AN_HOUR:
-            raise TooOften(f"{who.name} has renewed {len(times)} times within an hour", hint="it is asked again by itself")
+            what = f"{who.name} has renewed {len(times)} times within an hour"
+            raise TooOften(what, again_s=3600 - (self._clock() - times[0]), hint="it is asked again by itself")
 
     def _signed(self, current: x509.Certificate, csr: bytes) -> Renewed:
         authority = RenewalAuthority.load(self._directory, self._anchors)

@@ -288,17 +288,6 @@ async def test_streams_end_at_once_when_the_service_does(monitor):
     assert await asyncio.wait_for(waiting, 1) is None
 
 
-async def test_too_many_readers_are_told_so(monitor, api):
-    streams = [monitor.streams.lines(0, follow=True) for _ in range(64)]
-    for stream in streams:
-        await anext(stream)
-    answer = await api.get("/v1/events")
-    assert answer.status_code == 503
-    for stream in streams:
-        await stream.aclose()
-    assert (await api.get("/v1/events")).status_code == 200
-
-
 async def test_tampering_shows_in_the_status_and_the_service_goes_on(monitor, journal, api):
     import sqlite3
 

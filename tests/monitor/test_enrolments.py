@@ -270,6 +270,9 @@ def test_a_device_that_has_a_certificate_finds_nothing_there(identities: Path, s
 def test_whoever_guesses_is_soon_not_listened_to_while_others_are(stranger: Stranger, journal: Journal) -> None:
     told = [stranger.post(tokens.make(), csr("edge-01", made()))[0] for _ in range(12)]
     assert told == [403] * 10 + [429] * 2
+    with closing(stranger.shake_hands(GATE_NAME, stranger.context())) as secure:
+        secure.sendall(f"POST {PATH} HTTP/1.1\r\nHost: gate\r\nContent-Length: 0\r\n\r\n".encode())
+        assert b"retry-after: 60" in secure.recv(512).lower()
     large = replace(stranger, source="127.8.0.1")
     with closing(large.shake_hands(GATE_NAME, large.context())) as secure:
         secure.sendall(f"POST {PATH} HTTP/1.1\r\nHost: gate\r\nContent-Length: 20000\r\n\r\n".encode())
