@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from edgefl.monitor.access import refusal
 from edgefl.monitor.errors import Busy, Refused, TooLarge
 
-MOST_OPEN = {"/v1/actions": 16, "/v1/events": 64, "/v1/logs": 32, "/v1/recording": 8}
+MOST_OPEN = {"/v1/actions": 64, "/v1/events": 64, "/v1/logs": 32, "/v1/recording": 8}
 """Requests that may be open at once, by path: each holds what it writes, a page of the journal, or a process of journalctl."""
 MOST_BYTES = 4 << 20
 """What may be written at once: a thousand events are a tenth of it."""

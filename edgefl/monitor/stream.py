@@ -13,12 +13,17 @@ from edgefl.monitor.tail import Tail
 
 
 class Streams:
-    """Serves readers at their own pace: each holds one page at a time, so a slow one costs neither memory nor others' time."""
+    """Serves readers at their own pace: each holds one page at a time, so a slow one costs neither memory nor others' time.
+
+    Those who are at the same place share a page, as those who follow do: to read it for each of them anew is what a monitor with
+    many consoles would mostly do.
+    """
 
     def __init__(self, tail: Tail, *, heartbeat_s: float = HEARTBEAT_S) -> None:
         self._tail = tail
         self._heartbeat_s = heartbeat_s
         self._closing = False
+        self._shared: tuple[int, asyncio.Task[tuple[int, bytes]]] | None = None
 
     def close(self) -> None:
         """End every stream now, so that none holds up the service's end."""
@@ -37,14 +42,32 @@ class Streams:
         """Events after `after` as NDJSON, page by page; with `follow` for ever, with heartbeats."""
         yield self._heartbeat()
         while not self._closing:
-            page = await asyncio.to_thread(self._tail.journal.page, after)
+            last, page = await self._page(after)
+            if not page and not follow:  # a shared one may have been begun before what the reader wrote itself
+                last, page = await asyncio.to_thread(self._read, after)
             if page:
-                after = page[-1]["seq"]
-                yield "".join(chain.canonical(record) + "\n" for record in page).encode()
+                after = last
+                yield page
             elif not follow or self._closing:  # it may have been closed while the page was read
                 return
             elif not await self._tail.news(after, within_s=self._heartbeat_s):
                 yield self._heartbeat()
 
+    async def _page(self, after: int) -> tuple[int, bytes]:
+        """What follows `after`, and the seq that it ends with. A page stays right: the journal only grows."""
+        if self._shared is None or self._shared[0] != after or _is_over(self._shared[1]):
+            self._shared = after, asyncio.create_task(asyncio.to_thread(self._read, after))
+        return await asyncio.shield(self._shared[1])  # whoever leaves takes it from nobody
+
+    def _read(self, after: int) -> tuple[int, bytes]:
+        page = self._tail.journal.page(after)
+        last = int(page[-1]["seq"]) if page else after
+        return last, "".join(chain.canonical(record) + "\n" for record in page).encode()
+
     def _heartbeat(self) -> bytes:
         return heartbeat(self._tail.state.seq, datetime.now(UTC)).encode()
+
+
+def _is_over(reading: asyncio.Task[tuple[int, bytes]]) -> bool:
+    """Whether a page is of no use to others: it failed, or had nothing yet."""
+    return reading.done() and (reading.cancelled() or reading.exception() is not None or not reading.result()[1])

@@ -14,7 +14,11 @@ import pytest
 from edgefl.events.schema import DeviceState
 from edgefl.monitor.client import MonitorClient
 from edgefl.monitor.errors import Refused
+from edgefl.monitor.line import read_line
 from edgefl.monitor.pressure import MOST_BYTES, MOST_OPEN
+from edgefl.monitor.state import FederationState
+from edgefl.monitor.stream import Streams
+from edgefl.monitor.tail import Tail
 from tests.monitor.conftest import wait_for
 
 OPERATOR = {"X-Edgefl-Name": "alice@desk", "X-Edgefl-Role": "operator"}
@@ -53,10 +57,10 @@ async def test_writers_beyond_the_bound_are_told_at_once_and_what_was_taken_stan
 
 async def test_a_client_that_is_told_to_come_again_does_and_every_event_stands_once(gate, state_dir, inventory, journal):
     before = journal.head().seq
-    names = [f"edge-{number:04}" for number in range(3 * WRITERS)]
+    names = [f"edge-{number:04}" for number in range(2 * WRITERS)]
     async with AsyncExitStack() as opened:
         # Each has ten connections.
-        monitors = [await opened.enter_async_context(MonitorClient.open(state_dir, inventory)) for _ in range(4)]
+        monitors = [await opened.enter_async_context(MonitorClient.open(state_dir, inventory)) for _ in range(WRITERS // 10 + 2)]
         with closing(sqlite3.connect(journal.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             asking = [
@@ -97,3 +101,30 @@ async def test_what_is_too_large_is_refused_before_it_is_read(asked, content):
     answer = await asked.post("/v1/actions", content=content())
     assert answer.status_code == 413
     assert Refused.read(answer.json()).hint == "say it in parts"
+
+
+async def test_readers_at_the_same_place_share_a_page_and_each_gets_every_event(journal, monkeypatch):
+    state = FederationState.enrolled("clinic", ["edge-01"], epsilon_limit=None, site_hash="")
+    tail = Tail(journal, state)
+    await tail.catch_up()
+    streams, after = Streams(tail), journal.head().seq
+    reads: list[int] = []
+    page = journal.page
+    monkeypatch.setattr(journal, "page", lambda seq: reads.append(seq) or page(seq))
+
+    async def read() -> list[int]:
+        seen: list[int] = []
+        async for part in streams.lines(after, follow=True):
+            seen += [record["seq"] for line in part.splitlines() if (record := read_line(line.decode())) is not None]
+            if len(seen) == 20:
+                return seen
+        return seen
+
+    readers = [asyncio.create_task(read()) for _ in range(50)]
+    for _ in range(20):
+        event = journal.append(DeviceState(device="edge-01", state="online"))
+        await tail.catch_up()
+        await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        assert await asyncio.gather(*readers) == [list(range(after + 1, event.seq + 1))] * 50
+    assert len(reads) < 50 * 5, "one read serves many"
