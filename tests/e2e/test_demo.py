@@ -187,6 +187,11 @@ def test_the_logs_of_every_host_come_merged_and_the_coordinators_by_default(demo
     silent = {("coordinator", "edgefl-monitor")}  # while all is well
     assert units >= {(host, unit) for host in UNITS for unit in UNITS[host]} - silent
     assert [line["at"] for line in lines] == sorted(line["at"] for line in lines)
+    kept = demo.on("edge-01", "journalctl", "--no-pager", "--output=cat", "--unit=edgefl-supernode").stdout.splitlines()
+    fields = [json.loads(text) for text in kept if text.startswith("{")]
+    assert "flwr" in {one["log.logger"] for one in fields}, "what Flower says is fields, too"
+    warned = {one["message"] for one in fields if one["log.level"] == "warning"}
+    assert warned <= {line["message"] for line in lines if line["level"] == "warning"}, "with the level that journald knows"
 
     own = demo.edgefl("logs", "--lines", "5", "--json")
     assert own.returncode == 0, own.stdout[-2000:] + own.stderr
