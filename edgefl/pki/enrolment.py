@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from edgefl.pki.errors import CsrRefused
 from edgefl.pki.profiles import Role
-from edgefl.site.addresses import assign
+from edgefl.site.addresses import assign, tunnelled
 from edgefl.site.model import Site
 
 
@@ -16,7 +16,7 @@ def check(site: Site, name: str, role: Role, addresses: Sequence[str]) -> list[I
 
     Devices are those of site.yaml, as signers too; the coordinator alone is gate and SuperLink; operators and scrapers are no
     hosts. An address is the one that site.yaml gives the host, or where it gives none (the lab, a module of the operator's own)
-    any but another host's.
+    any but another host's; or the host's own in the site's tunnel.
     """
     hosts = [device.name for device in site.devices] if role in ("device", "signer") else [site.coordinator.name]
     is_host = role not in ("operator", "scraper")
@@ -33,11 +33,14 @@ def _own(site: Site, name: str, address: str) -> IPv4Address | IPv6Address:
         given = ip_address(address)
     except ValueError as error:
         raise CsrRefused(f"{name}'s address {address!r} is no IP address", hint=f"give {name} one in site.yaml") from error
+    inside = tunnelled(site)
+    if inside.get(name) == given:
+        return given
     known = {host.name: host.address for host in site.hosts if host.address is not None}
     if (named := known.get(name)) is not None and given != named:
         raise CsrRefused(f"{name} has the address {named} in site.yaml, not {given}", hint="edgefl up adopts it where it is")
     taken = {**known, **assign(site)} if site.infrastructure.module == "lab" else known
-    owner = next((host for host, taken_by in taken.items() if host != name and taken_by == given), None)
+    owner = next((host for host, taken_by in (*taken.items(), *inside.items()) if host != name and taken_by == given), None)
     if owner is not None:
         raise CsrRefused(f"{given} is {owner}'s address, not {name}'s", hint="every host needs its own address in site.yaml")
     return given

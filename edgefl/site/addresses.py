@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 
+from edgefl.site import tunnel
 from edgefl.site.model import Site
 from edgefl.site.section import Address
 
@@ -28,6 +29,23 @@ def assign(site: Site) -> dict[str, Address]:
         return {host.name: chosen.get(host.name) or next(free) for host in site.hosts}
     except StopIteration:
         raise ValueError(f"{network.network} holds fewer than {len(site.hosts)} hosts") from None
+
+
+def known(site: Site) -> Mapping[str, Address]:
+    """What is known of the hosts' addresses before there are hosts, by name."""
+    if site.infrastructure.module == "lab":
+        try:
+            return assign(site)
+        except ValueError:  # the network is too small, and that is said elsewhere
+            return {}
+    return {host.name: host.address for host in site.hosts if host.address is not None}
+
+
+def tunnelled(site: Site) -> Mapping[str, Address]:
+    """Every host's address in the tunnel by name, the coordinator's the first; empty where the site has none."""
+    wanted = site.isolation.tunnel
+    names = tuple(device.name for device in site.devices)
+    return tunnel.addresses(wanted.network, site.coordinator.name, names) if wanted else {}
 
 
 def room(site: Site) -> int:

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from itertools import chain
 from typing import Literal
 
-from edgefl.site.addresses import assign
+from edgefl.site.addresses import known
 from edgefl.site.isolation import Allowance, Network
 from edgefl.site.model import Site
 from edgefl.site.modes import Mistake
@@ -62,14 +62,7 @@ def repetitions(site: Site) -> Iterator[Mistake]:
 
 def known_hosts(site: Site) -> Iterator[Mistake]:
     """No allowance leads to a host of the site, as far as their addresses are known before there are hosts."""
-    if site.infrastructure.module == "lab":
-        try:
-            addresses = assign(site)
-        except ValueError:  # the network is too small, and that is said elsewhere
-            return
-    else:
-        addresses = {host.name: host.address for host in site.hosts if host.address is not None}
-    yield from own_hosts(site, addresses)
+    yield from own_hosts(site, known(site))
 
 
 def own_hosts(site: Site, addresses: Mapping[str, Address]) -> Iterator[Mistake]:

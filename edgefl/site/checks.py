@@ -8,10 +8,11 @@ from itertools import chain
 from urllib.parse import urlsplit
 
 from edgefl.site import allowances, modes
-from edgefl.site.addresses import room
+from edgefl.site.addresses import known, room, tunnelled
 from edgefl.site.model import Coordinator, Device, Site
 from edgefl.site.modes import Mistake
 from edgefl.site.robustness import outvoted, unfit
+from edgefl.site.section import Address
 from edgefl.site.source import Location
 
 MEANINGLESS = 30.0
@@ -115,6 +116,18 @@ def static_hosts(site: Site) -> Iterator[Mistake]:
     if not site.isolation.operator_addresses:
         what = "real hosts need the operator's address, or their firewalls shut you out"
         yield ("isolation", "operator_addresses"), what, "add under isolation: operator_addresses: [192.0.2.1]"
+
+
+def tunnel(site: Site) -> Iterator[Mistake]:
+    """An address in the tunnel is nobody else's: what leads there would be taken away from its owner."""
+    others: dict[Address, str] = {address: f"{name}'s own" for name, address in known(site).items()}
+    others |= dict.fromkeys(site.isolation.operator_addresses, "the operator's")
+    others |= dict.fromkeys((*site.isolation.dns, *site.isolation.time_servers), "one that hosts may ask")
+    for name, address in tunnelled(site).items():
+        opened = next((str(one) for _, one in allowances.openings(site) if address in one.address), "")
+        if owner := others.get(address) or (opened and f"allowed as {opened}"):
+            what = f"{address}, which {name} would have in the tunnel, is {owner}"
+            yield ("isolation", "tunnel"), what, "tunnel: {network: 172.16.0.0/16}, or another private network that is free"
 
 
 def own_module(site: Site) -> Iterator[Mistake]:
@@ -232,6 +245,7 @@ RULES: tuple[tuple[Callable[[Site], Iterator[Mistake]], tuple[str, ...]], ...] =
     (allowances.destinations, ("isolation",)),
     (allowances.repetitions, ("isolation",)),
     (allowances.known_hosts, ("infrastructure", "isolation", "coordinator", "devices")),
+    (tunnel, ("infrastructure", "isolation", "coordinator", "devices")),
     (budgets, ("privacy",)),
     (robustness, ("run", "aggregation", _NUMBER)),
     (modes.hidden_updates, ("aggregation", "secure", _NUMBER)),

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from edgefl.site.section import Address, Model, Port
+from edgefl.site.tunnel import Tunnel, told
 
 Network = IPv4Network | IPv6Network
 _RANGE = "^[0-9]{1,5}-[0-9]{1,5}$"
@@ -96,6 +97,9 @@ class Isolation(Model):
     account (it holds the data; the SuperNode's, which holds the identity, never gets any) or the host's own. None by default."""
     coordinator: list[Allowance] = Field(default_factory=list)
     """The same for the coordinator, e.g. a mail relay for its own services: `[{address: 192.0.2.25, port: 25, by: host}]`."""
+    tunnel: Annotated[Tunnel | None, BeforeValidator(told, json_schema_input_type=Literal["wireguard"] | Tunnel | None)] = None
+    """`wireguard`, or its settings, e.g. `{endpoint: 203.0.113.7}`: devices reach the gate through a tunnel alone, from behind
+    NAT, too. None by default."""
 
     def of(self, role: str) -> list[Allowance]:
         """What a role may reach beside what edgefl needs."""

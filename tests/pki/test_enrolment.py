@@ -10,7 +10,9 @@ import pytest
 from edgefl.pki import enrolment
 from edgefl.pki.authority import Authority
 from edgefl.pki.errors import CsrRefused
+from edgefl.site.addresses import tunnelled
 from edgefl.site.model import Site
+from edgefl.site.tunnel import Tunnel
 
 from .test_authority import request_for
 
@@ -80,6 +82,18 @@ def test_a_device_that_left_the_site_is_refused_from_then_on(tmp_path: Path) -> 
 def test_an_address_that_is_not_the_hosts_own_is_refused(site: Site, address: str, says: str) -> None:
     with pytest.raises(CsrRefused, match=says):
         enrolment.check(site, "edge-01", "device", [address])
+
+
+def test_the_hosts_own_address_in_the_tunnel_is_taken_and_no_others() -> None:
+    site = STATIC.model_copy(update={"isolation": STATIC.isolation.model_copy(update={"tunnel": Tunnel()})})
+    inside = {name: str(address) for name, address in tunnelled(site).items()}
+    hub = site.coordinator.name
+    assert enrolment.check(site, hub, "gate", ["192.0.2.10", inside[hub]]) == [ip_address("192.0.2.10"), ip_address(inside[hub])]
+    for another in (inside["edge-01"], "10.213.0.2"):
+        with pytest.raises(CsrRefused, match=another.replace(".", r"\.")):
+            enrolment.check(site, hub, "gate", [another])
+    with pytest.raises(CsrRefused, match="not 10"):
+        enrolment.check(STATIC, hub, "gate", [inside[hub]])
 
 
 def test_the_hosts_own_address_is_taken() -> None:
