@@ -20,6 +20,10 @@ PROMETHEUS_PORT = 9090
 """On the coordinator's loopback, as the next two, and only where the site asks for them."""
 ALERTMANAGER_PORT = 9093
 NODE_EXPORTER_PORT = 9100
+TUNNEL_INTERFACE = "edgefl0"
+"""A host's end of the tunnel, where the site has one."""
+TUNNEL_MARK = 0xEDF1
+"""What the packets of a device's tunnel bear on the host itself: its firewall lets them, and no others, to the endpoint."""
 
 # Users: one per service, without a shell.
 USER_LINK = "edgefl-link"
@@ -37,6 +41,8 @@ USER_APP = "edgefl-app"
 `isolation.device` allows a task, and nothing else."""
 USER_WATCH = "prometheus"
 """Prometheus, Alertmanager and node_exporter, where the site asks for them; Debian's packages make it."""
+USER_TUNNEL = "edgefl-tunnel"
+"""Holds the key of this host's end of the tunnel, where the site has one."""
 GROUP_JOURNAL = "edgefl-journal"
 """May append to the journal: the ServerApp and the monitor."""
 

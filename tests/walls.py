@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
@@ -21,16 +22,28 @@ def rendered(role: str, template: str, **variables: Any) -> str:
         loader=FileSystemLoader(place / "templates"), trim_blocks=True, keep_trailing_newline=True, autoescape=False
     )
     templates.tests["search"] = lambda value, pattern: re.search(pattern, value) is not None  # Ansible's own test
+    templates.filters |= {  # Ansible's own filters
+        "combine": lambda one, other: {**one, **other},
+        "from_json": json.loads,
+        "to_nice_json": lambda value: json.dumps(value, indent=4, sort_keys=True),
+    }
     return templates.get_template(template).render(YAML(typ="safe").load(place / "defaults" / "main.yml"), **variables)
 
 
-def ruleset(host: Host, inventory: Inventory, operators: Iterable[str], allowed: Iterable[Allowance] = ()) -> str:
-    """A host's walls."""
-    return rendered(
-        "isolation",
-        f"{host.role}.nft.j2",
-        isolation_operator_addresses=list(operators),
-        isolation_coordinator_address=inventory.coordinator.address,
-        isolation_device_addresses=[device.address for device in inventory.devices],
-        isolation_allowances=[one.model_dump(mode="json") for one in allowed],
-    )
+def ruleset(
+    host: Host,
+    inventory: Inventory,
+    operators: Iterable[str],
+    allowed: Iterable[Allowance] = (),
+    *,
+    tunnel: Mapping[str, Any] | None = None,
+) -> str:
+    """A host's walls. tunnel: all that a host is told of a site that has one."""
+    walls = {
+        "isolation_operator_addresses": list(operators),
+        "isolation_coordinator_address": inventory.coordinator.address,
+        "isolation_device_addresses": [device.address for device in inventory.devices],
+        "isolation_allowances": [one.model_dump(mode="json") for one in allowed],
+    }
+    further = {name: value for name, value in (tunnel or {}).items() if name.startswith("isolation_")}
+    return rendered("isolation", f"{host.role}.nft.j2", **{**walls, **further})

@@ -5,6 +5,7 @@ manifest.sig      the authority's word for the manifest (signature.py), without 
 wheels/*.whl      what edgefl depends on         → a hash for each architecture
 debs/*.deb        haproxy, nftables and what they need
 watch/*.deb       Prometheus, Alertmanager and node_exporter, where the site asks for them
+tunnel/*.deb      WireGuard, where the site asks for a tunnel
 app/edgefl.tar.gz edgefl's own code              → app_hash
 app.fab           the Flower app with the task   → fab_sha256
 sbom.cdx.json     what all of this is (sbom.py)
@@ -144,7 +145,7 @@ async def build(site: Site, into: Path) -> AsyncIterator[Progress]:
     yield Started(STAGE, "", "gather what hosts need")
     specs = [wheels.WheelSpec.of(site.runtime, site.root, name, site.secure.mode) for name in architectures(site)]
     app = fab.pack(site)
-    wanted = {"debs": debs.WANTED, **({"watch": debs.WATCHING} if site.observability.prometheus else {})}
+    wanted = {"debs": debs.WANTED, **_further(site)}
     packages = {folder: layout.cache() / "debs" / debs.place(names) for folder, names in wanted.items()}
     for spec in specs:
         async for event in wheels.fetch(spec, spec.store):
@@ -158,7 +159,7 @@ async def build(site: Site, into: Path) -> AsyncIterator[Progress]:
             STAGE,
             "packages",
             f"this machine runs {debs.release()}, so the bundle carries no Debian packages",
-            hint=f"install {' and '.join(debs.WANTED)} on every host{_also(site)}, or build on Debian {debs.RELEASE}",
+            hint=f"install {' and '.join(_everywhere(site))} on every host{_also(site)}, or build on Debian {debs.RELEASE}",
         )
     bundle, changed = await asyncio.to_thread(_assemble, specs, app, packages, into)
     detail = {"bytes": bundle.size, "files": len(bundle.files), "deps": bundle.deps_hashes, "app_hash": bundle.app_hash}
@@ -173,6 +174,16 @@ def architectures(site: Site) -> list[str]:
     if site.infrastructure.module == "lab" or not site.runtime.architectures:
         return [platform.machine()]
     return list(dict.fromkeys(site.runtime.architectures))
+
+
+def _further(site: Site) -> dict[str, tuple[str, ...]]:
+    """Packages of what the site asks for beside what every site needs, by their folder."""
+    found = {"watch": debs.WATCHING} if site.observability.prometheus else {}
+    return found | ({"tunnel": debs.TUNNEL} if site.isolation.tunnel else {})
+
+
+def _everywhere(site: Site) -> tuple[str, ...]:
+    return (*debs.WANTED, *(debs.TUNNEL if site.isolation.tunnel else ()))
 
 
 def _also(site: Site) -> str:

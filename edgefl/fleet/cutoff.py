@@ -9,7 +9,7 @@ from edgefl.fleet.rendering import operator_addresses
 from edgefl.infra.inventory import Host
 from edgefl.site.model import Site
 
-UNITS = ("edgefl-supernode.service", "edgefl-superexec.service")
+UNITS = ("edgefl-supernode.service", "edgefl-superexec.service", "tunnel-edgefl.service")
 GUARD_S = 30
 """A firewall that shut the operator out undoes itself after this long."""
 

@@ -17,10 +17,11 @@ class Refusal:
     ended: int
 
 
-async def refuse(coordinator: Host, crl: bytes, serials: Sequence[str]) -> Refusal:
+async def refuse(coordinator: Host, crl: bytes, serials: Sequence[str], names: Sequence[str]) -> Refusal:
     """Let certificates in no more, and end what lives under them; it holds through restarts of gate and host.
 
-    crl: both lists in PEM. serials: as `anchors.revoked_serials` gives them. Raises the errors of `ssh.run`, and ProgramFailed.
+    crl: both lists in PEM. serials: as `anchors.revoked_serials` gives them. names: whose end of the tunnel is cut, too.
+    Raises the errors of `ssh.run`, and ProgramFailed.
     """
-    answer = await ask(coordinator, "gate", {"crl": crl.decode(), "serials": list(serials)})
+    answer = await ask(coordinator, "gate", {"crl": crl.decode(), "serials": list(serials), "names": list(names)})
     return Refusal(bool(answer["live"]), int(answer["ended"]))

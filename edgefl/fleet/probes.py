@@ -11,7 +11,9 @@ from ipaddress import ip_address
 from typing import Literal
 
 from edgefl import layout
+from edgefl.fleet.tunnel import endpoint, gate_address
 from edgefl.infra.inventory import Host, Inventory
+from edgefl.site.addresses import tunnelled
 from edgefl.site.isolation import Allowance
 from edgefl.site.model import Site
 from edgefl.site.section import Address
@@ -85,12 +87,12 @@ def matrix(site: Site, inventory: Inventory, addresses6: Mapping[str, Sequence[s
 
 def _device(site: Site, inventory: Inventory, host: Host, addresses6: Mapping[str, Sequence[str]]) -> Iterator[Probe]:
     node, app = layout.USER_NODE, layout.USER_APP
-    fleet = _coordinator_port(inventory, host, layout.FLEET_PORT)
+    fleet = _gate(site, inventory, host)
     runtime = _loopback(host, layout.SUPERNODE_PORT)
     yield from _allow([fleet], node)
     yield from _allow([runtime], app)
     around = list(_surroundings(site, inventory, host, addresses6))
-    others = list(_coordinator_ports(site, inventory, host, addresses6))
+    others = [*_coordinator_ports(site, inventory, host, addresses6), *_around_the_tunnel(site, inventory, host)]
     local = _loopback(host, host.port)
     yield from _forbid([*around, *others, local], node)
     yield from _forbid([*around, *others, local, fleet], app)
@@ -189,6 +191,10 @@ def _surroundings(site: Site, inventory: Inventory, host: Host, addresses6: Mapp
             shown = _named(peer.name, address)
             yield Probe(host.name, "", "icmp", shown, address, 0, "closed", "peers")
             yield Probe(host.name, "", "udp", shown, address, LISTENER_PORT, "closed", "peers")
+    inside = tunnelled(site)
+    for peer in peers if inside else ():
+        for port in (peer.port, LISTENER_PORT):
+            yield Probe(host.name, "", "tcp", _inside(peer.name), str(inside[peer.name]), port, "closed", "peers")
     yield Probe(host.name, "", "udp", "neighbours (multicast DNS)", MULTICAST_DNS, 5353, "closed", "peers")
     yield from _outside(host)
     operators = list(dict.fromkeys(_operator_addresses(site)))
@@ -248,6 +254,31 @@ def _coordinator_ports(site: Site, inventory: Inventory, host: Host, addresses6:
     for address in addresses6.get(to.name, ()):
         for port in (to.port, LISTENER_PORT, *_misdirected(site, host, address)):
             yield Probe(host.name, "", "tcp", f"{to.name} (IPv6)", address, port, "closed", "coordinator")
+
+
+def _gate(site: Site, inventory: Inventory, host: Host) -> Probe:
+    """The fleet port as devices reach it: in the tunnel, where the site has one."""
+    outside = _coordinator_port(inventory, host, layout.FLEET_PORT)
+    if site.isolation.tunnel is None:
+        return outside
+    return replace(outside, target=_inside(outside.target), address=gate_address(site, inventory))
+
+
+def _around_the_tunnel(site: Site, inventory: Inventory, host: Host) -> Iterator[Probe]:
+    """Where there is a tunnel: the fleet port beside it, the coordinator's other ports through it, and its own port by others."""
+    if (wanted := site.isolation.tunnel) is None:
+        return
+    to, address = inventory.coordinator, gate_address(site, inventory)
+    yield Probe(host.name, "", "tcp", to.name, to.address, layout.FLEET_PORT, "closed", "coordinator")
+    for port in (layout.API_PORT, layout.SUPERLINK_PORT, to.port, LISTENER_PORT):
+        yield Probe(host.name, "", "tcp", _inside(to.name), address, port, "closed", "coordinator")
+    yield Probe(host.name, "", "icmp", _inside(to.name), address, 0, "closed", "coordinator")
+    yield Probe(host.name, "", "udp", "the tunnel's end", endpoint(site, inventory), wanted.port, "closed", "coordinator")
+
+
+def _inside(name: str) -> str:
+    """A host as it is shown where it is reached through the tunnel."""
+    return f"{name} (tunnel)"
 
 
 def _coordinator_port(inventory: Inventory, host: Host, port: int) -> Probe:

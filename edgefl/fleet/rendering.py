@@ -19,9 +19,10 @@ from typing import Any, Protocol
 
 from edgefl import layout
 from edgefl.errors import EdgeflError, ExitCode
-from edgefl.fleet import observing
+from edgefl.fleet import observing, tunnel
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.share import share
+from edgefl.site.addresses import tunnelled
 from edgefl.site.allowances import own_hosts
 from edgefl.site.loading import site_hash
 from edgefl.site.model import Device, Site
@@ -110,6 +111,7 @@ def variables(site: Site, inventory: Inventory, bundle: Release, known_hosts_fil
                 "edgefl_devices": {
                     "hosts": {host.name: _host_variables(site, host, inventory, bundle, known_hosts_file) for host in devices}
                 },
+                "edgefl_tunnelled": {"hosts": {name: {} for name in tunnelled(site)}},
                 "edgefl_standing": {},  # filled by a run that finds nothing to do
             },
         }
@@ -127,11 +129,12 @@ def reachable(inventory: Inventory, known_hosts_file: Path) -> Variables:
 
 def host_document(site: Site, host: Host, inventory: Inventory, bundle: Release) -> Variables:
     """`/etc/edgefl/host.json`: this host's part of the site, without any secret."""
+    gate = tunnel.gate_address(site, inventory) if host.role == "device" else inventory.coordinator.address
     document: Variables = {
         "site": site.name,
         "name": host.name,
         "role": host.role,
-        "coordinator": {"name": inventory.coordinator.name, "address": inventory.coordinator.address},
+        "coordinator": {"name": inventory.coordinator.name, "address": gate},
         "task": site.task.model_dump(mode="json"),
         "run": site.run.model_dump(mode="json"),
         "privacy": site.privacy.model_dump(mode="json"),
@@ -210,7 +213,7 @@ def configuration(inventory: Path, *, accelerated: bool) -> str:
 
 def _site_variables(site: Site, inventory: Inventory, bundle: Release) -> Variables:
     operators = operator_addresses(site)
-    devices = [inventory.host(device.name) for device in site.devices]
+    gate, devices = tunnel.gate_address(site, inventory), tunnel.device_addresses(site, inventory)
     return {
         **_CONNECTION,
         "preflight_on_failure": site.preflight.on_failure,
@@ -221,8 +224,8 @@ def _site_variables(site: Site, inventory: Inventory, bundle: Release) -> Variab
         "preflight_min_memory_mb": site.preflight.min_memory_mb,
         "preflight_python": site.runtime.python,
         "isolation_operator_addresses": operators,
-        "isolation_coordinator_address": inventory.coordinator.address,
-        "isolation_device_addresses": [host.address for host in devices],
+        "isolation_coordinator_address": gate,
+        "isolation_device_addresses": devices,
         "isolation_dns_addresses": [str(address) for address in site.isolation.dns],
         "isolation_time_addresses": [str(address) for address in site.isolation.time_servers],
         "isolation_dhcp": site.infrastructure.module != "lab",
@@ -230,7 +233,7 @@ def _site_variables(site: Site, inventory: Inventory, bundle: Release) -> Variab
         "isolation_api_port": layout.API_PORT,
         "isolation_superlink_port": layout.SUPERLINK_PORT,
         "isolation_supernode_port": layout.SUPERNODE_PORT,
-        "identity_coordinator_address": inventory.coordinator.address,
+        "identity_coordinator_address": gate,
         "identity_fleet_port": layout.FLEET_PORT,
         "identity_leaf_hours": site.certificates.leaf_hours,
         "identity_site_file": str(site.root / "site.yaml"),
@@ -243,10 +246,10 @@ def _site_variables(site: Site, inventory: Inventory, bundle: Release) -> Variab
         "coordinator_fleet_port": layout.FLEET_PORT,
         "coordinator_api_port": layout.API_PORT,
         "coordinator_superlink_port": layout.SUPERLINK_PORT,
-        "coordinator_allowed_addresses": [*operators, *(host.address for host in devices)],
-        "coordinator_device_addresses": [host.address for host in devices],
+        "coordinator_allowed_addresses": [*operators, *devices],
+        "coordinator_device_addresses": devices,
         "device_coordinator": inventory.coordinator.name,
-        "device_coordinator_address": inventory.coordinator.address,
+        "device_coordinator_address": gate,
     }
 
 
@@ -266,6 +269,7 @@ def _host_variables(site: Site, host: Host, inventory: Inventory, bundle: Releas
         f"{host.role}_document": host_document(site, host, inventory, bundle),
         f"{host.role}_members": members_document(site, host.role),
         **watching,
+        **tunnel.variables(site, host, inventory),
     }
 
 

@@ -52,7 +52,7 @@ async def refuse(site: Site, inventory: Inventory, names: Sequence[str], why: st
     for name, serials in revoked.items():
         what = f"{_counted(len(serials), 'certificate')} revoked" if serials else "was revoked before"
         yield Step(STAGE, name, what, changed=bool(serials), detail={"serials": serials})
-    refusal = await gate.refuse(inventory.coordinator, crl, revoked_serials(crl.decode()))
+    refusal = await gate.refuse(inventory.coordinator, crl, revoked_serials(crl.decode()), names)
     what = f"the gate refuses them; {_counted(refusal.ended, 'live connection')} ended"
     if not refusal.is_live:
         what = "the gate does not run now, and refuses them when it starts"

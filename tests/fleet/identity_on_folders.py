@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from edgefl.pki.authority import Authority
 from edgefl.pki.errors import CertificateRefused
 from edgefl.share import share
 from edgefl.site import load
+from edgefl.site.addresses import tunnelled
 
 sys.path.insert(0, str(share("playbooks") / "collections"))
 from ansible_collections.edgefl.host.plugins.action import identity as action  # found by the line above
@@ -25,6 +28,7 @@ from ansible_collections.edgefl.host.plugins.modules import identity as module
 
 KEYS = [{"name": "device", "owner": "edgefl-node"}, {"name": "signer", "owner": "edgefl-app"}]
 DEFAULTS = {"directory": "", "joined": False, "subject": ""}
+NO_SOLE_KEYS = {"node_key": "", "tunnel_key": ""}
 
 
 class Device:
@@ -35,6 +39,7 @@ class Device:
         self.site_file.write_text("name: clinic\ndevices:\n  - name: edge-01\n  - name: edge-02\n  - name: edge-03\n")
         self.state = root / "state"
         self.authority = Authority.open(self.state, site=load(self.site_file))
+        self.sole: dict[str, Any] = {}
         self.keys = [{**DEFAULTS, **KEYS[0], "directory": self.at("identity")}]
         self.keys.append({**DEFAULTS, **KEYS[1], "directory": self.at("signing")})
         for place in (action, module, facts_module):
@@ -57,12 +62,13 @@ class Device:
         plugin.facts, plugin.is_checking = {"identity": facts_module.identity(), "paths": found}, False
         plugin.ask = self.ask
         wanted = {"name": "edge-01", "address": "10.77.0.11", "keys": self.keys, "site_file": str(self.site_file)}
+        wanted |= self.sole
         return plugin.reconcile({**wanted, "state_dir": str(self.state), "rotate": rotate}, self.authority)
 
     def ask(self, _: str, **asked: Any) -> dict[str, Any]:
         """The module, as Ansible would run it on the host."""
         if asked["step"] == "request":
-            return module.request(asked)
+            return module.request({**NO_SOLE_KEYS, **asked})
         return {"touched": module.install(asked)}
 
 
@@ -95,6 +101,34 @@ def test_what_runs_on_a_host_under_a_name_of_its_own_gets_a_certificate_for_that
     assert not device.converge()["changed"]
 
 
+@pytest.mark.skipif(not shutil.which("wg"), reason="a key of WireGuard needs its tools")
+def test_the_key_of_its_end_of_the_tunnel_is_made_once_and_its_public_half_alone_is_told(device: Device) -> None:
+    device.sole = {"tunnel_key": "edgefl-tunnel"}
+    result = device.converge()
+    key, public = Path(device.at("identity/tunnel.key")), Path(device.at("identity/tunnel.pub"))
+    made = key.read_text()
+    assert (device.owners[str(key)], key.stat().st_mode & 0o777) == ("edgefl-tunnel", 0o600)
+    derived = subprocess.run(["wg", "pubkey"], input=made, capture_output=True, text=True, check=True).stdout
+    assert public.read_text() == derived
+    assert result["ansible_facts"]["edgefl"]["identity"]["tunnel_public_key"] == derived.strip()
+    assert made.strip() not in str(result)
+    assert not device.converge()["changed"]
+    public.unlink()
+    assert device.converge()["changed"], "what is lost of it is told again"
+    assert key.read_text() == made
+
+
+def test_a_host_that_is_reached_elsewhere_as_well_has_that_address_in_its_certificate(device: Device) -> None:
+    text = device.site_file.read_text() + "isolation: {tunnel: wireguard}\n"
+    device.site_file.write_text(text)
+    site = load(device.site_file)
+    device.authority = Authority.open(device.state, site=site)
+    device.converge()
+    device.sole = {"further_addresses": [str(tunnelled(site)["edge-01"])]}
+    assert device.converge()["renewed"] == {"device": "it carries other names or addresses"}
+    assert not device.converge()["changed"]
+
+
 def test_what_it_signs_is_known_by_what_every_other_device_got(device: Device) -> None:
     device.converge()
     signing, round_ = device.root / "signing", Round("clinic", "1", 1)
@@ -110,9 +144,9 @@ def test_revocations_and_lost_files_are_put_right_in_both_places(device: Device)
     Path(device.at("signing/ca.crt")).unlink()
     assert device.converge()["touched"] == [device.at("signing/ca.crt")]
 
-    other = device.authority.sign_csr(module.request({"name": "edge-02", "keys": [
-        {**device.keys[1], "directory": device.at("../edge-02")}], "node_key": ""})["requests"]["signer"].encode(),
-        name="edge-02", role="signer")  # fmt: skip
+    asked = {"name": "edge-02", "keys": [{**device.keys[1], "directory": device.at("../edge-02")}], **NO_SOLE_KEYS}
+    request = module.request(asked)["requests"]["signer"]
+    other = device.authority.sign_csr(request.encode(), name="edge-02", role="signer")
     device.authority.revoke(other.serial, "stolen")
     assert device.converge()["touched"] == [device.at("identity/crl.pem"), device.at("signing/crl.pem")]
     assert not device.converge()["changed"]

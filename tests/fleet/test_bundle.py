@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,7 +18,7 @@ from edgefl.fleet import bundle, debs, store
 from edgefl.fleet.bundle import Bundle, BundleInvalid
 from edgefl.fleet.wheels import BundleUnbuildable, WheelSpec
 from edgefl.progress import Finished, Progress, Step, Warned
-from edgefl.site.model import Device, Infrastructure, Observability, Runtime, Site
+from edgefl.site.model import Device, Infrastructure, Isolation, Observability, Runtime, Site
 
 if TYPE_CHECKING:
     from conftest import Index
@@ -69,10 +69,18 @@ async def test_a_machine_without_debians_packages_says_so(site: Site, tmp_path: 
     assert Bundle.load(tmp_path / "b").debs == ()
 
 
-async def test_what_watches_is_carried_where_the_site_asks_for_it(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("asked", "further"),
+    [
+        ({"observability": Observability(prometheus=True)}, {"watch": debs.WATCHING}),
+        ({"isolation": Isolation(tunnel="wireguard")}, {"tunnel": debs.TUNNEL}),
+    ],
+)
+async def test_what_watches_and_what_tunnels_is_carried_where_the_site_asks_for_it(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], further: dict[str, tuple[str, ...]]
 ) -> None:
-    for names in (debs.WANTED, debs.WATCHING):
+    ((folder, packages),) = further.items()
+    for names in (debs.WANTED, packages):
         place = layout.cache() / "debs" / debs.place(names)
         partial = store.begin(place)
         (partial / f"{names[0]}_1_all.deb").write_bytes(b"deb")
@@ -80,12 +88,12 @@ async def test_what_watches_is_carried_where_the_site_asks_for_it(
     monkeypatch.setattr(debs, "is_possible", lambda: True)
     await build(site, tmp_path / "b")
     assert [path.name for path in Bundle.load(tmp_path / "b").debs] == ["haproxy_1_all.deb"]
-    assert not (tmp_path / "b" / "watch").exists()
-    watched = site.model_copy(update={"observability": Observability(prometheus=True)})
-    await build(watched.at(tmp_path), tmp_path / "b")
+    assert not (tmp_path / "b" / folder).exists()
+    asking = site.model_copy(update=asked)
+    await build(asking.at(tmp_path), tmp_path / "b")
     made = Bundle.load(tmp_path / "b")
     made.verify()
-    assert "watch/prometheus_1_all.deb" in made.files
+    assert f"{folder}/{packages[0]}_1_all.deb" in made.files
 
 
 @pytest.mark.slow

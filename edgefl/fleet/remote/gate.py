@@ -1,7 +1,8 @@
 """The gate lets revoked certificates in no more, on the disk and at once where it runs. Runs as root on the coordinator.
 
-Reads one JSON object, {"crl": PEM, "serials": [as haproxy writes them]}, and prints {"live": whether the gate runs, "ended": how
-many live connections of these certificates it ended}. A second time it changes nothing.
+Reads one JSON object, {"crl": PEM, "serials": [as haproxy writes them], "names": [whose end of the tunnel is cut]}, and prints
+{"live": whether the gate runs, "ended": how many live connections of these certificates it ended}. A second time it changes
+nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 
 CRL = Path("/etc/edgefl/identity/crl.pem")
 ACL = Path("/etc/edgefl/gate/revoked.acl")
+TUNNEL = Path("/etc/edgefl/tunnel.json")
+"""Who may use the tunnel, where the site has one; whoever keeps it up reads that again within 2 s."""
 MASTER = "/run/edgefl-gate/master.sock"
 _ANSWERS_WITHIN_S = 5.0
 _ENDS_WITHIN_S = 5.0
@@ -35,6 +38,14 @@ def replace(path: Path, content: str) -> None:
         os.fsync(file.fileno())
     fresh.chmod(0o644)
     fresh.replace(path)
+
+
+def cut(names: list[str]) -> None:
+    """From now on the tunnel knows nothing of these; whoever is released is known by another key."""
+    if TUNNEL.exists():
+        told = json.loads(TUNNEL.read_text())
+        told["peers"] = {name: peer for name, peer in told["peers"].items() if name not in names}
+        replace(TUNNEL, json.dumps(told, indent=4, sort_keys=True) + "\n")
 
 
 def said(command: str) -> str:
@@ -98,6 +109,7 @@ def main() -> None:
     asked = json.loads(sys.stdin.read())
     replace(CRL, asked["crl"])
     replace(ACL, "".join(serial + "\n" for serial in asked["serials"]))
+    cut(asked["names"])
     try:
         there = workers()
     except (FileNotFoundError, ConnectionRefusedError):  # it does not run, and reads the files when it starts

@@ -68,25 +68,27 @@ def talking(namespace: Namespace) -> Iterator[Talk]:
 @contextmanager
 def wired() -> Iterator[tuple[Namespace, Namespace]]:
     """Two hosts on one wire."""
-    command = ["unshare", "--net", "--mount", "sh", "-c", "echo; exec sleep 300"]
-    holders = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
-    here, there = (Namespace(holder.pid) for holder in holders)
-    try:
-        for holder in holders:
-            assert holder.stdout
-            holder.stdout.readline()  # it is in its namespace now
+    with held() as here, held() as there:
         here.run("ip", "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", str(there.pid))
         for namespace, address in ((here, HERE), (there, THERE)):
-            namespace.run("ip", "link", "set", "lo", "up")
             namespace.run("ip", "addr", "add", f"{address}/24", "dev", "wire")
             namespace.run("ip", "link", "set", "wire", "up")
         yield here, there
-    finally:
-        for holder in holders:
+
+
+@contextmanager
+def held() -> Iterator[Namespace]:
+    """A host on no wire yet."""
+    command = ["unshare", "--net", "--mount", "sh", "-c", "echo; exec sleep 300"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout
+            holder.stdout.readline()  # it is in its namespace now
+            host = Namespace(holder.pid)
+            host.run("ip", "link", "set", "lo", "up")
+            yield host
+        finally:
             holder.kill()
-            holder.wait()
-            if holder.stdout:
-                holder.stdout.close()
 
 
 def probe_all(namespace: Namespace, paths: list[dict[str, object]]) -> dict[object, tuple[str, str]]:

@@ -19,6 +19,8 @@ from ansible_collections.edgefl.host.plugins.plugin_utils.known import FactfulAc
 from ansible_collections.edgefl.host.plugins.plugin_utils.names import FACT
 
 IDENTITY = "/etc/edgefl/identity"
+SOLE = {"node_key": "node_public_key", "tunnel_key": "tunnel_public_key"}
+"""Keys that have no certificate, by the option that names their owner, each with what the host says of its public half."""
 
 
 class ActionModule(FactfulAction):
@@ -45,30 +47,31 @@ class ActionModule(FactfulAction):
             wanted = {**wanted, "keys": [{**key, "fresh": True} for key in wanted["keys"]]}
         files = self.files(wanted, has, authority)
         joined = [key for key in wanted["keys"] if key.get("joined") and not self.is_joined(key)]
-        needs_node_key = bool(wanted.get("node_key")) and not has["node_public_key"]
-        if not (renew or files or joined or needs_node_key):
+        lacking = [what for what in SOLE if wanted.get(what) and not has[SOLE[what]]]
+        if not (renew or files or joined or lacking):
             return self.unchanged(touched=[], renewed={})
         if self.is_checking:
-            return self.planned(wanted["keys"], renew, files, needs_node_key)
+            return self.planned(wanted["keys"], renew, files, lacking)
         keys = [key for key in wanted["keys"] if key["name"] in renew]
-        made = {"requests": {}, "node_public_key": has["node_public_key"]}
-        if renew or needs_node_key:
-            made = self.ask("identity", step="request", name=name, keys=keys, node_key=wanted.get("node_key", ""))
+        made = {"requests": {}, **{public: has[public] for public in SOLE.values()}}
+        if renew or lacking:
+            sole = {what: wanted.get(what, "") for what in SOLE}
+            made = self.ask("identity", step="request", name=name, keys=keys, **sole)
         subjects = {key["name"]: subject_of(key, name) for key in keys}
-        addresses = {role: [wanted["address"]] if subject == name else [] for role, subject in subjects.items()}
+        addresses = {role: addresses_of(wanted) if subject == name else [] for role, subject in subjects.items()}
         chains = {
             role: authority.sign_csr(csr.encode(), name=subjects[role], role=role, addresses=addresses[role]).chain.decode()
             for role, csr in made["requests"].items()
         }
         result = self.ask("identity", step="install", name=name, keys=wanted["keys"], certificates=chains, files=files)
-        known = {**self.facts, "identity": {**has, "node_public_key": made["node_public_key"]}}
+        known = {**self.facts, "identity": {**has, **{public: made[public] for public in SOLE.values()}}}
         return {**result, "changed": True, "renewed": renew, "ansible_facts": {FACT: known}}
 
     def why(self, key: Mapping[str, Any], wanted: dict[str, Any], authority: Authority) -> str:
         """Why the certificate of a key must be renewed; empty when it serves."""
         role = key["name"]
         profile = profiles().roles[role]  # an unknown role is the playbook's mistake and fails here
-        own = [wanted["name"], wanted["address"]] if profile.host_names else []
+        own = [wanted["name"], *addresses_of(wanted)] if profile.host_names else []
         has = self.facts["identity"]
         return renewal.why_renew(
             has["certificates"].get(role, ""),
@@ -110,16 +113,21 @@ class ActionModule(FactfulAction):
                 )
 
     def planned(
-        self, keys: list[dict[str, Any]], renew: dict[str, str], files: list[dict[str, str]], needs_node_key: bool
+        self, keys: list[dict[str, Any]], renew: dict[str, str], files: list[dict[str, str]], lacking: list[str]
     ) -> dict[str, Any]:
         """What would be done, for check mode."""
         lines = [f"certificate {role}: renewed, {why}" for role, why in renew.items()]
-        lines += ["SuperNode key: made on the host"] if needs_node_key else []
+        lines += [f"{what.replace('_', ' ')}: made on the host" for what in lacking]
         lines += [f"{file['path']}: replaced" for file in files]
         diff = {"before_header": "identity", "after_header": "identity", "before": "", "after": "\n".join(lines) + "\n"}
         renewed = [f"{directory_of(key)}/{key['name']}.crt" for key in keys if key["name"] in renew]
         touched = renewed + [file["path"] for file in files]
         return {"changed": True, "renewed": renew, "touched": touched, "diff": diff}
+
+
+def addresses_of(wanted: Mapping[str, Any]) -> list[str]:
+    """At which addresses the host is reached."""
+    return [wanted["address"], *wanted.get("further_addresses", [])]
 
 
 def subject_of(key: Mapping[str, Any], host: str) -> str:

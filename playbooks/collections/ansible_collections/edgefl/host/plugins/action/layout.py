@@ -32,6 +32,8 @@ class ActionModule(FactfulAction):
             return any(entry in groups for groups in self.facts["accounts"].values())
         if kind == "accounts":
             return bool(self.facts["accounts"].get(entry["name"]) == [entry["name"], *sorted(entry.get("groups", []))])
+        if kind == "stopped":
+            return not self.facts["units"].get(entry, {}).get("active")
         path = entry if kind == "absent" else entry["path"]
         if path in self.facts.get(TOUCHED, []) or (kind == "absent" and not self.facts["paths"]):
             return False

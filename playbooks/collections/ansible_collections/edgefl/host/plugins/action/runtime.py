@@ -14,7 +14,9 @@ from ansible.errors import AnsibleActionFail
 from ansible_collections.edgefl.host.plugins.plugin_utils.known import FactfulAction
 from ansible_collections.edgefl.host.plugins.plugin_utils.names import FACT
 
-FOLDERS = {"debs": "debs/", "venv": "wheels/", "app": "app/", "fab": "app.fab", "watch": "watch/"}
+FOLDERS = {"debs": "debs/", "venv": "wheels/", "app": "app/", "fab": "app.fab", "watch": "watch/", "tunnel": "tunnel/"}
+PACKAGES = {"wg": "wireguard-tools"}
+"""What brings a command, where it is not called so."""
 FAB = "/etc/edgefl/app.fab"
 LINKS = {"/opt/edgefl/venv": "venvs/{deps_hash}", "/opt/edgefl/current": "releases/{app_hash}"}
 PART_BYTES = 16 << 20
@@ -36,8 +38,10 @@ class ActionModule(FactfulAction):
             return self.unchanged(touched=[], pushed=[])
         manifest = read_manifest(place)
         files = files_of(place, manifest, lacking, self.facts["machine"]["architecture"])
-        if "watch" in lacking and not any(name.startswith(FOLDERS["watch"]) for name in files):
-            raise AnsibleActionFail(f"the bundle carries no packages: install {', '.join(wanted['watch'])} on this host")
+        for part in [part for part in ("watch", "tunnel") if part in lacking]:
+            if not any(name.startswith(FOLDERS[part]) for name in files):
+                packages = ", ".join(PACKAGES.get(command, command) for command in wanted[part])
+                raise AnsibleActionFail(f"the bundle carries no packages: install {packages} on this host")
         if self.is_checking:
             what = [f"install {part}" for part in lacking] + [f"{path} -> {links[path]['target']}" for path in moved]
             diff = {"before_header": "runtime", "after_header": "runtime", "before": "", "after": "\n".join(what) + "\n"}
@@ -80,6 +84,7 @@ class ActionModule(FactfulAction):
             "app": wanted["app_hash"] in installed["releases"],
             "fab": not wanted.get("fab_sha256") or self.has_fab(wanted["fab_sha256"]),
             "watch": all(commands.get(command) for command in wanted.get("watch", [])),
+            "tunnel": all(commands.get(command) for command in wanted.get("tunnel", [])),
         }
         return [part for part, is_there in has.items() if not is_there]
 

@@ -13,7 +13,7 @@ class ActionModule(FactfulAction):
 
     def act(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """Ask when anything may be different."""
-        if self.is_fresh and all(self.is_running(unit) for unit in wanted["units"]):
+        if self.is_fresh and all(map(self.is_running, wanted["units"])) and all(map(self.is_gone, wanted.get("gone") or [])):
             return self.unchanged(restarted=[])
         if not self.is_checking:
             return self.ask("services", **wanted)
@@ -29,6 +29,11 @@ class ActionModule(FactfulAction):
             said = dict.fromkeys([*result["restarted"], *result["enabled"]], len(touched))
             result["ansible_facts"] = {FACT: {**self.facts, FORESEEN: {**foreseen, **said}}}
         return result
+
+    def is_gone(self, service: dict[str, Any]) -> bool:
+        """Whether nothing of the service is left."""
+        unit = f"/etc/systemd/system/{service['name']}.service"
+        return not any(path in self.facts["paths"] for path in [unit, *service.get("files", [])])
 
     def is_running(self, unit: dict[str, Any]) -> bool:
         """Whether the unit needs nothing."""

@@ -60,6 +60,7 @@ from ansible_collections.edgefl.host.plugins.module_utils import monitor, nft, p
 from ansible_collections.edgefl.host.plugins.module_utils.process import CommandFailed, run, which
 
 COMMANDS = ("nft", "openssl", "ssh-keygen", "haproxy", "systemctl", "unshare")
+TUNNELLING = ("wg", "wireguard-go")
 WATCHING = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
 FIREWALL = "/etc/edgefl/firewall.nft"
 IDENTITY = "/etc/edgefl/identity"
@@ -126,9 +127,10 @@ def identity():
         "public_keys": {},
         "crl": paths.read(IDENTITY + "/crl.pem"),
         "node_public_key": paths.read(IDENTITY + "/node.pub").strip(),
+        "tunnel_public_key": paths.read(IDENTITY + "/tunnel.pub").strip(),
     }
     for path in keys:
-        if _stem(path) != "node":
+        if _stem(path) not in ("node", "tunnel"):
             code, public, _ = run(["openssl", "pkey", "-in", path, "-pubout"], check=False)
             found["public_keys"][_stem(path)] = public if code == 0 else ""
     if os.path.exists(RENEWAL + ".crt"):
@@ -164,7 +166,7 @@ def main():
         state = {
             "clock": clock,
             "machine": here,
-            "commands": {command: which(command) for command in COMMANDS + WATCHING},
+            "commands": {command: which(command) for command in COMMANDS + WATCHING + TUNNELLING},
             "accounts": accounts(wanted["accounts"]),
             "paths": found,
             "changed_at": changed,
@@ -173,6 +175,7 @@ def main():
             "identity": identity(),
             "runtime": runtime(),
             "nodes": paths.read("/etc/edgefl/nodes.json"),
+            "tunnel": {"settings": paths.read("/etc/edgefl/tunnel.json"), "by": paths.read("/run/tunnel-edgefl/by").strip()},
             "devices": monitor.devices() if os.path.exists(monitor.SOCKET) else {},
         }
     except (CommandFailed, OSError) as failure:

@@ -33,6 +33,10 @@ options:
     description: Owner of the SuperNode's authentication key (ECDSA P-384, OpenSSH); empty for none.
     type: str
     default: ""
+  tunnel_key:
+    description: Owner of the key of the host's end of the tunnel (WireGuard); empty for none.
+    type: str
+    default: ""
   certificates:
     description: Chains in PEM by the key's name.
     type: dict
@@ -63,6 +67,10 @@ node_public_key:
   description: The SuperNode's public authentication key.
   returned: when there is one
   type: str
+tunnel_public_key:
+  description: The public key of the host's end of the tunnel.
+  returned: when there is one
+  type: str
 """
 
 import os
@@ -88,7 +96,11 @@ def request(params):
         if path.endswith(NEXT) or not os.path.exists(path):
             keys.make(path, key["owner"])
         requests[key["name"]] = keys.request(path, key["subject"] or params["name"])
-    return {"requests": requests, "node_public_key": node_key(params["name"], params["node_key"])}
+    sole = {
+        "node_public_key": node_key(params["name"], params["node_key"]),
+        "tunnel_public_key": tunnel_key(params["tunnel_key"]),
+    }
+    return {"requests": requests, **sole}
 
 
 def node_key(name, owner):
@@ -110,6 +122,19 @@ def node_key(name, owner):
         public = run(["ssh-keygen", "-y", "-f", path])[1]
         paths.write(IDENTITY + "/node.pub", public.encode(), "root", "root", "0644")
     return paths.read(IDENTITY + "/node.pub").strip()
+
+
+def tunnel_key(owner):
+    """The key of the host's end of the tunnel, made when missing; its public half."""
+    path = IDENTITY + "/tunnel.key"
+    if not owner:
+        return ""
+    if not os.path.exists(path):
+        paths.write(path, run(["wg", "genkey"])[1].encode(), owner, owner, "0600")
+    public = run(["wg", "pubkey"], stdin=paths.read(path))[1]
+    if paths.read(IDENTITY + "/tunnel.pub") != public:
+        paths.write(IDENTITY + "/tunnel.pub", public.encode(), "root", "root", "0644")
+    return public.strip()
 
 
 def install(params):
@@ -159,6 +184,7 @@ def main():
             "name": {"type": "str", "required": True},
             "keys": {"type": "list", "elements": "dict", "default": [], "options": key, "no_log": False},
             "node_key": {"type": "str", "default": "", "no_log": False},
+            "tunnel_key": {"type": "str", "default": "", "no_log": False},
             "certificates": {"type": "dict", "default": {}},
             "files": {"type": "list", "elements": "dict", "default": [], "options": file},
         },

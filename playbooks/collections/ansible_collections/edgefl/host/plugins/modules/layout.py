@@ -56,6 +56,11 @@ options:
     type: list
     elements: path
     default: []
+  stopped:
+    description: Units that end before anything else is laid out; whoever starts them again does so with what there is by then.
+    type: list
+    elements: str
+    default: []
 author: [The edgefl authors]
 """
 
@@ -118,6 +123,7 @@ ARGUMENTS = {
         "options": {"path": {"type": "path", "required": True}, "target": {"type": "str", "required": True}},
     },
     "absent": {"type": "list", "elements": "path", "default": []},
+    "stopped": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -128,6 +134,12 @@ class Layout:
         self.check = check
         self.touched = []
         self.diff = []
+
+    def stopped(self, names):
+        """Units do not run."""
+        for name in names:
+            self._touch("unit:" + name, "active", "stopped")
+            self._run(["systemctl", "stop", name])
 
     def groups(self, names):
         """System groups exist."""
@@ -228,6 +240,7 @@ def main():
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     wanted, layout = module.params, Layout(module.check_mode)
     try:
+        layout.stopped(wanted["stopped"])
         layout.groups(wanted["groups"])
         layout.accounts(wanted["accounts"])
         for kind, act in (

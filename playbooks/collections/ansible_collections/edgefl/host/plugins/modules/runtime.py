@@ -63,7 +63,7 @@ options:
     description: What is to be installed.
     type: list
     elements: str
-    choices: [debs, venv, app, fab, watch]
+    choices: [debs, venv, app, fab, watch, tunnel]
     default: []
 author: [The edgefl authors]
 """
@@ -187,7 +187,7 @@ def use(deps_hash, app_hash):
 
 def install(wanted):
     """Install what is wanted from the cache, prove it and put it to use; returns the links that moved."""
-    if "debs" in wanted["want"] or "watch" in wanted["want"]:
+    if {"debs", "watch", "tunnel"} & set(wanted["want"]):
         install_debs(wanted["files"])
     if "venv" in wanted["want"]:
         install_venv(wanted["files"], wanted["deps_hash"])
@@ -219,7 +219,12 @@ def main():
             "imports": {"type": "list", "elements": "str", "default": ["sys"]},
             "prove": {"type": "bool", "default": False},
             "use": {"type": "bool", "default": True},
-            "want": {"type": "list", "elements": "str", "choices": ["debs", "venv", "app", "fab", "watch"], "default": []},
+            "want": {
+                "type": "list",
+                "elements": "str",
+                "choices": ["debs", "venv", "app", "fab", "watch", "tunnel"],
+                "default": [],
+            },
         },
         supports_check_mode=False,
     )

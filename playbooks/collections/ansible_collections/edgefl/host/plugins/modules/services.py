@@ -26,6 +26,21 @@ options:
         type: list
         elements: path
         default: []
+  gone:
+    description: Services that must not be there; they are stopped and disabled, then what they ran from is removed.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The service.
+        type: str
+        required: true
+      files:
+        description: Files of it beside its unit.
+        type: list
+        elements: path
+        default: []
   touched:
     description: In check mode, by unit, paths that earlier tasks would have changed since they would have started it.
     type: dict
@@ -58,9 +73,14 @@ enabled:
   description: Units that were enabled, or would be.
   returned: always
   type: list
+removed:
+  description: Units that were removed, or would be.
+  returned: always
+  type: list
 """
 
 import contextlib
+import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -102,12 +122,33 @@ def wait(names, wait_s):
             time.sleep(POLL_S)
 
 
+def remove(gone, *, check):
+    """Stop services, then remove what they ran from; which of them left anything behind."""
+    found = []
+    for service in gone:
+        name = service["name"]
+        files = [path for path in [f"/etc/systemd/system/{name}.service", *service["files"]] if os.path.lexists(path)]
+        if not files:
+            continue
+        found.append(name)
+        if not check:
+            if units.states([name])[name]["exists"]:
+                run(["systemctl", "disable", "--now", "--quiet", name])
+            for path in files:
+                os.unlink(path)
+            run(["systemctl", "daemon-reload"])
+            run(["systemctl", "reset-failed", name], check=False)
+    return found
+
+
 def main():
-    """Reload, enable, restart what is old, wait."""
+    """Remove, reload, enable, restart what is old, wait."""
     unit = {"name": {"type": "str", "required": True}, "inputs": {"type": "list", "elements": "path", "default": []}}
+    gone = {"name": unit["name"], "files": unit["inputs"]}
     module = AnsibleModule(
         argument_spec={
             "units": {"type": "list", "elements": "dict", "required": True, "options": unit},
+            "gone": {"type": "list", "elements": "dict", "default": [], "options": gone},
             "touched": {"type": "dict", "default": {}},
             "foreseen": {"type": "list", "elements": "str", "default": []},
             "wait_s": {"type": "float", "default": 0},
@@ -117,6 +158,7 @@ def main():
     wanted = module.params["units"]
     names = [unit["name"] for unit in wanted]
     try:
+        removed = remove(module.params["gone"], check=module.check_mode)
         before = units.states(names)
         stale = [unit for unit in wanted if needs_start(unit, before[unit["name"]]) and _is_defined_by_inputs(unit)]
         if (stale or any(state["reload"] or not state["exists"] for state in before.values())) and not module.check_mode:
@@ -140,10 +182,12 @@ def main():
             late = wait(names, module.params["wait_s"]) if module.params["wait_s"] else []
             if late:
                 module.fail_json(msg="\n".join(late), restarted=restarted)
-    except CommandFailed as failure:
+    except (CommandFailed, OSError) as failure:
         module.fail_json(msg=str(failure))
     diff = [_diff(name, before[name], name in restarted) for name in names if name in restarted or name in disabled]
-    module.exit_json(changed=bool(disabled or restarted), restarted=restarted, enabled=disabled, diff=diff)
+    diff += [{"before_header": name, "after_header": name, "before": "there\n", "after": "removed\n"} for name in removed]
+    said = {"restarted": restarted, "enabled": disabled, "removed": removed}
+    module.exit_json(changed=bool(disabled or restarted or removed), diff=diff, **said)
 
 
 def _is_defined_by_inputs(unit):
