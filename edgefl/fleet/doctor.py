@@ -30,6 +30,7 @@ _SERVICES = {
     "coordinator": ("edgefl-superlink", "edgefl-superexec", "edgefl-monitor", "edgefl-gate"),
     "device": ("edgefl-supernode", "edgefl-superexec"),
 }
+_TUNNEL = "tunnel-edgefl"
 Standings = Callable[[Mapping[str, str]], Awaitable[Mapping[str, str]]]
 """Asks the SuperLink how it knows devices, by name and public key."""
 _TIMEOUT_S = 5.0
@@ -108,6 +109,7 @@ async def _token(host: Host, certificate: Finding, heard: enrolments.Heard | Non
 def _own(host: Host, site: Site, found: Facts) -> Iterator[Finding]:
     yield certificate(host, found, datetime.now(UTC), authorities(site))
     yield firewall(host, found)
+    yield from tunnel(host, site, found)
 
 
 async def _beyond(
@@ -306,18 +308,25 @@ def firewall(host: Host, found: Facts) -> Finding:
     return Finding(host.name, "firewall", "good", "drops by default in both directions; edgefl verify proves it")
 
 
+def tunnel(host: Host, site: Site, found: Facts) -> Iterator[Finding]:
+    """The host's end of the tunnel, upon which the way to the coordinator rests where the site has one."""
+    if site.isolation.tunnel:
+        yield _service(host, found, _TUNNEL)
+
+
 def services(host: Host, found: Facts) -> Iterator[Finding]:
     """Each service that the host's role needs: running, and not coming back again and again."""
-    units = {unit.get("Id", "").removesuffix(".service"): unit for unit in found.services}
-    for name in _SERVICES[host.role]:
-        unit = units.get(name)
-        look = f"edgefl logs {host.name}, or on it: journalctl -u {name} -n 50"
-        if unit is None:
-            yield Finding(host.name, name, "bad", "is not installed", "edgefl up")
-        elif unit["ActiveState"] == "inactive":
-            yield Finding(host.name, name, "bad", "was stopped", "edgefl up starts it")
-        elif unit["ActiveState"] != "active":
-            yield Finding(host.name, name, "bad", f"is {unit['ActiveState']} ({unit['SubState']}, {unit['Result']})", look)
-        else:
-            restarts = int(unit.get("NRestarts", "0") or 0)
-            yield Finding(host.name, name, "good", "runs" + (f", restarted {restarts} times" if restarts else ""))
+    return (_service(host, found, name) for name in _SERVICES[host.role])
+
+
+def _service(host: Host, found: Facts, name: str) -> Finding:
+    unit = next((unit for unit in found.services if unit.get("Id", "") == f"{name}.service"), None)
+    look = f"edgefl logs {host.name}, or on it: journalctl -u {name} -n 50"
+    if unit is None:
+        return Finding(host.name, name, "bad", "is not installed", "edgefl up")
+    if unit["ActiveState"] == "inactive":
+        return Finding(host.name, name, "bad", "was stopped", "edgefl up starts it")
+    if unit["ActiveState"] != "active":
+        return Finding(host.name, name, "bad", f"is {unit['ActiveState']} ({unit['SubState']}, {unit['Result']})", look)
+    restarts = int(unit.get("NRestarts", "0") or 0)
+    return Finding(host.name, name, "good", "runs" + (f", restarted {restarts} times" if restarts else ""))

@@ -19,7 +19,7 @@ from edgefl.fleet import doctor, enrolments, hosts, registration
 from edgefl.fleet.facts import Facts
 from edgefl.fleet.finding import Finding
 from edgefl.infra.inventory import Host, Inventory
-from edgefl.site.model import Device, Site
+from edgefl.site.model import Device, Isolation, Site
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DEVICE = Host("edge-01", "device", "127.0.0.1", 1, "root")
@@ -175,6 +175,14 @@ def test_each_service_of_the_role_is_judged() -> None:
         "edgefl up starts it",
     ]
     assert [finding.found for finding in doctor.services(DEVICE, FACTS)] == ["is not installed"] * 2
+
+
+def test_an_end_of_the_tunnel_that_is_down_is_bad_where_the_site_has_one() -> None:
+    site = Site(name="t", devices=[Device(name="edge-01")])
+    assert list(doctor.tunnel(DEVICE, site, FACTS)) == []
+    tunnelled = site.model_copy(update={"isolation": Isolation(tunnel="wireguard")})
+    (missing,) = doctor.tunnel(DEVICE, tunnelled, FACTS)
+    assert (missing.check, missing.verdict, missing.fix) == ("tunnel-edgefl", "bad", "edgefl up")
 
 
 async def test_what_rests_on_a_bad_check_is_skipped() -> None:

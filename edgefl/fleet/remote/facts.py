@@ -81,7 +81,7 @@ def certificate() -> str:
 
 def services() -> list[dict[str, str]]:
     """Each of edgefl's units as systemd sees it."""
-    listed = output(["systemctl", "list-unit-files", "--no-legend", "--plain", "edgefl-*.service"])
+    listed = output(["systemctl", "list-unit-files", "--no-legend", "--plain", "edgefl-*.service", "tunnel-edgefl.service"])
     names = [line.split()[0] for line in listed.splitlines() if line.strip() and "@" not in line.split()[0]]
     if not names:
         return []
