@@ -392,7 +392,7 @@ async def test_every_size_draws_and_survives_resizing(size: tuple[int, int], sta
         for key in ("1", "enter", "2", "enter", "3", "4", "enter", "5", "6", "7"):
             await pilot.press(key)
             await pilot.resize_terminal(*size)
-            assert {len(line) for line in shown(app).splitlines()} <= {size[0]}
+            await until(pilot, lambda: {len(line) for line in shown(app).splitlines()} <= {size[0]})
             await pilot.resize_terminal(80, 24)
         await pilot.press("2", "enter")
         assert "round 30" in shown(app)
