@@ -30,7 +30,7 @@ from edgefl.monitor.presence import Presence
 from edgefl.monitor.pressure import Pressure
 from edgefl.monitor.runs import Runs, planned
 from edgefl.monitor.status import Status
-from edgefl.monitor.stream import Streams
+from edgefl.monitor.stream import Attended, Streams
 from edgefl.monitor.tail import Tail
 
 Answer = TypeVar("Answer")
@@ -153,7 +153,7 @@ def _reading(app: FastAPI, monitor: Monitor) -> None:
         wanted = Wanted(follow, since, level, lines, text)
         await require_journald(monitor.host.name)
         found = journald(wanted, monitor.host.name)
-        return StreamingResponse((line.to_json() + "\n" async for line in found), media_type=NDJSON)
+        return Attended((line.to_json() + "\n" async for line in found), media_type=NDJSON)
 
     @app.get("/metrics")
     async def scrape() -> Response:

@@ -94,7 +94,9 @@ class Wanted:
         argv += [f"--priority={self.level}", f"--lines={MOST_LINES if self.text else self.lines}"]
         if self.since is not None:
             argv.append(f"--since=@{self.since.timestamp():.6f}")
-        return [*argv, "--follow"] if self.follow else argv
+        # To follow means this boot alone, unless journals are merged; what a service takes for it may be another than journald's:
+        # in a namespace of its own it reads the machine's, not the container's.
+        return [*argv, "--follow", "--merge"] if self.follow else argv
 
     def of(self, found: list[LogLine]) -> list[LogLine]:
         """The newest of old lines, oldest first, that were looked for."""

@@ -6,10 +6,24 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
 from edgefl.events import chain
 from edgefl.monitor.errors import AheadOfJournal
 from edgefl.monitor.line import HEARTBEAT_S, heartbeat
 from edgefl.monitor.tail import Tail
+
+
+class Attended(StreamingResponse):
+    """A stream that ends as soon as whoever asked for it is gone, also where there is nothing to say for hours.
+
+    From version 2.4 of ASGI on, Starlette leaves it to the next part that cannot be sent to find that out.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, and listen."""
+        await super().__call__({**scope, "asgi": {**scope["asgi"], "spec_version": "2.3"}}, receive, send)
 
 
 class Streams:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 
 import pytest
 
 from edgefl.monitor.logs import LogLine, Wanted, parse
+from edgefl.monitor.stream import Attended
 
 FIELDS = {
     "__REALTIME_TIMESTAMP": "1772442000123456",
@@ -57,7 +59,7 @@ def test_what_is_wanted_becomes_an_argument_list():
     assert argv[:3] == ["journalctl", "--output=json", "--no-pager"]
     assert {"--unit=edgefl-gate", "--unit=edgefl-supernode"} <= set(argv)
     assert {"--unit=walls-edgefl"} <= set(argv)
-    assert argv[-4:] == ["--priority=err", "--lines=5", "--since=@1772442000.000000", "--follow"]
+    assert argv[-5:] == ["--priority=err", "--lines=5", "--since=@1772442000.000000", "--follow", "--merge"]
 
 
 FIELDS_OF_A_SERVICE = {"log.level": "info", "ecs.version": "9.3.0", "host.name": "coordinator", "service.name": "edgefl-gate"}
@@ -84,3 +86,23 @@ def test_a_text_is_looked_for_in_words_and_traces_and_the_newest_few_are_wanted(
     assert [line.message for line in Wanted(text="keyerror").of(lines)] == ["Line 7"]
     assert Wanted(lines=0).of(lines) == []
     assert "--lines=10000" in wanted.command()
+
+
+async def test_a_reader_ends_with_whoever_asked_for_it_though_nothing_is_written():
+    ended = asyncio.Event()
+
+    async def silent():
+        try:
+            await asyncio.Event().wait()
+            yield b""
+        finally:
+            ended.set()
+
+    async def gone():
+        return {"type": "http.disconnect"}
+
+    async def sent(_):
+        pass
+
+    await asyncio.wait_for(Attended(silent())({"type": "http", "asgi": {"spec_version": "2.4"}}, gone, sent), 10)
+    assert ended.is_set()
