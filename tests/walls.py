@@ -1,10 +1,12 @@
-"""The roles' templates, rendered as Ansible renders them."""
+"""The roles' templates, rendered as Ansible renders them, and the programs that roles bring."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from collections.abc import Iterable, Mapping
+from types import ModuleType
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
@@ -13,6 +15,16 @@ from ruamel.yaml import YAML
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.share import share
 from edgefl.site.isolation import Allowance
+
+
+def role_program(role: str, name: str) -> ModuleType:
+    """A program that a role puts on hosts, as a module."""
+    spec = importlib.util.spec_from_file_location(name, share("playbooks") / "roles" / role / "files" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def rendered(role: str, template: str, **variables: Any) -> str:

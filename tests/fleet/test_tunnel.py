@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import runpy
@@ -21,7 +20,7 @@ from edgefl.share import share
 from edgefl.site import Site
 from edgefl.site.addresses import tunnelled
 from tests.fleet.test_rendering import Package, a_site, hosts
-from tests.walls import rendered, ruleset
+from tests.walls import rendered, role_program, ruleset
 
 FAR = "isolation: {tunnel: {endpoint: 203.0.113.7, port: 4500}}\n"
 
@@ -43,12 +42,7 @@ def walls(site: Site, host: str) -> str:
 
 @pytest.fixture
 def program() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tunnel", share("playbooks") / "roles" / "tunnel" / "files" / "tunnel.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return role_program("tunnel", "tunnel")
 
 
 def test_a_site_without_a_tunnel_hears_nothing_of_it(tmp_path: Path) -> None:

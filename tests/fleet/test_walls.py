@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import time
@@ -11,20 +10,14 @@ from types import ModuleType
 
 import pytest
 
-from edgefl.share import share
-from tests.walls import rendered
+from tests.walls import rendered, role_program
 
 HARDENING = rendered("isolation", "hardening.conf.j2")
 
 
 @pytest.fixture
 def walls() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("walls", share("playbooks") / "roles" / "isolation" / "files" / "walls.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return role_program("isolation", "walls")
 
 
 class Host:

@@ -160,8 +160,9 @@ def _epsilon_of_curve(curve: Any, delta: float, orders: tuple[float, ...]) -> fl
 
 
 def _accountant() -> Any:
-    """Opacus' PRV accountant at a sixth of its time, with the same figures (tests/federation/privacy/test_accounting.py).
+    """Opacus' PRV accountant in a sixth to a half of its time.
 
+    The figures are the same (tests/federation/privacy/test_accounting.py).
     Kept are the RDP curves that bound its domain, four fifths of its time; that domain is Opacus' to the last bit. Of what is
     left half was the mean of a privacy loss: an integral that asks for single values, 700 times, of code made for arrays.
     """

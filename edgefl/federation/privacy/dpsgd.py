@@ -85,15 +85,17 @@ def private(
 
 
 class _Stepper(DPOptimizerFastGradientClipping):  # type: ignore[misc]  # Opacus is untyped
-    """Opacus' optimizer, which spends a tenth of a small model's step on copies that nobody else sees and on zeros that are then
-    added to.
-    """
+    """Opacus' optimizer without its copies of gradients, which nobody else sees, and its zeros, which are then added to."""
 
     def accumulate(self) -> None:
-        """Take over the clipped sum of the batch; the sum of a step that was already taken stays, and Opacus refuses it."""
+        """Take over the clipped sum of the batch, zero where there is none: a step after no record is noise alone.
+
+        The sum of a step that was already taken stays, and Opacus refuses it.
+        """
         for parameter in self.params:
             if parameter.summed_grad is None:
-                parameter.summed_grad, parameter.grad = parameter.grad, None
+                clipped, parameter.grad = parameter.grad, None
+                parameter.summed_grad = torch.zeros_like(parameter) if clipped is None else clipped
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget gradients, the first pass' too, which only told the norms."""

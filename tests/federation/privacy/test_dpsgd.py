@@ -45,15 +45,19 @@ def planned(*, sigma: float, norm: float = 0.7, rate: float = 1.0, steps: int = 
     return PrivacyPlan(PrivacyTerms(8.0, 4.0, 1e-5, norm, 10), RECORDS, rate, steps, sigma)
 
 
-def moved(records: TensorDataset, plan: PrivacyPlan, rate: float) -> torch.Tensor:
-    """How far training moves a small network, always from the same start, as one vector; every sampled batch is a step."""
+def moved(records: TensorDataset, plan: PrivacyPlan, rate: float, *, learns: bool = True) -> torch.Tensor:
+    """How far training moves a small network, always from the same start, as one vector; every sampled batch is a step.
+
+    learns: whether the step follows the batch's gradients, or comes without any.
+    """
     torch.manual_seed(1)
     network = nn.Sequential(nn.Linear(FEATURES, 100), nn.Tanh(), nn.Linear(100, 60), nn.Tanh(), nn.Linear(60, 2))
     start = parameters_to_vector(network.parameters()).detach().clone()
     training = dpsgd.private(network, torch.optim.SGD(network.parameters(), rate), nn.CrossEntropyLoss(), records, plan)
     for x, y in training.batches:
         training.optimizer.zero_grad()
-        training.loss(training.model(x), y).backward()
+        if learns:
+            training.loss(training.model(x), y).backward()
         training.optimizer.step()
     return parameters_to_vector(network.parameters()).detach() - start
 
@@ -91,10 +95,13 @@ def test_one_record_moves_a_step_by_its_bound_and_no_more_however_huge_it_is(rec
     assert float(with_it.norm()) <= RECORDS * bound * 1.001, "nor do all of them together move more than a bound each"
 
 
-def test_batches_without_records_are_noise_of_the_size_that_was_charged_and_nothing_else(records: TensorDataset) -> None:
+@pytest.mark.parametrize("learns", [True, False])
+def test_batches_without_records_are_noise_of_the_size_that_was_charged_and_nothing_else(
+    records: TensorDataset, learns: bool
+) -> None:
     rate, steps = 2e-7, 16
     plan = planned(sigma=1.3, rate=1e-9, steps=steps)
-    drift = moved(records, plan, rate)
+    drift = moved(records, plan, rate, learns=learns)
     expected = rate * plan.sigma * plan.terms.max_grad_norm / plan.expected_batch * math.sqrt(steps)
     sampling_error = 1 / math.sqrt(2 * drift.numel())
     assert float(drift.std()) == pytest.approx(expected, rel=5 * sampling_error)
