@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from textual.message_pump import MessagePump
+from textual.pilot import Pilot
 
 from edgefl.events import chain
 from edgefl.events.replay import Header
@@ -39,6 +41,7 @@ DEVICES = tuple(f"edge-{number:02d}" for number in range(1, 11))
 ARCHITECTURES = ("x86_64", "aarch64", "x86_64", "armv7l")
 ATTACKER, SLEEPER, BROKEN = "edge-07", "edge-09", "edge-05"
 ROUNDS = 30
+MOST_TURNS = 20
 
 
 class Recorder:
@@ -220,6 +223,30 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.undo()
     time.tzset()
+
+
+@pytest.fixture(autouse=True)
+def steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows from a key or a click has happened when the pilot goes on, however busy this machine is.
+
+    Textual's pilot waits for the messages that stand in line when it begins to wait. A click on a key of the last line takes
+    several turns: the key tells the app, the app closes a page, the last line is composed anew.
+    """
+    once = Pilot._wait_for_screen
+
+    def waits(pump: MessagePump) -> bool:
+        return pump.message_queue_size > 0
+
+    async def settled(pilot: Pilot[object]) -> bool:
+        for _ in range(MOST_TURNS):
+            if not await once(pilot):
+                return False
+            screen = pilot.app.screen
+            if not screen._callbacks and not any(map(waits, (pilot.app, *screen.walk_children(with_self=True)))):
+                break
+        return await once(pilot)
+
+    monkeypatch.setattr(Pilot, "_wait_for_screen", settled)
 
 
 @pytest.fixture(scope="session")

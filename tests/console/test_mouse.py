@@ -33,6 +33,7 @@ async def click(pilot: Driven, text: str, *, line: int | None = None) -> None:
         return [(said.index(text), y) for y, said in lines if text in said and line in (None, y)]
 
     await until(pilot, lambda: bool(places()))
+    await pilot.pause()
     x, y = places()[0]
     await pilot.click(offset=(x + len(text) // 2, y))
 
