@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -18,6 +18,10 @@ class Batches:
         self._dataset = dataset
         self._indices = indices
         self._count = count
+
+    def through(self, change: Callable[[Iterator[torch.Tensor]], Iterator[torch.Tensor]]) -> Batches:
+        """These batches with their indices changed on the way, when they are gone through; their number is what it was."""
+        return Batches(self._dataset, change(self._indices), self._count)
 
     def __len__(self) -> int:
         return self._count

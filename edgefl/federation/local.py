@@ -145,6 +145,7 @@ def train_locally(  # noqa: PLR0917  # all of them together are what a round is
             parts = private(model, optimizer, loss, records, its_plan)
             report = ledger.charge(its_plan, run, round)
             metrics = _train(task, parts.model, parts.batches, parts.optimizer, parts.loss, settled)
+            parts.end()
     trained = _arrays(model)
     if personal is not None and personal.patterns:
         personal.keep(task.ref, {name: array for name, array in trained.items() if name not in arrays})

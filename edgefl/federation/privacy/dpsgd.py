@@ -21,6 +21,7 @@ from torch import nn, optim
 from torch.utils.data import Dataset
 
 from edgefl.federation.batches import Batches, poisson
+from edgefl.federation.privacy.parts import SHARE, Room, headroom, in_parts, require_steps
 from edgefl.federation.privacy.plan import PrivacyPlan, PrivacyRefused
 
 # Ghost clipping runs backward hooks on models whose inputs need no gradient, which is right and what torch warns of at each
@@ -42,17 +43,29 @@ class PrivateTraining:
     batches: Batches
     optimizer: Any
     loss: Any
+    room: Room
+
+    def end(self) -> None:
+        """After the task's `train`: raise PrivacyRefused where what it did is not what was charged."""
+        require_steps(self.optimizer, self.room)
 
 
 def private(
-    model: nn.Module, optimizer: optim.Optimizer, loss: nn.Module, dataset: Dataset[Any], plan: PrivacyPlan
+    model: nn.Module,
+    optimizer: optim.Optimizer,
+    loss: nn.Module,
+    dataset: Dataset[Any],
+    plan: PrivacyPlan,
+    *,
+    room: Room | None = None,
 ) -> PrivateTraining:
     """Wrap a task's parts so that the steps it takes are those that the plan paid for.
 
     The model's own parameters are trained in place. Sampling and noise come from generators seeded by the kernel, never from
     the run's seed: who knows the seed must not know the noise. A step beyond `plan.steps` raises PrivacyRefused before it
-    changes the model. Raises PrivacyRefused for a model that mixes records (batch normalisation) or a loss that is not a mean
-    over records.
+    changes the model. A sampled batch comes in parts where the device has no memory for all of it at once; room: how much there
+    is, otherwise measured. Raises PrivacyRefused for a model that mixes records (batch normalisation) or a loss that is not a
+    mean over records.
     """
     check_private(model)
     if getattr(loss, "reduction", None) != "mean":
@@ -76,11 +89,14 @@ def private(
         generator=secret_generator(),
     )
     stepper.attach_step_hook(_allowance(plan.steps))
+    room = room or Room(int(SHARE * headroom()))
+    drawn = poisson(dataset, plan.sampling_rate, plan.steps, secret_generator())
     return PrivateTraining(
         model=wrapped,
-        batches=poisson(dataset, plan.sampling_rate, plan.steps, secret_generator()),
+        batches=drawn.through(lambda draws: in_parts(draws, stepper, room)),
         optimizer=stepper,
         loss=DPLossFastGradientClipping(wrapped, stepper, loss, "mean"),
+        room=room,
     )
 
 
@@ -90,17 +106,23 @@ class _Stepper(DPOptimizerFastGradientClipping):  # type: ignore[misc]  # Opacus
     def accumulate(self) -> None:
         """Take over the clipped sum of the batch, zero where there is none: a step after no record is noise alone.
 
-        The sum of a step that was already taken stays, and Opacus refuses it.
+        Where the batch comes in parts it is added to theirs. The sum of a step that was already taken stays, and Opacus refuses
+        it.
         """
         for parameter in self.params:
             if parameter.summed_grad is None:
                 clipped, parameter.grad = parameter.grad, None
                 parameter.summed_grad = torch.zeros_like(parameter) if clipped is None else clipped
+            elif self._is_last_step_skipped and parameter.grad is not None:
+                parameter.summed_grad.add_(parameter.grad)
+                parameter.grad = None
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget gradients, the first pass' too, which only told the norms."""
+        """Forget gradients, the first pass' too, which only told the norms; the sum of a batch's parts so far stays."""
         for parameter in self.params:
-            parameter.summed_grad = parameter.grad = None
+            parameter.grad = None
+            if not self._is_last_step_skipped:
+                parameter.summed_grad = None
 
 
 def check_private(model: nn.Module) -> None:
