@@ -21,7 +21,7 @@ from torch import nn, optim
 from torch.utils.data import Dataset
 
 from edgefl.federation.batches import Batches, poisson
-from edgefl.federation.privacy.parts import SHARE, Room, headroom, in_parts, require_steps
+from edgefl.federation.privacy.parts import SHARE, Room, headroom, in_parts, kept_of, require_steps
 from edgefl.federation.privacy.plan import PrivacyPlan, PrivacyRefused
 
 # Ghost clipping runs backward hooks on models whose inputs need no gradient, which is right and what torch warns of at each
@@ -70,6 +70,7 @@ def private(
     check_private(model)
     if getattr(loss, "reduction", None) != "mean":
         raise PrivacyRefused("the task's loss must be a torch loss with reduction='mean'", hint="e.g. nn.CrossEntropyLoss()")
+    kept = kept_of(model, dataset) if room is None else 0  # before Opacus' hooks keep more
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Opacus' notes on backward hooks are not about us
         wrapped = prepare_module(
@@ -89,7 +90,7 @@ def private(
         generator=secret_generator(),
     )
     stepper.attach_step_hook(_allowance(plan.steps))
-    room = room or Room(int(SHARE * headroom()))
+    room = room or Room(int(SHARE * headroom()), kept)
     drawn = poisson(dataset, plan.sampling_rate, plan.steps, secret_generator())
     return PrivateTraining(
         model=wrapped,

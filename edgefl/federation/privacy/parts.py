@@ -14,11 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.utils.data import Dataset
 
+from edgefl.federation.batches import fetch
 from edgefl.federation.privacy.plan import PrivacyRefused
 
 FIRST = 16
-"""Records of the first part: few enough not to hurt, enough to be worth a pass."""
+"""Records of the first part where nothing is known of the model: few enough not to hurt, enough to be worth a pass."""
+CAUTION = 64
+"""Until it was measured, a record is taken to need so many times what the model keeps of it for one backward pass. Clipping
+goes through it twice and unfolds what convolutions see, each pixel as often as their kernel is large: about 15 times for two of
+5 x 5.
+"""
 SHARE = 0.5
 """Of the memory that is free when training begins, what it may take: the rest is the update's, which is made afterwards."""
 MARGIN = 0.8
@@ -26,22 +34,23 @@ MARGIN = 0.8
 
 
 class Room:
-    """How many records fit at once, from what training has taken so far. spare: bytes that it may take. parted:
-    whether a batch had to come in parts.
+    """How many records fit at once, from what training has taken so far. spare: bytes that it may take. kept: bytes that the
+    model keeps of one record, as `kept_of` says; 0 where that is not known. parted: whether a batch had to come in parts.
 
     What training takes is what no record is to blame for (the optimiser's, a library's first use) and so much for each record.
     One size tells only the sum of both, as if all were the records'; two sizes tell them apart. Parts grow to twice their
     size at most, so that none is a guess from much smaller ones; none is smaller than what has been through.
     """
 
-    def __init__(self, spare: int, own: Path = Path("/proc/self")) -> None:
+    def __init__(self, spare: int, kept: int = 0, own: Path = Path("/proc/self")) -> None:
         self._spare, self._own = int(MARGIN * spare), own
         with suppress(OSError):  # then the process's own peak so far counts as training's, and parts are smaller
             (own / "clear_refs").write_text("5")  # the peak begins anew (proc_pid_clear_refs(5))
         self._before = self._bytes("VmRSS")
         self._smallest = 0, 0
         self._largest = 0
-        self._fitting = FIRST
+        self._first = max(1, self._spare // (CAUTION * kept)) if kept else FIRST
+        self._fitting = self._first
         self.parted = False
 
     def of(self, left: int) -> int:
@@ -56,13 +65,35 @@ class Room:
         fewer, less = self._smallest
         each = max(1.0, (taken - less) / (records - fewer))
         more = int(max(0, self._spare - taken) / each)
-        self._fitting = max(FIRST, min(2 * records, records + more))
+        self._fitting = max(self._first, min(2 * records, records + more))
         if not fewer:
             self._smallest = records, taken
 
     def _bytes(self, name: str) -> int:
         found = re.search(rf"^{name}:\s+(\d+) kB", (self._own / "status").read_text(), re.MULTILINE)
         return int(found[1]) * 1024 if found else 0
+
+
+def kept_of(model: nn.Module, dataset: Dataset[Any]) -> int:
+    """Bytes that a model keeps of one record between the passes forward and backward, beside its own parameters.
+
+    0 where the model takes something else than the first of what a record has: only its task knows that.
+    """
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    try:
+        with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model(fetch(dataset, torch.tensor([0]))[0])
+    except Exception:  # noqa: BLE001  # the task's own code, asked in a way that it need not know
+        return 0
+    return sum(kept.values())
 
 
 def in_parts(draws: Iterator[torch.Tensor], optimizer: Any, room: Room) -> Iterator[torch.Tensor]:

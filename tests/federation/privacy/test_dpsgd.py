@@ -75,7 +75,7 @@ def test_no_records_gradient_is_kept(records: TensorDataset) -> None:
     training = dpsgd.private(
         network, torch.optim.SGD(network.parameters(), 0.1), nn.CrossEntropyLoss(), records, planned(sigma=1.0)
     )
-    x, y = next(iter(training.batches))
+    [(x, y)] = training.batches
     training.loss(training.model(x), y).backward()
     for parameter in network.parameters():
         assert parameter.grad is not None

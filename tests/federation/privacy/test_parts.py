@@ -13,7 +13,7 @@ from torch.nn.utils import parameters_to_vector
 from torch.utils.data import TensorDataset
 
 from edgefl.federation.privacy import dpsgd
-from edgefl.federation.privacy.parts import FIRST, Room, headroom
+from edgefl.federation.privacy.parts import FIRST, Room, headroom, kept_of
 from edgefl.federation.privacy.plan import PrivacyPlan, PrivacyRefused, PrivacyTerms
 
 RECORDS, FEATURES = 64, 50
@@ -118,12 +118,26 @@ def test_what_no_record_is_to_blame_for_does_not_keep_parts_small(
         (tmp_path / "status").write_text(f"VmHWM:\t {megabytes * 1024} kB\nVmRSS:\t 0 kB\n")
 
     takes(0)
-    room = Room(spare * MB, tmp_path)
+    room = Room(spare * MB, own=tmp_path)
     for _ in range(8):
         part = room.of(200)
         takes(fixed + each * part)
         room.took(part)
     assert room.of(200) == fit
+
+
+def test_the_first_part_is_what_surely_fits_by_what_the_model_keeps_of_a_record(records: TensorDataset) -> None:
+    network = nn.Sequential(nn.Linear(FEATURES, 1000), nn.Tanh(), nn.Dropout(), nn.Linear(1000, 2))
+    state = torch.get_rng_state()
+    kept = kept_of(network, records)
+    assert torch.equal(torch.get_rng_state(), state), "training draws what it would have drawn"
+    inputs, mask, linear = 4 * FEATURES, 1000, 4 * 1000
+    assert inputs + 2 * linear < kept <= inputs + 4 * linear + mask
+    assert Room(1 << 40, kept).of(RECORDS) == RECORDS, "with much memory a batch is whole"
+    assert 1 <= Room(10 * MB, kept).of(RECORDS) < FIRST
+    assert Room(0, kept).of(RECORDS) == 1
+    assert kept_of(nn.Linear(FEATURES + 1, 2), records) == 0
+    assert Room(0).of(RECORDS) == FIRST
 
 
 CHILD = """
@@ -132,7 +146,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 from edgefl.federation.privacy import dpsgd
-from edgefl.federation.privacy.parts import Room
+from edgefl.federation.privacy.parts import Room, kept_of
 from edgefl.federation.privacy.plan import PrivacyPlan, PrivacyTerms
 
 def kilobytes(name):
@@ -143,9 +157,8 @@ records = 512
 images = TensorDataset(torch.zeros(records, 1, 28, 28), torch.zeros(records, dtype=torch.int64))
 model = nn.Sequential(nn.Conv2d(1, 16, 5), nn.Tanh(), nn.Conv2d(16, 16, 5), nn.Tanh(), nn.Flatten(), nn.Linear(6400, 10))
 plan = PrivacyPlan(PrivacyTerms(8.0, 4.0, 1e-5, 1.0, 1), records, 1.0, 2, 1.0)
-training = dpsgd.private(
-    model, torch.optim.SGD(model.parameters(), 0.1), nn.CrossEntropyLoss(), images, plan, room=Room(int(sys.argv[1]))
-)
+room = Room(int(sys.argv[1]), kept_of(model, images))
+training = dpsgd.private(model, torch.optim.SGD(model.parameters(), 0.1), nn.CrossEntropyLoss(), images, plan, room=room)
 before = kilobytes("VmRSS")
 sizes = []
 for x, y in training.batches:
