@@ -55,6 +55,8 @@ class Account:
     changed: dict[str, int] = field(default_factory=dict)
     printed: str = ""
     """The end of what Ansible printed, for a run that never came to its first task."""
+    play: str = ""
+    """What begins with its first task: a play that has no host begins, for Ansible, too."""
 
     def tell(self, event: Mapping[str, Any]) -> Iterator[Progress]:
         """Fold one runner event in, and say it in progress."""
@@ -62,7 +64,10 @@ class Account:
         if kind == "printed":
             self.printed = _plain(event["stdout"])
         elif kind == "playbook_on_play_start":
-            yield Started(STAGE, "", data.get("name", ""))
+            self.play = data.get("name", "")
+        elif kind == "playbook_on_task_start" and self.play:
+            yield Started(STAGE, "", self.play)
+            self.play = ""
         elif kind == "runner_on_ok" and not _is_plumbing(data):
             yield self._done(data)
         elif kind in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):

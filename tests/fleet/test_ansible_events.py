@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgefl.fleet.ansible_events import Account, likely_fix
-from edgefl.progress import Failed, Finished, Progress, Step, Warned
+from edgefl.progress import Failed, Finished, Progress, Started, Step, Warned
 
 
 def event(kind: str, **data: Any) -> dict[str, Any]:
@@ -21,6 +21,14 @@ def test_a_task_becomes_a_step_with_its_change_and_time() -> None:
 
     assert step == Step("configuration", "edge-01", "The device is laid out", changed=True, seconds=1.5, detail=step.detail)
     assert step.detail["diff"] == [{"before": "a", "after": "b"}]
+
+
+def test_a_play_is_told_with_its_first_task_and_not_where_it_has_no_host() -> None:
+    plays = [event("playbook_on_play_start", name=name) for name in ("Every host is fit", "The tunnel stands", "Services start")]
+    task = event("playbook_on_task_start")
+    said = told(Account(), plays[0], task, task, plays[1], event("playbook_on_no_hosts_matched"), plays[2], task)
+
+    assert said == [Started("configuration", "", "Every host is fit"), Started("configuration", "", "Services start")]
 
 
 def test_checks_of_the_roles_own_arguments_are_not_told() -> None:
