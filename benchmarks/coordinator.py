@@ -71,6 +71,7 @@ def _certify(directory: Path) -> None:
         secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         if role == "gate":
             (directory / "gate.pem").write_bytes(secret + chain)
+            (directory / "gate.crt").write_bytes(chain)
         else:
             (own / "operator.key").write_bytes(secret)
             (own / "operator.crt").write_bytes(chain)

@@ -20,6 +20,7 @@ PROMETHEUS_PORT = 9090
 """On the coordinator's loopback, as the next two, and only where the site asks for them."""
 ALERTMANAGER_PORT = 9093
 NODE_EXPORTER_PORT = 9100
+"""And on devices, where the site asks for that: for Prometheus alone, over mutual TLS."""
 TUNNEL_INTERFACE = "edgefl0"
 """A host's end of the tunnel, where the site has one."""
 TUNNEL_MARK = 0xEDF1
@@ -41,6 +42,8 @@ USER_APP = "edgefl-app"
 `isolation.device` allows a task, and nothing else."""
 USER_WATCH = "prometheus"
 """Prometheus, Alertmanager and node_exporter, where the site asks for them; Debian's packages make it."""
+USER_EXPORTER = "edgefl-exporter"
+"""node_exporter on a device, where the site asks for it: answers Prometheus, and reaches nobody."""
 USER_TUNNEL = "edgefl-tunnel"
 """Holds the key of this host's end of the tunnel, where the site has one."""
 GROUP_JOURNAL = "edgefl-journal"

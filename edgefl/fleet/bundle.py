@@ -5,6 +5,7 @@ manifest.sig      the authority's word for the manifest (signature.py), without 
 wheels/*.whl      what edgefl depends on         → a hash for each architecture
 debs/*.deb        haproxy, nftables and what they need
 watch/*.deb       Prometheus, Alertmanager and node_exporter, where the site asks for them
+exporter/*.deb    node_exporter alone, for devices, where the site asks for that
 tunnel/*.deb      WireGuard, where the site asks for a tunnel
 app/edgefl.tar.gz edgefl's own code              → app_hash
 app.fab           the Flower app with the task   → fab_sha256
@@ -178,12 +179,14 @@ def architectures(site: Site) -> list[str]:
 
 def _further(site: Site) -> dict[str, tuple[str, ...]]:
     """Packages of what the site asks for beside what every site needs, by their folder."""
-    found = {"watch": debs.WATCHING} if site.observability.prometheus else {}
+    found: dict[str, tuple[str, ...]] = {"watch": debs.WATCHING} if site.observability.prometheus else {}
+    found |= {"exporter": debs.EXPORTING} if site.observability.devices else {}
     return found | ({"tunnel": debs.TUNNEL} if site.isolation.tunnel else {})
 
 
 def _everywhere(site: Site) -> tuple[str, ...]:
-    return (*debs.WANTED, *(debs.TUNNEL if site.isolation.tunnel else ()))
+    exporting = debs.EXPORTING if site.observability.devices else ()
+    return (*debs.WANTED, *exporting, *(debs.TUNNEL if site.isolation.tunnel else ()))
 
 
 def _also(site: Site) -> str:

@@ -25,6 +25,8 @@ WANTED = ("haproxy", "nftables")
 """The gate and the firewall."""
 WATCHING = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
 """What watches the federation, where the site asks for it."""
+EXPORTING = ("prometheus-node-exporter",)
+"""What of it runs on a device, where the site asks for that."""
 TUNNEL = ("wireguard-go", "wireguard-tools")
 """What hosts reach each other by, where the site asks for a tunnel; a kernel that has WireGuard needs the tools alone."""
 ASSUMED = ("apt", "systemd-sysv", "openssh-server", "python3-minimal")

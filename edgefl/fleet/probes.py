@@ -99,7 +99,12 @@ def _device(site: Site, inventory: Inventory, host: Host, addresses6: Mapping[st
     strangers = _unnamed(site, around)
     yield from _forbid([*strangers, *others, fleet, runtime], _STRANGER)
     yield from _forbid([probe for probe in strangers if probe.kind != "operator"], "root")
-    yield from _allowances(site, inventory, host, (node, app, _STRANGER, "root"))
+    exporting = [layout.USER_EXPORTER] if site.observability.devices else []
+    for user in exporting:
+        yield from _forbid([*around, *others, local, fleet, runtime], user)
+        answers = _loopback(host, layout.NODE_EXPORTER_PORT)
+        yield from (probe for own in (node, app, _STRANGER) for probe in _forbid([answers], own))
+    yield from _allowances(site, inventory, host, (node, app, *exporting, _STRANGER, "root"))
 
 
 def _coordinator(site: Site, inventory: Inventory, addresses6: Mapping[str, Sequence[str]]) -> Iterator[Probe]:
@@ -119,6 +124,10 @@ def _coordinator(site: Site, inventory: Inventory, addresses6: Mapping[str, Sequ
     for user in watching:
         yield from _allow([_loopback(host, layout.API_PORT)], user)
         yield from (probe for port in WATCHING for probe in _forbid([_loopback(host, port)], layout.USER_SERVER))
+    if site.observability.devices:
+        exporters = [_exporter(host, device) for device in inventory.devices]
+        yield from _allow(exporters, layout.USER_WATCH)
+        yield from (probe for user in (*services, _STRANGER, "root") for probe in _forbid(exporters, user))
     yield from _forbid([probe for probe in strangers if probe.kind != "operator"], "root")
     yield from _allowances(site, inventory, host, (*services, *watching, _STRANGER, "root"))
 
@@ -133,6 +142,8 @@ def _operator(site: Site, inventory: Inventory) -> Iterator[Probe]:
         yield _inbound(inventory.coordinator, port, "closed")
     for host in inventory.devices:
         yield _inbound(host, layout.SUPERNODE_PORT, "closed")
+        if site.observability.devices:
+            yield _inbound(host, layout.NODE_EXPORTER_PORT, "closed")
 
 
 def _allowances(site: Site, inventory: Inventory, host: Host, users: Sequence[str]) -> Iterator[Probe]:
@@ -182,9 +193,11 @@ def _misdirected(site: Site, host: Host, address: str) -> list[int]:
 def _surroundings(site: Site, inventory: Inventory, host: Host, addresses6: Mapping[str, Sequence[str]]) -> Iterator[Probe]:
     """What none of edgefl's users may reach, on any host: other devices, the internet, resolvers, the operator."""
     peers = _neighbours(inventory, host)
+    # The coordinator's accounts try them one by one, since one of them may.
+    exporter = [layout.NODE_EXPORTER_PORT] if site.observability.devices and host.role == "device" else []
     for peer in peers:
         for address in (peer.address, *addresses6.get(peer.name, ())):
-            for port in (peer.port, LISTENER_PORT, *_misdirected(site, host, address)):
+            for port in (peer.port, LISTENER_PORT, *exporter, *_misdirected(site, host, address)):
                 yield Probe(host.name, "", "tcp", _named(peer.name, address), address, port, "closed", "peers")
     for peer in peers[:1]:
         for address in (peer.address, *addresses6.get(peer.name, ())[:1]):
@@ -285,6 +298,11 @@ def _coordinator_port(inventory: Inventory, host: Host, port: int) -> Probe:
     to = inventory.coordinator
     kind: Kind = "service" if port == layout.FLEET_PORT else "coordinator"
     return Probe(host.name, "", "tcp", to.name, to.address, port, "closed", kind)
+
+
+def _exporter(host: Host, device: Host) -> Probe:
+    """Where a device is watched, as another host tries it."""
+    return Probe(host.name, "", "tcp", device.name, device.address, layout.NODE_EXPORTER_PORT, "closed", "service")
 
 
 def _loopback(host: Host, port: int) -> Probe:

@@ -255,7 +255,6 @@ def _site_variables(site: Site, inventory: Inventory, bundle: Release) -> Variab
 
 def _host_variables(site: Site, host: Host, inventory: Inventory, bundle: Release, known_hosts_file: Path) -> Variables:
     allowed = site.isolation.of(host.role)
-    watching = observing.variables(site) if host.role == "coordinator" else {}
     return {
         **_connection(host, known_hosts_file),
         "edgefl_role": host.role,
@@ -268,7 +267,7 @@ def _host_variables(site: Site, host: Host, inventory: Inventory, bundle: Releas
         f"{host.role}_task_addresses": sorted({str(one.address) for one in allowed if one.by == "task"}),
         f"{host.role}_document": host_document(site, host, inventory, bundle),
         f"{host.role}_members": members_document(site, host.role),
-        **watching,
+        **observing.variables(site, host, inventory),
         **tunnel.variables(site, host, inventory),
     }
 

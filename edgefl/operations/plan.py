@@ -170,8 +170,10 @@ async def _certificates(
 
 def _life(site: Site, role: str) -> str:
     """How long a certificate of this role serves."""
-    days = {"signer": site.certificates.signer_days, "renewal": site.certificates.renewal_days}
-    return f"{days[role]} days" if role in days else f"{site.certificates.leaf_hours} h"
+    from edgefl.pki.lifetime import days as days_of
+
+    days = days_of(role, site.certificates)
+    return f"{days} days" if days else f"{site.certificates.leaf_hours} h"
 
 
 def due_certificates(
@@ -183,7 +185,8 @@ def due_certificates(
     a host exists and could not be asked.
     """
     hub = site.coordinator.name
-    of_devices = [(role, device.name) for device in site.devices for role in ("device", "signer")]
+    exporting = ("exporter",) if site.observability.devices else ()
+    of_devices = [(role, device.name) for device in site.devices for role in ("device", "signer", *exporting)]
     scrapers = [("scraper", hub)] if site.observability.prometheus else []
     for role, name in (("renewal", hub), ("gate", hub), ("superlink", hub), *scrapers, *of_devices):
         if name not in there:

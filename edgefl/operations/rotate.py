@@ -8,7 +8,7 @@ from edgefl.operations.lock import site_lock
 from edgefl.operations.reporting import report_certificates
 from edgefl.operations.stage import chained
 from edgefl.operations.state import bundle_directory, inventory_of, kept_out
-from edgefl.progress import Progress
+from edgefl.progress import Progress, Warned
 from edgefl.site.model import Site
 
 PLAYBOOK = "rotate.yml"
@@ -32,5 +32,9 @@ async def rotate(site: Site, names: Sequence[str] = ()) -> AsyncIterator[Progres
         package = Bundle.load(bundle_directory(site))  # none of it is sent; the inventory that Ansible gets names it
         async for event in chained(ansible.converge(site, inventory, package, PLAYBOOK, limit=chosen)):
             yield event
+        unread = [device.name for device in site.devices if device.name not in chosen]
+        if site.observability.devices and site.coordinator.name in chosen and unread:
+            what = f"Prometheus reads devices by another certificate now, which {len(unread)} of them do not know yet"
+            yield Warned("certs rotate", site.coordinator.name, what, hint="edgefl up")
         async for event in chained(report_certificates(site, "rotate", names or [site.name])):
             yield event

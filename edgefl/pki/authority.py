@@ -18,7 +18,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edgefl.pki import enrolment, forms, request
+from edgefl.pki import enrolment, forms, lifetime, request
 from edgefl.pki.errors import PkiError
 from edgefl.pki.generation import PEM, Generation
 from edgefl.pki.profiles import USAGES, Role, profiles
@@ -197,7 +197,8 @@ class Authority:
         now = datetime.now(UTC).replace(microsecond=0)
         issuing, above = self.issuing, self._now.above
         lives = self._site.certificates
-        life = timedelta(days=lives.signer_days) if role == "signer" else timedelta(hours=lives.leaf_hours)
+        days = lifetime.days(role, lives)
+        life = timedelta(days=days) if days else timedelta(hours=lives.leaf_hours)
         ends = min(now + life, issuing.not_valid_after_utc, above.not_valid_after_utc)
         if ends - now < timedelta(minutes=5):
             raise PkiError("the issuing authority is about to expire", hint="edgefl certs rotate-ca")

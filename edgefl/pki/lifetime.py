@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
+
+if TYPE_CHECKING:
+    from edgefl.site.model import Certificates
 
 RENEWED_AFTER = 2 / 3
 """Share of its life after which a certificate is renewed."""
@@ -13,6 +16,12 @@ OVERDUE_AFTER = 3 / 4
 """Share of its life after which a certificate ought to have been renewed."""
 Standing = Literal["valid", "near expiry", "expired", "revoked"]
 """What a certificate is worth; near its expiry it is valid still, but was not renewed when it should have been."""
+
+
+def days(role: str, lives: Certificates) -> int | None:
+    """How long a certificate of this role serves, where the operator alone renews it; None for what lives for `leaf_hours`."""
+    watching = dict.fromkeys(("scraper", "exporter"), lives.watching_days)
+    return {"signer": lives.signer_days, "renewal": lives.renewal_days, **watching}.get(role)
 
 
 def renewal(leaf: x509.Certificate) -> datetime:

@@ -202,6 +202,18 @@ def receivers(site: Site) -> Iterator[Mistake]:
         yield ("observability", "email"), "a relay's account has a name and a password", "both, or neither"
 
 
+def exporters(site: Site) -> Iterator[Mistake]:
+    """Who reads the devices is there, and has a way to them."""
+    if not site.observability.devices:
+        return
+    if not site.observability.prometheus:
+        what = "nothing reads devices where `prometheus` is false"
+        yield ("observability", "devices"), what, "prometheus: true, or leave it out"
+    if site.isolation.tunnel is not None:
+        what = "devices behind a tunnel are not read: the coordinator calls nobody through it"
+        yield ("observability", "devices"), what, "devices: false, or leave isolation: {tunnel: …} out"
+
+
 def exports(site: Site) -> Iterator[Mistake]:
     """What opens a collector or a server does not travel in the clear, and an account is whole."""
     watch = site.observability
@@ -257,6 +269,7 @@ RULES: tuple[tuple[Callable[[Site], Iterator[Mistake]], tuple[str, ...]], ...] =
     (modes.own_pace, ("run", "secure", _NUMBER)),
     (modes.whole_devices, ("privacy", "aggregation", "secure", "run", _NUMBER)),
     (receivers, ("observability", "isolation")),
+    (exporters, ("observability", "isolation")),
     (exports, ("observability",)),
 )
 """Every rule with the sections that it takes at their word."""

@@ -256,6 +256,8 @@ class Certificates(Model):
     """Life of the coordinator's authority, in days: so long devices renew themselves while no operator runs `edgefl up`."""
     signer_days: Annotated[int, Field(ge=1, le=365)] = 90
     """Life, in days, of the key by which a device signs for secure sums; only `edgefl up` or `certs rotate` renews it."""
+    watching_days: Annotated[int, Field(ge=1, le=90)] = 30
+    """Life, in days, of what Prometheus shows where it reads, and devices to it; `edgefl up` or `certs rotate` renews it."""
     root_days: Annotated[int, Field(ge=30, le=7300)] = 3650
     """Life of the root, in days."""
 

@@ -99,6 +99,8 @@ class Observability(Model):
 
     prometheus: bool = False
     """Prometheus, Alertmanager and node_exporter on the coordinator, on its loopback alone."""
+    devices: bool = False
+    """node_exporter on every device, too, read by that Prometheus over mutual TLS: one path into each device, and no other."""
     keep_days: PositiveInt = 15
     """How long Prometheus keeps what it read, in days."""
     accuracy_low: Annotated[float, Field(gt=0, lt=1)] | None = None

@@ -101,6 +101,19 @@ def test_what_runs_on_a_host_under_a_name_of_its_own_gets_a_certificate_for_that
     assert not device.converge()["changed"]
 
 
+def test_what_watches_a_device_is_shown_a_certificate_that_serves_alone_and_long(device: Device) -> None:
+    device.keys = [{**DEFAULTS, "name": "exporter", "owner": "edgefl-exporter", "directory": device.at("identity")}]
+    result = device.converge()
+    leaf = x509.load_pem_x509_certificate((device.root / "identity/exporter.crt").read_bytes())
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(name.value) for name in names] == ["edge-01", "10.77.0.11"]
+    uses = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert [use._name for use in uses] == ["serverAuth"], "it opens no door"
+    assert (leaf.not_valid_after_utc - leaf.not_valid_before_utc).days == 30
+    known = result["ansible_facts"]["edgefl"]["identity"]["certificates"]
+    assert known["exporter"] == (device.root / "identity/exporter.crt").read_text(), "what comes later in the play goes by it"
+
+
 @pytest.mark.skipif(not shutil.which("wg"), reason="a key of WireGuard needs its tools")
 def test_the_key_of_its_end_of_the_tunnel_is_made_once_and_its_public_half_alone_is_told(device: Device) -> None:
     device.sole = {"tunnel_key": "edgefl-tunnel"}

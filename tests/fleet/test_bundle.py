@@ -73,6 +73,7 @@ async def test_a_machine_without_debians_packages_says_so(site: Site, tmp_path: 
     ("asked", "further"),
     [
         ({"observability": Observability(prometheus=True)}, {"watch": debs.WATCHING}),
+        ({"observability": Observability(devices=True)}, {"exporter": debs.EXPORTING}),
         ({"isolation": Isolation(tunnel="wireguard")}, {"tunnel": debs.TUNNEL}),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the coordinator is told of what watches it."""
+"""What hosts are told of what watches them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,27 @@ def test_where_nothing_watches_nothing_is_installed_signed_or_told(tmp_path):
     assert not {"runtime_watch", "identity_further_keys", "observability_receivers"} & about.keys()
 
 
-def test_a_device_never_hears_of_it(tmp_path):
+FURTHER = {"isolation_exporter", "identity_further_keys", "identity_reader", "runtime_exporter", "runtime_watch"}
+
+
+def test_a_device_hears_of_it_only_that_it_is_not_meant(tmp_path):
     (tmp_path / "relay.secret").write_text("hunter2")
-    assert [name for name in told(a_site(tmp_path, WATCH), "edge-01") if "observability" in name or "watch" in name] == []
+    about = told(a_site(tmp_path, WATCH), "edge-01")
+    assert {name: value for name, value in about.items() if "observability" in name} == {"observability_wanted": False}
+    assert not FURTHER & about.keys()
+    assert not {"isolation_exporter", "observability_devices"} & told(a_site(tmp_path, WATCH)).keys()
+
+
+def test_watched_devices_and_the_coordinator_are_told_of_one_path_between_them(tmp_path):
+    site = a_site(tmp_path, "observability: {prometheus: true, devices: true}\n")
+    device, hub = told(site, "edge-01"), told(site)
+    assert device["isolation_exporter"] == {"port": 9100, "addresses": ["10.77.0.10"]}
+    assert (device["observability_reader_address"], device["identity_reader"]) == ("10.77.0.10", "coordinator")
+    assert device["identity_further_keys"] == [{"name": "exporter", "owner": "edgefl-exporter"}]
+    assert device["runtime_exporter"] == ["prometheus-node-exporter"]
+    assert "runtime_watch" not in device
+    assert hub["isolation_exporter"] == {"port": 9100, "addresses": ["10.77.0.11", "10.77.0.12"]}
+    assert hub["observability_devices"] == {"edge-01": "10.77.0.11:9100", "edge-02": "10.77.0.12:9100"}
 
 
 def test_the_coordinator_is_told_whom_to_tell_and_no_secret(tmp_path):

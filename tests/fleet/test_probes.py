@@ -170,6 +170,26 @@ def test_what_watches_opens_exactly_one_path_and_is_tried_from_everywhere() -> N
     assert {probe.host for probe in new} == {"coordinator", OPERATOR}
 
 
+def test_a_watched_device_has_exactly_one_more_path_and_everybody_else_tries_it() -> None:
+    site, inventory = fleet(2)
+    watched = site.model_copy(update={"observability": Observability(prometheus=True)})
+    further = site.model_copy(update={"observability": Observability(prometheus=True, devices=True)})
+    before, after = set(matrix(watched, inventory)), set(matrix(further, inventory))
+    assert before < after
+    new = after - before
+    opened = [probe.id for probe in matrix(further, inventory) if probe in new and probe.expected != "closed"]
+    assert opened == [f"coordinator/prometheus → tcp edge-0{n}:9100" for n in (1, 2)]
+    tried = {(probe.host, probe.user, probe.address) for probe in new if probe.expected == "closed" and probe.port == 9100}
+    accounts = (layout.USER_LINK, layout.USER_SERVER, layout.USER_MONITOR, layout.USER_GATE, "nobody", "root")
+    assert {("coordinator", user, "10.0.0.1") for user in accounts} <= tried
+    assert {("edge-02", user, "10.0.0.1") for user in (layout.USER_NODE, layout.USER_APP, "nobody", "root")} <= tried
+    assert {("edge-01", user, "127.0.0.1") for user in (layout.USER_NODE, layout.USER_APP, "nobody")} <= tried
+    assert (OPERATOR, OPERATOR, "10.0.0.1") in tried
+    exporter = of(matrix(further, inventory), "edge-01", layout.USER_EXPORTER)
+    assert set(exporter.values()) == {"closed"}
+    assert {"tcp 10.0.1.1:7443", "tcp 127.0.0.1:9094", "tcp 10.0.0.2:2222", "udp 192.0.2.1:53"} <= exporter.keys()
+
+
 def test_what_watches_may_go_where_the_coordinators_own_services_may() -> None:
     site, inventory = fleet(1, coordinator=[{"address": "10.9.9.25", "port": 587, "by": "host"}])
     watched = site.model_copy(update={"observability": Observability(prometheus=True)})

@@ -54,7 +54,7 @@ def test_what_the_role_renders_is_what_the_programs_accept(accuracy_low, kinds, 
         "webhook": {"url": "https://x/y", "token_file": "there"},
     }
     (tmp_path / "secrets").mkdir()
-    for name in ("scraper.crt", "scraper.key", "ca.crt", "secrets/slack", "secrets/email", "secrets/webhook"):
+    for name in ("scraper.crt", "scraper.key", "gate.crt", "secrets/slack", "secrets/email", "secrets/webhook"):
         (tmp_path / name).touch()
     watching.render(
         tmp_path,

@@ -35,7 +35,7 @@ def render(into: Path, **variables: Any) -> None:
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
     places = {"observability_directory": str(into), "observability_credentials": str(into / "secrets")}
     given = {**defaults, **places, "observability_receivers": receivers, **variables}
-    for name in ("prometheus.yml", "alertmanager.yml", "thresholds.yml"):
+    for name in ("prometheus.yml", "alertmanager.yml", "thresholds.yml", "exporter.yml"):
         (into / name).write_text(environment.get_template(f"{name}.j2").render(given))
     shutil.copy(ROLE / "files" / "alerts.yml", into)
 
@@ -48,14 +48,21 @@ def free() -> str:
 
 
 @contextmanager
-def running(command: list[str], log: Path, listens: str, path: str = "/-/ready", *, within_s: float = 20) -> Iterator[None]:
-    """The program until the block ends; it listens when the block begins."""
+def running(
+    command: list[str], log: Path, listens: str, path: str | None = "/-/ready", *, within_s: float = 20
+) -> Iterator[None]:
+    """The program until the block ends; it listens when the block begins. path: what it answers anybody; None where nothing."""
     with log.open("wb") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said)
 
         def answers() -> bool:
             assert process.poll() is None, log.read_text()
-            with suppress(OSError), urllib.request.urlopen(f"http://{listens}{path}", timeout=1):
+            host, _, port = listens.rpartition(":")
+            with suppress(OSError):
+                if path is None:
+                    socket.create_connection((host, int(port)), timeout=1).close()
+                else:
+                    urllib.request.urlopen(f"http://{listens}{path}", timeout=1).close()
                 return True
             return False
 

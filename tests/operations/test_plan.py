@@ -69,6 +69,12 @@ def test_the_certificate_that_reads_metrics_is_foreseen_where_the_site_asks_for_
     assert list(due_certificates(watched, ALL, [], {}, LASTING | {("scraper", "prometheus")})) == []
 
 
+def test_what_watched_devices_show_is_foreseen_where_the_site_asks_for_it() -> None:
+    watched = SITE.model_copy(update={"observability": Observability(prometheus=True, devices=True)})
+    due = list(due_certificates(watched, ALL, [], {}, LASTING | {("scraper", "prometheus"), ("exporter", "edge-02")}))
+    assert due == [("exporter", "edge-01", "none is valid for long enough")]
+
+
 def test_the_operators_own_certificate_is_part_of_it(tmp_path: Path) -> None:
     site = SITE.at(tmp_path)
     assert why_due(site) == "there is none"

@@ -31,7 +31,14 @@ STATIC = Site.model_validate({
 
 @pytest.mark.parametrize(
     ("name", "role"),
-    [("edge-01", "device"), ("edge-02", "signer"), ("hub", "gate"), ("hub", "superlink"), ("alice@desk", "operator")],
+    [
+        ("edge-01", "device"),
+        ("edge-02", "signer"),
+        ("edge-01", "exporter"),
+        ("hub", "gate"),
+        ("hub", "superlink"),
+        ("alice@desk", "operator"),
+    ],
 )
 def test_whom_the_site_names_gets_a_certificate(tmp_path: Path, name: str, role: enrolment.Role) -> None:
     authority = Authority.open(tmp_path, site=LAB)

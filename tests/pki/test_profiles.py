@@ -28,6 +28,7 @@ ROLES: dict[Role, tuple[str, list[x509.ObjectIdentifier], list[str], list[str]]]
     "superlink": ("coordinator", SERVER, ["localhost"], ["127.0.0.1", "::1"]),
     "operator": ("alice@desk", CLIENT, [], []),
     "scraper": ("prometheus", CLIENT, [], []),
+    "exporter": ("edge-01", SERVER, ["edge-01"], [ADDRESS]),
     "signer": ("edge-01", [x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36")], [], []),  # document signing, RFC 9336
 }
 

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from edgefl.fleet.observing import variables
+from edgefl.infra.inventory import Host, Inventory
 from edgefl.site.checks import missing_files, mistakes
 from edgefl.site.model import Site
 
@@ -37,6 +38,19 @@ def test_nothing_watches_by_default():
     ],
 )
 def test_an_alert_that_reaches_nobody_is_refused(watch, isolation, what):
+    found = [said for _, said, _ in mistakes(site(watch, isolation=isolation))]
+    assert len(found) == 1
+    assert what in found[0]
+
+
+@pytest.mark.parametrize(
+    ("watch", "isolation", "what"),
+    [
+        ({"devices": True}, {}, "nothing reads devices"),
+        ({"prometheus": True, "devices": True}, {"tunnel": "wireguard"}, "behind a tunnel"),
+    ],
+)
+def test_devices_that_nobody_could_read_are_refused(watch, isolation, what):
     found = [said for _, said, _ in mistakes(site(watch, isolation=isolation))]
     assert len(found) == 1
     assert what in found[0]
@@ -131,7 +145,8 @@ def test_channels_of_ones_own_are_a_file_here_that_no_host_is_given(tmp_path: Pa
     assert placed.observability.notify.about == ["flag", "quarantine", "run", "budget", "drift"]
     assert [location for location, _, _ in missing_files(placed)] == [("observability", "notify", "channels_file")]
     assert list(placed.observability.secrets()) == []
-    assert "secrets" not in str(variables(placed))
+    hub = Host("coordinator", "coordinator", "192.0.2.10", 22, "root")
+    assert "secrets" not in str(variables(placed, hub, Inventory((hub,))))
 
 
 @pytest.mark.parametrize("notify", [{}, {"channels_file": "x", "about": []}, {"channels_file": "x", "about": ["weather"]}])

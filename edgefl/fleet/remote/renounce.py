@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 CONFIG = Path("/etc/edgefl")
-OWN = ("identity/device.*", "identity/node.*", "signing/signer.*", "identity/tunnel.*")
+OWN = ("identity/device.*", "identity/node.*", "signing/signer.*", "identity/exporter.*", "identity/tunnel.*")
 
 
 def main() -> None:

@@ -64,7 +64,8 @@ class ActionModule(FactfulAction):
             for role, csr in made["requests"].items()
         }
         result = self.ask("identity", step="install", name=name, keys=wanted["keys"], certificates=chains, files=files)
-        known = {**self.facts, "identity": {**has, **{public: made[public] for public in SOLE.values()}}}
+        public = {what: made[what] for what in SOLE.values()}
+        known = {**self.facts, "identity": {**has, "certificates": {**has["certificates"], **chains}, **public}}
         return {**result, "changed": True, "renewed": renew, "ansible_facts": {FACT: known}}
 
     def why(self, key: Mapping[str, Any], wanted: dict[str, Any], authority: Authority) -> str:

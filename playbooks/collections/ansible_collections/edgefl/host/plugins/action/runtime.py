@@ -14,7 +14,9 @@ from ansible.errors import AnsibleActionFail
 from ansible_collections.edgefl.host.plugins.plugin_utils.known import FactfulAction
 from ansible_collections.edgefl.host.plugins.plugin_utils.names import FACT
 
-FOLDERS = {"debs": "debs/", "venv": "wheels/", "app": "app/", "fab": "app.fab", "watch": "watch/", "tunnel": "tunnel/"}
+FOLDERS = {"debs": "debs/", "venv": "wheels/", "app": "app/", "fab": "app.fab"}
+FURTHER = {"watch": "watch/", "exporter": "exporter/", "tunnel": "tunnel/"}
+"""Packages that only some sites ask for."""
 PACKAGES = {"wg": "wireguard-tools"}
 """What brings a command, where it is not called so."""
 FAB = "/etc/edgefl/app.fab"
@@ -38,8 +40,8 @@ class ActionModule(FactfulAction):
             return self.unchanged(touched=[], pushed=[])
         manifest = read_manifest(place)
         files = files_of(place, manifest, lacking, self.facts["machine"]["architecture"])
-        for part in [part for part in ("watch", "tunnel") if part in lacking]:
-            if not any(name.startswith(FOLDERS[part]) for name in files):
+        for part in [part for part in FURTHER if part in lacking]:
+            if not any(name.startswith(FURTHER[part]) for name in files):
                 packages = ", ".join(PACKAGES.get(command, command) for command in wanted[part])
                 raise AnsibleActionFail(f"the bundle carries no packages: install {packages} on this host")
         if self.is_checking:
@@ -83,8 +85,7 @@ class ActionModule(FactfulAction):
             "venv": wanted["deps_hash"] in installed["venvs"],
             "app": wanted["app_hash"] in installed["releases"],
             "fab": not wanted.get("fab_sha256") or self.has_fab(wanted["fab_sha256"]),
-            "watch": all(commands.get(command) for command in wanted.get("watch", [])),
-            "tunnel": all(commands.get(command) for command in wanted.get("tunnel", [])),
+            **{part: all(commands.get(command) for command in wanted.get(part, [])) for part in FURTHER},
         }
         return [part for part, is_there in has.items() if not is_there]
 
@@ -147,7 +148,7 @@ def files_of(bundle: Path, manifest: str, parts: list[str], architecture: str) -
         wheels = {f"wheels/{name}" for name in about["deps"].get(architecture, {"wheels": []})["wheels"]}
     except (ValueError, KeyError, TypeError) as failure:
         raise AnsibleActionFail(f"the bundle {bundle} cannot be read: {failure!r}") from failure
-    folders = tuple(FOLDERS[part] for part in parts)
+    folders = tuple({**FOLDERS, **FURTHER}[part] for part in parts)
     wanted = {name: digest for name, digest in files.items() if folders and name.startswith(folders)}
     found = {name: digest for name, digest in wanted.items() if not name.startswith("wheels/") or name in wheels}
     gone = [name for name in found if not (bundle / name).exists()]

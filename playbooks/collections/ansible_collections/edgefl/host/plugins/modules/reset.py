@@ -38,7 +38,16 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgefl.host.plugins.module_utils import nft, paths
 from ansible_collections.edgefl.host.plugins.module_utils.process import CommandFailed, run
 
-ACCOUNTS = ("edgefl-link", "edgefl-server", "edgefl-monitor", "edgefl-gate", "edgefl-node", "edgefl-app", "edgefl-tunnel")
+ACCOUNTS = (
+    "edgefl-link",
+    "edgefl-server",
+    "edgefl-monitor",
+    "edgefl-gate",
+    "edgefl-node",
+    "edgefl-app",
+    "edgefl-exporter",
+    "edgefl-tunnel",
+)
 GROUPS = ("edgefl-exec", "edgefl-journal")
 UNITS = "/etc/systemd/system/"
 SOFTWARE = ("/etc/edgefl", "/opt/edgefl", "/var/cache/edgefl/bundle", "/var/spool/edgefl", "/var/lib/walls-edgefl")

@@ -63,7 +63,7 @@ options:
     description: What is to be installed.
     type: list
     elements: str
-    choices: [debs, venv, app, fab, watch, tunnel]
+    choices: [debs, venv, app, fab, watch, exporter, tunnel]
     default: []
 author: [The edgefl authors]
 """
@@ -187,7 +187,7 @@ def use(deps_hash, app_hash):
 
 def install(wanted):
     """Install what is wanted from the cache, prove it and put it to use; returns the links that moved."""
-    if {"debs", "watch", "tunnel"} & set(wanted["want"]):
+    if {"debs", "watch", "exporter", "tunnel"} & set(wanted["want"]):
         install_debs(wanted["files"])
     if "venv" in wanted["want"]:
         install_venv(wanted["files"], wanted["deps_hash"])
@@ -222,7 +222,7 @@ def main():
             "want": {
                 "type": "list",
                 "elements": "str",
-                "choices": ["debs", "venv", "app", "fab", "watch", "tunnel"],
+                "choices": ["debs", "venv", "app", "fab", "watch", "exporter", "tunnel"],
                 "default": [],
             },
         },
