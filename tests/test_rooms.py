@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "edgefl"
 ROOMS = ["cli", "console", "operations", "monitor", "federation", "fleet", "pki", "infra", "lab", "events", "site"]
-GROUND = ["errors", "progress", "layout", "share", "__init__"]
+GROUND = ["errors", "progress", "layout", "share", "voice", "__init__"]
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "_share" not in path.parts)
 
 

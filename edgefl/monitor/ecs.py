@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from edgefl.federation.fields import ECS
 from edgefl.monitor.logs import LEVELS, LogLine
+from edgefl.voice import ECS
 
 DATASET = "edgefl.log"
 

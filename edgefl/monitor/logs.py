@@ -21,6 +21,7 @@ Level = Literal["emerg", "alert", "crit", "err", "warning", "notice", "info", "d
 LEVELS: tuple[Level, ...] = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 UNITS = (
     *(f"edgefl-{name}" for name in ("superlink", "superexec", "monitor", "gate", "supernode", "watchdog", "renewal")),
+    *(f"edgefl-{name}" for name in ("prometheus", "alertmanager", "node-exporter")),
     "walls-edgefl",
     "nftables-edgefl",
 )
@@ -170,7 +171,7 @@ def _text(message: object) -> str:
 
 
 def _fields(text: str) -> tuple[str, str]:
-    """The message, and an error's trace, of a line that its service wrote as fields (federation/fields.py).
+    """The message, and an error's trace, of a line that its service wrote as fields (voice.py; haproxy.cfg, walls.py).
 
     Whose line it is and how important, journald alone says.
     """

@@ -18,11 +18,10 @@ from pathlib import Path
 
 import uvicorn
 
-from edgefl import layout
+from edgefl import layout, voice
 from edgefl.errors import EdgeflError
 from edgefl.events.journal import Journal
 from edgefl.federation.checkpoint import Models
-from edgefl.federation.flower import say
 from edgefl.federation.flower.notify import notify, watchdog_interval_s
 from edgefl.federation.hostconfig import HostConfig, Places
 from edgefl.monitor import drift
@@ -139,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--models", type=Path, default=places.models, help="where the ServerApp keeps the models")
     parser.add_argument("--drift", type=Path, default=layout.DRIFT, help="where this host's watcher writes what it found")
     args = parser.parse_args(argv)
-    say.to_stderr()
+    voice.to_stderr()
     try:
         host = HostConfig.load(args.host)
         with Journal(args.journal) as journal:

@@ -33,6 +33,7 @@ from edgefl.pki.anchors import subject
 from edgefl.pki.errors import CertificateRefused, PkiError
 from edgefl.pki.lifetime import renewal
 from edgefl.pki.pairs import Key
+from edgefl.voice import to_stderr
 
 PATH = "/v1/renew"
 """Where the coordinator renews."""
@@ -165,6 +166,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--coordinator", default="", help="ask: address:port of the gate, or the monitor's socket")
     parser.add_argument("--reload", default="", metavar="UNIT", help="install: the unit that is told")
     options = parser.parse_args(argv)
+    log = to_stderr()
     try:
         if options.step == "install":
             done = install(options.key, options.identity, options.between, options.reload)
@@ -172,10 +174,10 @@ def main(argv: list[str] | None = None) -> int:
             at_once = os.environ.get(NOW_VARIABLE) == "now"
             done = ask(options.key, options.identity, options.between, options.coordinator, at_once=at_once)
     except EdgeflError as error:
-        print("\n".join(error.lines()), file=sys.stderr)  # noqa: T201  # systemd's journal is this program's voice
+        log.error("\n".join(error.lines()))  # it is a word to the operator, who has no use for the stack
         return 1
     for role in done:
-        print(f"the {role}'s certificate is {'renewed' if options.step == 'ask' else 'in use'}")  # noqa: T201  # as above
+        log.info("the %s's certificate is %s", role, "renewed" if options.step == "ask" else "in use")
     return 0
 
 

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgefl import voice
 from edgefl.errors import EdgeflError
 from edgefl.federation.flower import contract, patches, say
 from edgefl.federation.flower.notify import keep_watchdog, notify
@@ -158,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     port = options.port or (SUPERNODE_PORT if options.role == "device" else SUPERLINK_PORT)
     runtime = f"127.0.0.1:{port}" if options.role == "device" else f"localhost:{port}"
-    say.to_stderr()
+    voice.to_stderr()
     patches.quiet()
     try:
         contract.require("superexec", "clientapp" if options.role == "device" else "serverapp")

@@ -16,6 +16,7 @@ import threading
 import time
 from pathlib import Path
 
+from edgefl import voice
 from edgefl.errors import EdgeflError
 from edgefl.federation.flower import contract, patches, say
 from edgefl.federation.flower.notify import keep_watchdog, notify
@@ -106,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--state", type=Path, default=Places().state, help="link/ in it holds the database")
     parser.add_argument("--port", type=int, default=SUPERLINK_PORT)
     options = parser.parse_args(argv)
-    say.to_stderr()
+    voice.to_stderr()
     patches.quiet()
     try:
         contract.require("superlink")

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edgefl import voice
 from edgefl.errors import EdgeflError
 from edgefl.federation import drift
 from edgefl.federation.flower import contract, patches, say
@@ -239,7 +240,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--drift", type=Path, default=DRIFT, help="where this device's watcher writes what it found")
     options = parser.parse_args(argv)
     places = Places(options.config, options.state)
-    say.to_stderr()
+    voice.to_stderr()
     patches.quiet()
     try:
         contract.require("supernode")

@@ -44,6 +44,10 @@ PACE = {"Restart", "RestartSec", "KillMode", "TimeoutStopSec", "TasksMax", "Star
 """What the hardening says of a unit's life: a drop-in may say otherwise without opening anything."""
 OPENING = {"IPAddressAllow", "User", "Group", "DynamicUser", "PermissionsStartOnly", "RootDirectory", "BindPaths"}
 """What a drop-in could open a unit by beside what the hardening closes."""
+ECS = "9.3.0"
+"""The version of the Elastic Common Schema that its lines are of, as the other services'."""
+PRIORITIES = {"error": 3, "warning": 4}
+LONGEST = 8192
 _NETLINK_NETFILTER, _NFTABLES_GROUP = 12, 7
 
 
@@ -250,10 +254,16 @@ def look(firewall: Firewall, hardening: Hardening, strangers: Strangers, spool: 
     if found := [what for wrong, _ in looked for what in wrong]:
         well = all(right for _, right in looked)
         spool.note(found, well, time.monotonic() - began)
-        sys.stdout.write(f"{'healed' if well else 'NOT healed'}: {'; '.join(found)}\n")
-        sys.stdout.flush()
+        say("warning" if well else "error", f"{'healed' if well else 'NOT healed'}: {'; '.join(found)}")
     spool.write(time.monotonic())
     spool.be_alive()
+
+
+def say(level: str, message: str) -> None:
+    """A line for journald, as the other services write theirs: its priority (sd-daemon(3)), then fields of ECS as JSON."""
+    said = {"@timestamp": _now(), "log.level": level, "log.logger": "walls", "message": message[:LONGEST], "ecs.version": ECS}
+    sys.stdout.write(f"<{PRIORITIES[level]}>{json.dumps(said, ensure_ascii=False)}\n")
+    sys.stdout.flush()
 
 
 def noticed(strangers: Strangers) -> tuple[list[str], bool]:

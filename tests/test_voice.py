@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
 from edgefl.monitor.logs import parse
+from edgefl.voice import ECS, Fields
+from tests.walls import role_program
 
 PROGRAM = """
 import logging, os, sys
+from edgefl import voice
 from edgefl.federation.flower import say
 if sys.argv[1] == "journald":
     there = os.fstat(2)
     os.environ["JOURNAL_STREAM"] = f"{there.st_dev}:{there.st_ino}"
-log = say.to_stderr()
+log = voice.to_stderr()
 say.with_flower()
 log.info("the “gate” answers\\nagain")
 log.warning("%s is late", "edge-03")
@@ -32,9 +37,18 @@ if len(sys.argv) > 2:
 """
 
 
-def said(*words: str) -> str:
+RENEWAL = """
+import os, sys
+from edgefl.pki.renew import main
+there = os.fstat(2)
+os.environ["JOURNAL_STREAM"] = f"{there.st_dev}:{there.st_ino}"
+assert main(sys.argv[1:]) == 1
+"""
+
+
+def said(*words: str, program: str = PROGRAM) -> str:
     with tempfile.TemporaryFile() as stderr:
-        subprocess.run([sys.executable, "-c", PROGRAM, *words], stderr=stderr, check=True, env={**os.environ})
+        subprocess.run([sys.executable, "-c", program, *words], stderr=stderr, check=True, env={**os.environ})
         stderr.seek(0)
         return stderr.read().decode()
 
@@ -62,6 +76,27 @@ def test_journald_gets_one_line_of_fields_each_with_its_level_and_an_operator_re
         ("info", "the “gate” answers\nagain"), ("warning", "edge-03 is late"), ("err", "it failed"),
     ]  # fmt: skip
     assert read[2].trace.endswith("ValueError: no such key")
+
+
+def test_what_renews_certificates_says_why_it_did_not(tmp_path: Path):
+    (line,) = said("ask", "--key", "device:edgefl-node", "--identity", str(tmp_path), program=RENEWAL).splitlines()
+    read = parse(kept(line), "edge-03")
+    assert (read.level, json.loads(line[3:])["log.logger"]) == ("err", "edgefl")
+    assert str(tmp_path) in read.message
+
+
+def test_what_keeps_the_walls_speaks_as_the_others_do_though_it_has_nothing_of_theirs(capsys: pytest.CaptureFixture[str]):
+    walls = role_program("isolation", "walls")
+    walls.say("warning", 'healed: the table ip "x"\nwas changed')
+    (line,) = capsys.readouterr().out.splitlines()
+    read = parse(kept(line), "edge-03")
+    assert (read.level, read.message) == ("warning", 'healed: the table ip "x"\nwas changed')
+    ours = Fields().format(
+        logging.makeLogRecord({"name": "walls", "levelno": logging.WARNING, "levelname": "WARNING", "msg": "x"})
+    )
+    theirs = json.loads(line[3:])
+    assert theirs.keys() == json.loads(ours[3:]).keys()
+    assert (line[:3], theirs["ecs.version"]) == (ours[:3], ECS)
 
 
 @pytest.mark.slow

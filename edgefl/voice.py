@@ -1,9 +1,13 @@
-"""A log record as fields of the Elastic Common Schema, in one line for journald, which takes its priority by sd-daemon(3)."""
+"""What edgefl's services say on stderr: for a reader as text, for journald as fields; systemd.exec(5) tells who listens.
+
+The fields are the Elastic Common Schema's, in one line, of which journald takes the priority by sd-daemon(3).
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 from datetime import UTC, datetime
 
 ECS = "9.3.0"
@@ -30,3 +34,24 @@ class Fields(logging.Formatter):
             said["error.stack_trace"] = self.formatException(record.exc_info)[-_LONGEST:]
         priority = next((number for least, number in _PRIORITIES if record.levelno >= least), 7)
         return f"<{priority}>{json.dumps(said, ensure_ascii=False)}"
+
+
+def to_stderr() -> logging.Logger:
+    """The logger `edgefl`, writing to stderr; the root logger stays untouched, for Flower would speak through it twice."""
+    log = logging.getLogger("edgefl")
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(Fields() if is_journald() else logging.Formatter("edgefl: %(message)s"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    return log
+
+
+def is_journald() -> bool:
+    """Whether stderr leads to journald, and not to a file or a terminal that somebody put in its place."""
+    try:
+        there = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{there.st_dev}:{there.st_ino}"
