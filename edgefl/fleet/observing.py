@@ -1,4 +1,4 @@
-"""What hosts are told of what watches the federation: empty of everything where the site asks for nothing."""
+"""What hosts are told of what watches the federation: but for how much logs may take, nothing where the site asks for nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ SUBJECT = "prometheus"
 
 def variables(site: Site, host: Host, inventory: Inventory) -> dict[str, Any]:
     """Variables of the roles `observability`, `isolation`, `identity` and `runtime` for a host. No secret is among them."""
-    return _device(site, inventory) if host.role == "device" else _coordinator(site, inventory)
+    about = _device(site, inventory) if host.role == "device" else _coordinator(site, inventory)
+    return {"observability_logs_mb": site.observability.logs_mb, **about}
 
 
 def _device(site: Site, inventory: Inventory) -> dict[str, Any]:

@@ -103,6 +103,8 @@ class Observability(Model):
     """node_exporter on every device, too, read by that Prometheus over mutual TLS: one path into each device, and no other."""
     keep_days: PositiveInt = 15
     """How long Prometheus keeps what it read, in days."""
+    logs_mb: Annotated[int, Field(ge=16, le=65536)] = 256
+    """Disk that journald may take on each host, in MiB, for whatever writes there; the oldest goes first."""
     accuracy_low: Annotated[float, Field(gt=0, lt=1)] | None = None
     """An accuracy that the global model should have passed: below it for ten minutes is an alert. None by default."""
     slack: Slack | None = None

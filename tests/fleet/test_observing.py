@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 from pathlib import Path
+
+import pytest
 
 from edgefl.fleet import rendering
 from edgefl.site import load
 from tests.fleet.test_rendering import Package, a_site, hosts
+from tests.walls import rendered
 
 WATCH = """
 isolation: {coordinator: [{address: 192.0.2.25, port: 587, by: host}, {address: 192.0.2.9, port: 80}]}
@@ -35,9 +39,20 @@ FURTHER = {"isolation_exporter", "identity_further_keys", "identity_reader", "ru
 def test_a_device_hears_of_it_only_that_it_is_not_meant(tmp_path):
     (tmp_path / "relay.secret").write_text("hunter2")
     about = told(a_site(tmp_path, WATCH), "edge-01")
-    assert {name: value for name, value in about.items() if "observability" in name} == {"observability_wanted": False}
+    watching = {name: value for name, value in about.items() if "observability" in name}
+    assert watching == {"observability_wanted": False, "observability_logs_mb": 256}
     assert not FURTHER & about.keys()
     assert not {"isolation_exporter", "observability_devices"} & told(a_site(tmp_path, WATCH)).keys()
+
+
+@pytest.mark.parametrize(("asked", "kept", "in_memory"), [("", 256, 64), ("observability: {logs_mb: 32}\n", 32, 32)])
+def test_what_any_host_logs_is_bounded(tmp_path, asked, kept, in_memory):
+    for host in ("coordinator", "edge-01"):
+        said = {name: value for name, value in told(a_site(tmp_path, asked), host).items() if name.startswith("observability_")}
+        drop_in = configparser.ConfigParser()
+        drop_in.optionxform = str
+        drop_in.read_string(rendered("observability", "journald.conf.j2", **said))
+        assert dict(drop_in["Journal"]) == {"SystemMaxUse": f"{kept}M", "RuntimeMaxUse": f"{in_memory}M"}
 
 
 def test_watched_devices_and_the_coordinator_are_told_of_one_path_between_them(tmp_path):

@@ -50,7 +50,8 @@ ACCOUNTS = (
 )
 GROUPS = ("edgefl-exec", "edgefl-journal")
 UNITS = "/etc/systemd/system/"
-SOFTWARE = ("/etc/edgefl", "/opt/edgefl", "/var/cache/edgefl/bundle", "/var/spool/edgefl", "/var/lib/walls-edgefl")
+LOGS = "/etc/systemd/journald.conf.d/edgefl.conf"
+SOFTWARE = ("/etc/edgefl", "/opt/edgefl", "/var/cache/edgefl/bundle", "/var/spool/edgefl", "/var/lib/walls-edgefl", LOGS)
 MASKED = ("haproxy", "prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
 """What came with packages, and did not run by itself."""
 STATE = "/var/lib/edgefl"
@@ -89,6 +90,8 @@ def remove(units, places, accounts, groups):
         else:
             shutil.rmtree(place)
     run(["systemctl", "daemon-reload"])
+    if LOGS in places:
+        run(["systemctl", "restart", "systemd-journald"])  # it keeps as much as before edgefl came
     run(["systemctl", "reset-failed", "edgefl-*"], check=False)
     for account in accounts:
         run(["userdel", account])
