@@ -64,6 +64,8 @@ SCORE, THRESHOLD = of("fl_device_anomaly_score"), of("fl_device_anomaly_threshol
 ENDS, LIFE = of("fl_certificate_expiry_timestamp_seconds"), of("fl_certificate_life_seconds")
 FIRST_END = f"min({of('fl_certificate_expiry_timestamp_seconds', role='device')})"
 FREE_DISK = f"{of('node_filesystem_avail_bytes')} / {of('node_filesystem_size_bytes')} > 0"
+FREE_MEMORY = f"{of('node_memory_MemAvailable_bytes')} / {of('node_memory_MemTotal_bytes')}"
+ALSO_DEVICES = "Of devices, too, where the site has them watched."
 
 TRAINING = [
     figure("Accuracy", "percentunit", of("fl_training_accuracy")),
@@ -127,16 +129,16 @@ SYSTEM = [
     figure("SuperLink answers", "bool_yes_no", of("fl_superlink_reachable")),
     figure("Last event", "s", f"time() - {of('fl_journal_last_event_timestamp_seconds')}"),
     figure("Events", "none", of("fl_journal_last_seq")),
-    figure("Memory free", "percentunit", f"{of('node_memory_MemAvailable_bytes')} / {of('node_memory_MemTotal_bytes')}"),
+    figure("Least memory free", "percentunit", f"min({FREE_MEMORY})"),
     figure("Least disk free", "percentunit", f"min({FREE_DISK})"),
-    Panel("CPU of the coordinator", "percentunit", {
-        "busy": f"1 - avg by (host) (rate({of('node_cpu_seconds_total', mode='idle')}[$__rate_interval]))"}),
-    Panel("Memory of the coordinator", "bytes", {
-        "available": of("node_memory_MemAvailable_bytes"), "all": of("node_memory_MemTotal_bytes")}),
-    per("mountpoint", "Disk free", "percentunit", FREE_DISK),
+    per("host", "CPU busy", "percentunit",
+        f"1 - avg by (host) (rate({of('node_cpu_seconds_total', mode='idle')}[$__rate_interval]))", ALSO_DEVICES),
+    per("host", "Memory free", "percentunit", FREE_MEMORY, ALSO_DEVICES),
+    per("host", "Disk free", "percentunit", f"min by (host) ({FREE_DISK})", "Of the file system that has least."),
     per("device", "Network of the coordinator", "Bps", f"rate({of('node_network_receive_bytes_total')}[$__rate_interval])"),
-    per("name", "Restarts of services", "none", of("node_systemd_service_restart_total"), "Where systemd answers node_exporter."),
-    per("chip", "Temperature", "celsius", of("node_hwmon_temp_celsius"), "Where the host has a sensor."),
+    per("host", "Restarts of services", "none", f"sum by (host) ({of('node_systemd_service_restart_total')})",
+        "Where systemd answers node_exporter."),
+    per("host", "Temperature", "celsius", f"max by (host) ({of('node_hwmon_temp_celsius')})", "Where the host has a sensor."),
     per("device", "Cores that devices keep busy", "short", of("fl_device_cores_busy")),
     Panel("Events a second", "short", {"events": f"rate({of('fl_journal_last_seq')}[$__rate_interval])"}),
 ]  # fmt: skip

@@ -70,6 +70,7 @@ OTHERWISE = {
     "EdgeflNoUpdates": "what is missing only while a run goes on is no arithmetic of metrics",
     "EdgeflRoundStalled": "it compares with the time of day",
     "EdgeflCertificateNearExpiry": "it compares with the time of day",
+    "EdgeflHostUnread": "hosts that an Agent watches are none of node_exporter's",
     "EdgeflDiskLow": "the Agent's own `disk` check",
     "EdgeflHostHot": "the Agent's own `temp` or SNMP checks",
     "EdgeflServiceRestarts": "the Agent's own `systemd` check",

@@ -22,7 +22,7 @@ from edgefl.federation.checkpoint import Models
 from tests.federation.small import DEVICES, Small
 from tests.monitor.conftest import Service, wait_for
 from tests.monitor.happened import finished, started, updates
-from tests.monitor.watching import free, running
+from tests.monitor.watching import free, mlflow_server
 from tests.operations.collector import Collector, collecting
 
 if TYPE_CHECKING:
@@ -62,14 +62,8 @@ def taking() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real tracking server, which keeps runs in SQLite and serves artifacts itself."""
-    directory, at = tmp_path_factory.mktemp("mlflow"), free()
-    host, _, port = at.partition(":")
-    quiet = ("env", "DO_NOT_TRACK=true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false")
-    places = (f"--backend-store-uri=sqlite:///{directory}/runs.db", f"--artifacts-destination={directory}/artifacts")
-    command = [*quiet, sys.executable, "-m", "mlflow", "server", f"--host={host}", f"--port={port}", "--workers=1", *places]
-    with running(command, directory / "mlflow.log", at, "/health", within_s=60):
-        yield f"http://{at}"
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as address:
+        yield address
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import urllib.parse
 import urllib.request
@@ -112,6 +113,18 @@ def alertmanager(program: str, directory: Path, at: str) -> Iterator[None]:
     command = [program, f"--config.file={directory / 'alertmanager.yml'}", *store, f"--web.listen-address={at}"]
     with running(command, directory / "alertmanager.log", at):
         yield
+
+
+@contextmanager
+def mlflow_server(directory: Path) -> Iterator[str]:
+    """A real tracking server of MLflow's until the block ends, by its address: SQLite, and it serves artifacts itself."""
+    at = free()
+    host, _, port = at.partition(":")
+    quiet = ("env", "DO_NOT_TRACK=true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false")
+    places = (f"--backend-store-uri=sqlite:///{directory}/runs.db", f"--artifacts-destination={directory}/artifacts")
+    command = [*quiet, sys.executable, "-m", "mlflow", "server", f"--host={host}", f"--port={port}", "--workers=1", *places]
+    with running(command, directory / "mlflow.log", at, "/health", within_s=120):
+        yield f"http://{at}"
 
 
 @dataclass
