@@ -51,30 +51,32 @@ def coordinator(directory: Path, devices: Sequence[str]) -> Iterator[None]:
 
 
 def _certify(directory: Path) -> None:
-    """The gate's identity and the operator's, from a site's real authority."""
+    """The gate's identity, the operator's, and what Prometheus and a watched device show each other, from a real authority."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import NameOID
 
-    site = Site.model_validate({"name": "clinic", "devices": [{"name": "edge-0001"}]})  # no device calls here
+    site = Site.model_validate({"name": "clinic", "devices": [{"name": "edge-01"}]})
     authority = Authority.open(directory / ".edgefl", site=site)
     own = directory / ".edgefl" / "operator"
     own.mkdir(parents=True)
-    callers: tuple[tuple[str, Role], ...] = (("coordinator", "gate"), ("alice@desk", "operator"))
-    for name, role in callers:
+    callers: tuple[tuple[str, Role, Path], ...] = (
+        ("coordinator", "gate", directory / "gate"),
+        ("alice@desk", "operator", own / "operator"),
+        ("prometheus", "scraper", directory / "scraper"),
+        ("edge-01", "exporter", directory / "exporter"),
+    )
+    for name, role, stem in callers:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
         pem = request.public_bytes(serialization.Encoding.PEM)
-        chain = authority.sign_csr(pem, name=name, role=role, addresses=["127.0.0.1"] if role == "gate" else []).chain
+        addresses = ["127.0.0.1"] if role in ("gate", "exporter") else []
+        chain = authority.sign_csr(pem, name=name, role=role, addresses=addresses).chain
         secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        if role == "gate":
-            (directory / "gate.pem").write_bytes(secret + chain)
-            (directory / "gate.crt").write_bytes(chain)
-        else:
-            (own / "operator.key").write_bytes(secret)
-            (own / "operator.crt").write_bytes(chain)
+        for ending, content in (("key", secret), ("crt", chain), ("pem", secret + chain)):
+            stem.with_suffix(f".{ending}").write_bytes(content)
     for place in (directory, own):
         (place / "ca.crt").write_bytes(authority.bundle())
     (directory / "crl.pem").write_bytes(authority.crl())
