@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 
 from edgefl.operations.lock import site_lock
 from edgefl.operations.reporting import report_certificates
@@ -32,9 +32,15 @@ async def rotate(site: Site, names: Sequence[str] = ()) -> AsyncIterator[Progres
         package = Bundle.load(bundle_directory(site))  # none of it is sent; the inventory that Ansible gets names it
         async for event in chained(ansible.converge(site, inventory, package, PLAYBOOK, limit=chosen)):
             yield event
-        unread = [device.name for device in site.devices if device.name not in chosen]
-        if site.observability.devices and site.coordinator.name in chosen and unread:
-            what = f"Prometheus reads devices by another certificate now, which {len(unread)} of them do not know yet"
-            yield Warned("certs rotate", site.coordinator.name, what, hint="edgefl up")
+        for warning in unread(site, chosen):
+            yield warning
         async for event in chained(report_certificates(site, "rotate", names or [site.name])):
             yield event
+
+
+def unread(site: Site, chosen: Collection[str]) -> Iterator[Warned]:
+    """What is not read any more where the coordinator was among the chosen hosts, and watched devices were not."""
+    left = [device.name for device in site.devices if device.name not in chosen]
+    if site.observability.devices and site.coordinator.name in chosen and left:
+        what = f"Prometheus shows another certificate now, which {', '.join(left)} will know at the next up"
+        yield Warned("certs rotate", site.coordinator.name, what, hint="edgefl up")

@@ -45,6 +45,29 @@ def test_a_device_hears_of_it_only_that_it_is_not_meant(tmp_path):
     assert not {"isolation_exporter", "observability_devices"} & told(a_site(tmp_path, WATCH)).keys()
 
 
+def ruleset(about, role):
+    said = {name: value for name, value in about.items() if name.startswith("isolation_")}
+    every = {"isolation_operator_addresses": ["10.77.0.1"], "isolation_coordinator_address": "10.77.0.10"}
+    devices = {"isolation_device_addresses": ["10.77.0.11", "10.77.0.12"]}
+    return [line.strip() for line in rendered("isolation", f"{role}.nft.j2", **every, **devices, **said).splitlines()]
+
+
+def test_the_walls_have_the_one_path_and_its_end_where_devices_are_watched_and_no_word_of_it_elsewhere(tmp_path):
+    plain = a_site(tmp_path)
+    before = {role: ruleset(told(plain, host), role) for host, role in (("coordinator", "coordinator"), ("edge-01", "device"))}
+    assert not [line for lines in before.values() for line in lines if "9100" in line or "exporter" in line]
+    site = a_site(tmp_path, "observability: {prometheus: true, devices: true}\n")
+    hub = [line for line in ruleset(told(site), "coordinator") if line not in before["coordinator"] and not line.startswith("#")]
+    assert hub == [
+        'ip daddr { 10.77.0.11, 10.77.0.12 } tcp dport 9100 meta skuid "prometheus" accept',
+        "ip daddr { 10.77.0.11, 10.77.0.12 } tcp dport 9100 ct state established accept",
+    ]
+    rules = ruleset(told(site, "edge-01"), "device")
+    accepts = [line for line in rules if "accept" in line and line not in before["device"]]
+    assert accepts == ["ip saddr { 10.77.0.10 } tcp dport 9100 accept"]
+    assert 'meta skuid { "edgefl-node", "edgefl-app", "edgefl-exporter" } counter reject with icmpx admin-prohibited' in rules
+
+
 @pytest.mark.parametrize(("asked", "kept", "in_memory"), [("", 256, 64), ("observability: {logs_mb: 32}\n", 32, 32)])
 def test_what_any_host_logs_is_bounded(tmp_path, asked, kept, in_memory):
     for host in ("coordinator", "edge-01"):
