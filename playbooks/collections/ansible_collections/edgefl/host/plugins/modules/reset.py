@@ -29,6 +29,7 @@ touched:
   type: list
 """
 
+import contextlib
 import glob
 import os
 import shutil
@@ -91,6 +92,8 @@ def remove(units, places, accounts, groups):
             shutil.rmtree(place)
     run(["systemctl", "daemon-reload"])
     if LOGS in places:
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(LOGS))  # where the host has no such file of its own, it had no directory for them
         run(["systemctl", "restart", "systemd-journald"])  # it keeps as much as before edgefl came
     run(["systemctl", "reset-failed", "edgefl-*"], check=False)
     for account in accounts:
