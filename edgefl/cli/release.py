@@ -20,8 +20,9 @@ examples:
   edgefl release edge-07 --why "its records were checked"
   edgefl release edge-07 edge-09 --why "installed anew" --json
 
-exit codes: 0 back · 2 no such device · 12 locked · 14 not provisioned · 21 a host does not answer · 30 not fit · 31 Ansible
-            32 bundle · 33 the authority · 40 not isolated · 60 the coordinator does not answer
+exit codes: 0 back · 2 no such device · 12 locked, or a run would end with what has changed since the last up · 14 not provisioned
+            21 a host does not answer · 30 not fit · 31 Ansible · 32 bundle · 33 the authority · 40 not isolated
+            60 the coordinator does not answer
 """
 
 

@@ -88,6 +88,8 @@ class Account:
             detail["diff"] = [diff] if isinstance(diff, dict) else diff
         if renewed := result.get("renewed"):
             detail["renewed"] = renewed
+        if restarted := result.get("restarted"):
+            detail["restarted"] = restarted
         if pushed := result.get("pushed"):
             detail["pushed"] = len(pushed)
         seconds = float(data.get("duration") or 0.0)

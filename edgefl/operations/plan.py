@@ -11,6 +11,7 @@ from edgefl.errors import EdgeflError
 from edgefl.fleet.observing import SUBJECT
 from edgefl.infra.inventory import Inventory, prospective
 from edgefl.operations import members
+from edgefl.operations.interruption import foreseen, restarted, uprooted
 from edgefl.operations.lock import site_lock
 from edgefl.operations.stage import chained
 from edgefl.operations.state import bundle_directory, kept_out, known_hosts
@@ -59,6 +60,7 @@ async def _planned(site: Site) -> AsyncIterator[Progress]:
     out = kept_out(site)
     checked: list[str] = []
     renewed: dict[tuple[str, str], str] = {}
+    endings = list(uprooted(site, terraform.changes))
     failed: EdgeflError | None = None
     try:
         if fleet is None or site.coordinator.name not in standing or not _has_authority(site):
@@ -68,10 +70,11 @@ async def _planned(site: Site) -> AsyncIterator[Progress]:
             checked = [name for name in standing if name not in out]
             async for event in chained(_checked(site, fleet, there, checked, out)):
                 renewed |= _renewed(event)
+                endings += restarted(site, event)
                 yield event
     except EdgeflError as error:
         failed = error
-    async for event in chained(_certificates(site, there, checked, renewed, out)):
+    async for event in chained(_certificates(site, there, checked, renewed, out), foreseen(site, endings)):
         yield event
     if failed is not None:
         raise failed

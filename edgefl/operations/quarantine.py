@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 
 from edgefl.errors import EdgeflError
 from edgefl.infra.inventory import Host, Inventory
+from edgefl.operations.interruption import spared
 from edgefl.operations.lock import site_lock
 from edgefl.operations.reporting import report_standing
 from edgefl.operations.revoke import STAGE as REVOCATION
@@ -22,6 +24,9 @@ from edgefl.operations.verify import verify
 from edgefl.operations.watch import watching
 from edgefl.progress import Failed, Finished, Progress, Started, Step, Warned
 from edgefl.site.model import Site
+
+if TYPE_CHECKING:
+    from edgefl.fleet.bundle import Bundle
 
 STAGE = "quarantine"
 
@@ -61,8 +66,11 @@ async def release(site: Site, devices: Sequence[str], *, why: str) -> AsyncItera
 
     What a device has spent of its budget stays spent. What the policy held against it counts no more, also where that alone kept
     it out of rounds. Cut short anywhere, the same command goes on from there. Raises NotProvisioned, HostUnknown,
-    MonitorUnreachable, and what configuring and probing hosts raises.
+    MonitorUnreachable, RunGoing where the site has changed so that the coordinator would end a run, and what configuring and
+    probing hosts raises.
     """
+    from edgefl.fleet.bundle import Bundle
+
     inventory = inventory_of(site)
     chosen = devices_of(site, inventory, devices)
     names = [host.name for host in chosen]
@@ -75,7 +83,9 @@ async def release(site: Site, devices: Sequence[str], *, why: str) -> AsyncItera
         if back:
             # Only what was revoked is given up: keys of a release that was cut short are new already.
             fresh = [host for host in back if host.name in out]
-            async for event in chained(_renounced(fresh), _taken_in(site, inventory, [host.name for host in back])):
+            package = Bundle.load(bundle_directory(site))
+            taken_in = _taken_in(site, inventory, package, [host.name for host in back])
+            async for event in chained(spared(site, package, makes_hosts=False), _renounced(fresh), taken_in):
                 yield event
         async for event in chained(report_standing(site, "release", names, why, released=names)):
             yield event
@@ -135,12 +145,10 @@ async def _renounced(hosts: Sequence[Host]) -> AsyncIterator[Progress]:
     yield Finished(STAGE, "", "they come back with new keys", changed=True)
 
 
-async def _taken_in(site: Site, inventory: Inventory, names: Sequence[str]) -> AsyncIterator[Progress]:
+async def _taken_in(site: Site, inventory: Inventory, package: Bundle, names: Sequence[str]) -> AsyncIterator[Progress]:
     """Enrol, configure and start the devices as `up` does, and prove their isolation before any round asks them."""
     from edgefl.fleet import ansible
-    from edgefl.fleet.bundle import Bundle
 
-    package = Bundle.load(bundle_directory(site))
     limit = [inventory.coordinator.name, *names]
     async for event in chained(ansible.converge(site, inventory, package, limit=limit), verify(site, inventory, names)):
         yield event

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from edgefl.errors import EdgeflError, ExitCode
+from edgefl.operations.interruption import RunGoing
 from edgefl.operations.lock import site_lock
 from edgefl.operations.reporting import report_certificates
 from edgefl.operations.stage import chained
@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from edgefl.pki.authority import Authority
 
 STAGE = "certificates"
-
-
-class RunGoing(EdgeflError):
-    """A run that is going may have begun before hosts trusted the newer root."""
-
-    exit_code = ExitCode.LOCKED
 
 
 async def rotate_ca(site: Site) -> AsyncIterator[Progress]:

@@ -16,6 +16,7 @@ from edgefl.errors import EdgeflError
 from edgefl.infra.inventory import Inventory
 from edgefl.operations import members
 from edgefl.operations.deeds import noted_when_it_fails
+from edgefl.operations.interruption import spared
 from edgefl.operations.lock import site_lock
 from edgefl.operations.quarantine import keep_apart
 from edgefl.operations.reporting import report_fleet
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
     from edgefl.fleet.bundle import Bundle
 
 
-async def up(site: Site, *, why: str = "") -> AsyncIterator[Progress]:
+async def up(site: Site, *, why: str = "", now: bool = False) -> AsyncIterator[Progress]:
     """Provision the site: bundle, hosts, identities, configuration, proof.
 
-    Raises the EdgeflError of the stage that failed; the monitor is told of a proof that failed before that. Cancelled anywhere,
-    the next call goes on. why: the reason, for the audit log.
+    why: the reason, for the audit log. now: also where that ends the run that is going; else that raises RunGoing, and nothing is
+    done. Raises the EdgeflError of the stage that failed; the monitor is told of a proof that failed before that. Cancelled
+    anywhere, the next call goes on.
     """
     from edgefl.fleet import bundle
     from edgefl.lab.machine import demand
@@ -49,6 +51,9 @@ async def up(site: Site, *, why: str = "") -> AsyncIterator[Progress]:
         async for event in chained(gathered(site)):
             yield event
         package = bundle.Bundle.load(bundle_directory(site))
+        if not now:
+            async for event in chained(spared(site, package)):
+                yield event
         known = known_hosts(site)
         async for event in chained(members.part(site, known, changes), infrastructure(site, package)):
             yield event

@@ -31,6 +31,12 @@ def test_a_play_is_told_with_its_first_task_and_not_where_it_has_no_host() -> No
     assert said == [Started("configuration", "", "Every host is fit"), Started("configuration", "", "Services start")]
 
 
+def test_a_step_says_what_it_started_anew() -> None:
+    (step,) = told(Account(check=True), event("runner_on_ok", res={"changed": True, "restarted": ["edgefl-superlink"]}))
+
+    assert step.detail["restarted"] == ["edgefl-superlink"]
+
+
 def test_checks_of_the_roles_own_arguments_are_not_told() -> None:
     assert not told(Account(), event("runner_on_ok", task_action="ansible.builtin.validate_argument_spec", res={}))
 

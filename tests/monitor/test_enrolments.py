@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import http.client
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -35,7 +36,7 @@ from edgefl.pki.enrol import GATE_NAME, PATH
 from edgefl.pki.register import Register
 
 from .certified import certified, csr, made
-from .conftest import Service
+from .conftest import Service, gate_configuration
 
 pytestmark = pytest.mark.slow
 
@@ -279,6 +280,26 @@ def test_whoever_guesses_is_soon_not_listened_to_while_others_are(stranger: Stra
         assert b" 413 " in secure.recv(256)
     other = replace(stranger, source="127.8.0.2")
     assert other.post(open_for(journal, "edge-01"), csr("edge-01", made()))[0] == 200
+
+
+def test_whoever_has_a_certificate_uses_up_none_of_its_neighbours_attempts(identities: Path, stranger: Stranger) -> None:
+    context = stranger.context()
+    context.load_cert_chain(identities / "edge-01.pem")
+    for _ in range(12):
+        with closing(stranger.shake_hands("coordinator", context)) as secure:
+            assert stranger.request(secure, "POST", PATH, {"token": tokens.make(), "csr": ""})[0] == 404
+    assert [stranger.post(tokens.make(), csr("edge-01", made()))[0] for _ in range(11)] == [403] * 10 + [429]
+
+
+def test_what_the_gate_counts_has_a_counter_of_its_own(service: Service, identities: Path, address: str) -> None:
+    keys: dict[str, set[str]] = {}
+    for number, rule in re.findall(r"track-sc(\d) (.+)", gate_configuration(service, identities, address)):
+        keys.setdefault(number, set()).add(rule.partition(" if ")[0])
+    assert keys == {
+        "0": {"var(txn.client) table clients"},
+        "1": {"src"},
+        "2": {"ssl_c_s_dn(CN) table names"},
+    }
 
 
 @contextmanager

@@ -16,7 +16,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edgefl.errors import EdgeflError, Locked
-from edgefl.events.schema import Body, CertificateIssued, CertificateRevoked, DeviceJudged, DeviceState, Event, OperatorAction
+from edgefl.events.schema import (
+    Body,
+    CertificateIssued,
+    CertificateRevoked,
+    DeviceJudged,
+    DeviceState,
+    Event,
+    OperatorAction,
+    RunStarted,
+)
 from edgefl.fleet.hosts import HostUnknown
 from edgefl.fleet.ssh import DeviceUnreachable
 from edgefl.infra.inventory import Host, Inventory
@@ -24,6 +33,7 @@ from edgefl.monitor.errors import MonitorUnreachable
 from edgefl.monitor.past import Past
 from edgefl.monitor.state import FederationState
 from edgefl.operations import reporting
+from edgefl.operations.interruption import RunGoing
 from edgefl.operations.lock import site_lock
 from edgefl.operations.quarantine import keep_apart, quarantine, release
 from edgefl.operations.revoke import revoke
@@ -42,7 +52,7 @@ class Fleet:
     """A provisioned site whose hosts and monitor keep what they are told; everything between them is the real thing.
 
     away: hosts, or `monitor`, that do not answer. calls: what was asked of whom, in order. walls, ids: of each device.
-    renewing: what the coordinator signs just before it hears of anything.
+    renewing: what the coordinator signs just before it hears of anything. would: its services that a converge would start anew.
     """
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +69,7 @@ class Fleet:
         self.ids: dict[str, str] = {}
         self.events: list[Body] = []
         self.renewing: list[Body] = []
+        self.would: list[str] = []
         for name in DEVICES:
             self.enrol(name)
         monkeypatch.setattr("edgefl.fleet.gate.ask", self.ask)
@@ -66,7 +77,7 @@ class Fleet:
         monkeypatch.setattr("edgefl.fleet.ansible.converge", self.converge)
         monkeypatch.setattr("edgefl.fleet.bundle.Bundle.load", lambda _: None)
         monkeypatch.setattr("edgefl.fleet.proof.verify", self.prove)
-        for module in ("reporting", "quarantine", "renewals"):
+        for module in ("reporting", "quarantine", "renewals", "interruption"):
             monkeypatch.setattr(f"edgefl.operations.{module}.watching", self.watching)
 
     def enrol(self, name: str) -> None:
@@ -96,8 +107,11 @@ class Fleet:
         return {"changed": changed, "unconfirmed": changed, "bare": False}
 
     async def converge(
-        self, site: Site, inventory: Inventory, package: object, *, limit: Sequence[str]
+        self, site: Site, inventory: Inventory, package: object, *, limit: Sequence[str], check: bool = False
     ) -> AsyncIterator[Progress]:
+        if check:
+            yield Step("configuration", "coordinator", "would change", changed=True, detail={"restarted": self.would})
+            return
         self.calls.append((" ".join(limit), "converge"))
         for name in limit:
             if name in self.away:
@@ -117,12 +131,12 @@ class Fleet:
     def state(self) -> FederationState:
         state = FederationState.enrolled("clinic", DEVICES)
         for seq, body in enumerate(self.events, start=1):
-            event = Event(seq=seq, at=datetime.now(UTC), run="", round=0, version=1, body=body, previous="", hash="")
+            event = Event(seq=seq, at=datetime.now(UTC), run="4", round=0, version=1, body=body, previous="", hash="")
             state = state.apply(event)
         return state
 
     @asynccontextmanager
-    async def watching(self, _: Site) -> AsyncIterator[Fleet]:
+    async def watching(self, _: Site, **how: Any) -> AsyncIterator[Fleet]:
         if "monitor" in self.away:
             raise MonitorUnreachable("the coordinator does not answer")
         yield self
@@ -334,3 +348,18 @@ def test_what_the_monitor_was_not_told_the_next_up_tells(fleet: Fleet) -> None:
     fleet.enrol("edge-04")
     [back] = reporting.standings(fleet.site, fleet.state)
     assert (back.device, back.state) == ("edge-04", "enrolled")  # type: ignore[attr-defined]
+
+
+async def test_a_release_does_not_end_the_run_that_is_going(fleet: Fleet) -> None:
+    await through(quarantine(fleet.site, ["edge-03"], why="stolen"))
+    started = RunStarted(site="clinic", site_hash="", task="t", rounds=3, devices=DEVICES, quorum=2, rule="mean")
+    fleet.events.append(started)
+    fleet.would = ["edgefl-superlink"]
+    fleet.calls.clear()
+    with pytest.raises(RunGoing, match="edgefl-superlink starts anew"):
+        await through(release(fleet.site, ["edge-03"], why="found again"))
+    assert fleet.calls == []
+    assert set(kept_out(fleet.site)) == {"edge-03"}
+    fleet.would = ["edgefl-monitor"]
+    await through(release(fleet.site, ["edge-03"], why="found again"))
+    assert kept_out(fleet.site) == {}

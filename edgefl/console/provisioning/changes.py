@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgefl.console.provisioning.tree import Leaf, Mark, Stage, Tree
+from edgefl.operations.interruption import STAGE as RUN
 
 _NAMED = 6
 
@@ -18,6 +19,11 @@ def told(plan: Tree) -> str:
     elif not parts:
         parts.append("Nothing would change. Every host is looked at, and its isolation is proven again.")
     return "\n".join(parts)
+
+
+def ends_run(plan: Tree) -> bool:
+    """Whether the run that is going would end with it, as the question says then."""
+    return any(stage.name == RUN and stage.changed for stage in plan.stages)
 
 
 def _of(stage: Stage) -> Iterator[str]:

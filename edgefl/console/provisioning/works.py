@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
+from edgefl.console.provisioning import changes
 from edgefl.console.provisioning.tree import Mark, Tree
 from edgefl.errors import EdgeflError
 from edgefl.operations.plan import plan
@@ -24,7 +25,7 @@ from edgefl.site.loading import load, place
 from edgefl.site.model import Site
 
 Operation = Callable[[Site], AsyncIterator[Progress]]
-OPERATIONS: Mapping[str, Operation] = {"plan": plan, "up": up}
+OPERATIONS: Mapping[str, Callable[..., AsyncIterator[Progress]]] = {"plan": plan, "up": up}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Works:
         """Have an operation at work until it ends, well or not: the tree says which. operation: where OPERATIONS has none."""
         self._tree, self._is_running, self._is_stopping = Tree(name, "", monotonic()), True, False
         self._ended.clear()
-        work = asyncio.get_running_loop().run_in_executor(None, self._work, name, operation or OPERATIONS[name])
+        work = asyncio.get_running_loop().run_in_executor(None, self._work, name, operation or self._operation(name))
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:  # the console ends without having asked: so does what it started
@@ -101,6 +102,11 @@ class Works:
         self.cancel()
         if self._is_running:
             await self._ended.wait()
+
+    def _operation(self, name: str) -> Operation:
+        """The operation of that name; an apply ends the run that is going only where the question said so."""
+        is_meant = name == "up" and self._planned is not None and changes.ends_run(self._planned.tree)
+        return partial(OPERATIONS[name], now=True) if is_meant else OPERATIONS[name]
 
     def _work(self, name: str, operation: Operation) -> None:
         digest = self.digest()

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from edgefl.console.provisioning import changes
 from edgefl.console.provisioning import works as works_module
 from edgefl.console.provisioning.tree import Mark
 from edgefl.console.provisioning.works import Works
 from edgefl.lab.process import Process
 from edgefl.operations.lock import site_lock
-from edgefl.progress import Progress, Started
+from edgefl.progress import Finished, Progress, Started, Step
 from edgefl.site import Site, load
 
 from ..sites import ADOPTED, Gate, gated
@@ -152,3 +153,28 @@ async def test_an_apply_that_came_to_its_end_leaves_nothing_planned(tmp_path: Pa
     assert works.planned is not None, "what failed goes on with what was planned"
     await works.run("up")
     assert works.planned is None
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_an_apply_ends_a_run_only_where_the_question_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    told: list[bool] = []
+
+    async def planned(site: Site) -> AsyncIterator[Progress]:
+        if ends:
+            yield Step("run", "4", "would end: edgefl-superlink starts anew", changed=True)
+        yield Finished("configuration", "", "3 of 3 hosts changed", changed=True)
+
+    async def applied(site: Site, *, now: bool = False) -> AsyncIterator[Progress]:
+        told.append(now)
+        yield Finished("infrastructure", "", "stands")
+
+    monkeypatch.setattr(works_module, "OPERATIONS", {"plan": planned, "up": applied})
+    (tmp_path / "site.yaml").write_text(ADOPTED)
+    works = Works(tmp_path)
+    plan = await works.run("plan")
+    assert ("run: would end: 4" in changes.told(plan)) is ends
+    await works.run("up")
+    await works.run("up")
+    assert told == [ends, False], "what was asked counts once"
