@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.infra.changes import Change
 from edgefl.infra.inventory import prospective
+from edgefl.monitor.errors import Busy
 from edgefl.operations.stage import chained
 from edgefl.operations.state import known_hosts
 from edgefl.operations.watch import watching
@@ -32,11 +33,16 @@ class RunGoing(EdgeflError):
     exit_code = ExitCode.LOCKED
 
 
-async def going(site: Site) -> str:
-    """The run that is going; empty where there is none, or nobody who could say so: `up` is how a coordinator comes back."""
+async def going(site: Site, *, renew: bool = True) -> str:
+    """The run that is going; empty where there is none, or no coordinator that could say so: `up` is how that comes back.
+
+    renew: whether the operator's certificate may be, on the way. Raises Busy.
+    """
     try:
-        async with watching(site, renew=False) as monitor:
+        async with watching(site, renew=renew) as monitor:
             run = (await monitor.status(updates=False)).state.run
+    except Busy:
+        raise
     except EdgeflError:
         return ""
     return run.id if run is not None and run.status == "running" else ""
@@ -59,7 +65,7 @@ async def spared(site: Site, package: Bundle, *, makes_hosts: bool = True) -> As
 
 async def foreseen(site: Site, reasons: Sequence[str]) -> AsyncIterator[Progress]:
     """That the run which is going would end, for these reasons; nothing where there is none of either."""
-    if reasons and (run := await going(site)):
+    if reasons and (run := await going(site, renew=False)):
         began = time.monotonic()
         yield Started(STAGE, "", "what would become of the run that is going")
         yield Step(STAGE, run, f"would end: {', '.join(reasons)}", changed=True)

@@ -13,7 +13,7 @@ import pytest
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.infra.changes import Change
 from edgefl.infra.inventory import Host, Inventory
-from edgefl.monitor.errors import MonitorUnreachable
+from edgefl.monitor.errors import Busy, MonitorUnreachable
 from edgefl.operations import interruption
 from edgefl.operations.interruption import RunGoing, foreseen, restarted, spared, uprooted
 from edgefl.operations.state import inventory_file
@@ -43,15 +43,15 @@ class Standing:
         self.would: list[str] = []
         self.changes: list[Change] = []
         self.touched: list[Any] = []
-        self.is_silent = False
+        self.wrong: EdgeflError | None = None
         monkeypatch.setattr(interruption, "watching", self.watching)
         monkeypatch.setattr("edgefl.fleet.ansible.converge", self.converge)
         monkeypatch.setattr("edgefl.infra.terraform.Terraform", lambda _: self)
 
     @asynccontextmanager
     async def watching(self, _: Site, **how: Any) -> AsyncIterator[Standing]:
-        if self.is_silent:
-            raise MonitorUnreachable("the coordinator does not answer")
+        if self.wrong is not None:
+            raise self.wrong
         yield self
 
     async def status(self, *, updates: bool) -> SimpleNamespace:
@@ -145,11 +145,17 @@ async def test_what_leaves_the_run_alone_is_done_and_said(standing: Standing) ->
 async def test_where_no_run_is_known_of_nothing_is_asked(standing: Standing, why: str) -> None:
     standing.would = SUPERLINK
     if why == "a silent coordinator":
-        standing.is_silent = True
+        standing.wrong = MonitorUnreachable("the coordinator does not answer")
     else:
         standing.run = None if why == "no run" else SimpleNamespace(id="4", status="finished")
     assert await through(spared(standing.site, None)) == []  # type: ignore[arg-type]
     assert await through(foreseen(standing.site, ["edgefl-superlink starts anew"])) == []
+
+
+async def test_a_monitor_that_has_no_time_is_not_taken_for_one_without_a_run(standing: Standing) -> None:
+    standing.wrong = Busy("it has enough to do")
+    with pytest.raises(Busy):
+        await through(spared(standing.site, None))  # type: ignore[arg-type]
 
 
 async def test_a_plan_says_that_the_run_would_end(standing: Standing) -> None:
