@@ -33,7 +33,7 @@ class ActionModule(FactfulAction):
         if kind == "accounts":
             return bool(self.facts["accounts"].get(entry["name"]) == [entry["name"], *sorted(entry.get("groups", []))])
         if kind == "stopped":
-            return not self.facts["units"].get(entry, {}).get("active")
+            return str(self.facts["units"].get(entry, {}).get("state", "inactive")).startswith(("inactive", "failed"))
         path = entry if kind == "absent" else entry["path"]
         if path in self.facts.get(TOUCHED, []) or (kind == "absent" and not self.facts["paths"]):
             return False

@@ -85,7 +85,7 @@ import secrets
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.edgefl.host.plugins.module_utils import paths
+from ansible_collections.edgefl.host.plugins.module_utils import paths, units
 from ansible_collections.edgefl.host.plugins.module_utils.process import CommandFailed, run
 
 ENTRY = {
@@ -136,10 +136,11 @@ class Layout:
         self.diff = []
 
     def stopped(self, names):
-        """Units do not run."""
-        for name in names:
-            self._touch("unit:" + name, "active", "stopped")
-            self._run(["systemctl", "stop", name])
+        """Units do not run; one that the host does not have is left at that."""
+        for name, state in units.states(names).items():
+            if state["exists"] and not state["state"].startswith(("inactive", "failed")):
+                self._touch("unit:" + name, state["state"], "stopped")
+                self._run(["systemctl", "stop", name])
 
     def groups(self, names):
         """System groups exist."""
