@@ -7,6 +7,11 @@ from collections.abc import Generator
 from typing import TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("edgefl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("edgefl")
+"""How long an example takes says how busy the machine is."""
 
 MAY_BE_SKIPPED = (
     "this kernel does not know PR_SET_MDWE",

@@ -12,6 +12,8 @@ from edgefl.events.schema import CertificateIssued, DeviceDropped, DeviceFacts, 
 from edgefl.monitor.client import MonitorClient
 from edgefl.monitor.errors import MonitorUnreachable, Refused
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def monitor(state_dir, inventory, gate):
@@ -87,7 +89,6 @@ async def test_an_operator_without_a_certificate_is_told_to_provision(tmp_path, 
             await monitor.status()
 
 
-@pytest.mark.slow
 async def test_the_service_behind_the_gate_may_be_away(monitor, service):
     service.end()
     try:
@@ -118,7 +119,6 @@ async def test_an_operator_cannot_write_what_only_a_run_knows(monitor, journal):
     assert journal.head() == before
 
 
-@pytest.mark.slow
 async def test_events_are_followed_as_they_are_written(monitor, journal):
     after = journal.head().seq
     journal.append_all([dropped()] * 1100)
@@ -160,7 +160,6 @@ async def test_the_whole_chain_is_walked_on_the_operators_machine(monitor, journ
     assert broken.value.seq == shown.seq
 
 
-@pytest.mark.slow
 async def test_a_silent_stream_says_that_it_lives(monitor):
     beats = 0
     async for news in monitor.stream():
@@ -170,7 +169,6 @@ async def test_a_silent_stream_says_that_it_lives(monitor):
     assert beats == 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kill", [True, False], ids=["killed", "stopped"])
 async def test_a_stream_goes_on_after_the_service_was_away_without_gap_or_duplicate(monitor, journal, service, kill):
     after, seen, at_ten = journal.head().seq, [], asyncio.Event()
@@ -195,7 +193,6 @@ async def test_a_stream_goes_on_after_the_service_was_away_without_gap_or_duplic
     assert seen == list(range(1, 31))
 
 
-@pytest.mark.slow
 async def test_a_reader_gives_up_after_its_patience(state_dir, inventory):
     async with MonitorClient.open(state_dir, inventory, port=1) as monitor:
         with pytest.raises(MonitorUnreachable):

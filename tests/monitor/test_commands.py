@@ -19,6 +19,8 @@ from edgefl.operations.deeds import tell
 from edgefl.progress import Finished
 from edgefl.site import load
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime.now(UTC)
 STAGES = {"send": 0.5, "start": 0.3, "train": 5.0, "upload": 2.0, "score": 0.2, "aggregate": 0.4, "evaluate": 1.6}
 
@@ -152,7 +154,6 @@ async def test_logs_of_the_coordinator_come_from_its_journald(site, service):
     assert await command("logs", "--since", "10m", "--site", str(site)) == ExitCode.OK
 
 
-@pytest.mark.slow
 async def test_a_coordinator_that_is_away_gives_its_own_exit_code(site, service, capsys):
     await asyncio.to_thread(service.end)
     try:

@@ -17,6 +17,8 @@ from edgefl.operations.deeds import note, pending
 from edgefl.operations.down import last_word
 from edgefl.site import load
 
+pytestmark = pytest.mark.slow
+
 
 async def command(*words: str) -> int:
     """The command in a thread, since it brings its own event loop."""

@@ -17,6 +17,8 @@ from edgefl.operations import notify as operation
 from tests.monitor import watching
 from tests.monitor.conftest import wait_for
 
+pytestmark = pytest.mark.slow
+
 FLAG = s.FlagRaised(device="edge-03", rule="guard", score=9, threshold=2, peers=[0.5], reason="points away")
 FAILED = s.RunFinished(status="failed", reason="no quorum")
 

@@ -21,6 +21,8 @@ from edgefl.monitor.stream import Streams
 from edgefl.monitor.tail import Tail
 from tests.monitor.conftest import wait_for
 
+pytestmark = pytest.mark.slow
+
 OPERATOR = {"X-Edgefl-Name": "alice@desk", "X-Edgefl-Role": "operator"}
 WRITERS, READERS = MOST_OPEN["/v1/actions"], MOST_OPEN["/v1/events"]
 

@@ -18,6 +18,8 @@ from tests.monitor import watching
 from tests.monitor.certified import csr, made, private
 from tests.monitor.conftest import Programs, wait_for
 
+pytestmark = pytest.mark.slow
+
 SITE = Site.model_validate({"name": "clinic", "devices": [{"name": "edge-01"}, {"name": "edge-02"}]})
 REFUSED = r"(?i)certificate|broken pipe|reset|closes"
 PEM_ENDS = b"-----END CERTIFICATE-----\n"

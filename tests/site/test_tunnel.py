@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgefl.site import SiteInvalid, load
@@ -74,6 +74,7 @@ def test_an_address_in_the_tunnel_is_nobody_elses(isolation: dict[str, Any], own
 
 
 @given(names=NAMES)
+@settings(max_examples=25)
 def test_every_host_has_an_address_of_its_own_in_the_network(names: list[str]) -> None:
     chosen = addresses(NETWORK, "the coordinator", tuple(names))
     assert next(iter(chosen)) == "the coordinator"
