@@ -58,7 +58,7 @@ def shown(app: Console) -> str:
     return "\n".join("".join(segment.text for segment in strip)[:width] for strip in app.screen._compositor.render_strips())
 
 
-async def until(pilot: Driven, holds: Callable[[], bool], within_s: float = 20.0) -> None:
+async def until(pilot: Driven, holds: Callable[[], bool], within_s: float = 60.0) -> None:
     """Wait for what the screen should come to show."""
     async with asyncio.timeout(within_s):
         while not holds():
