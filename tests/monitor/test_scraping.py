@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 
 from edgefl.pki.authority import Authority
+from edgefl.pki.profiles import Role
 from edgefl.pki.renewal import RenewalAuthority
 from edgefl.site.model import Site
 from tests.monitor import watching
@@ -32,10 +33,10 @@ class Identities:
         self.directory, self.authority = directory, Authority.open(directory / "state", site=SITE)
         (directory / "ca.crt").write_bytes(self.authority.bundle())
 
-    def issue(self, stem: str, name: str, role: str, *addresses: str) -> None:
+    def issue(self, stem: str, name: str, role: Role, *addresses: str) -> None:
         """Another key and certificate, in place of those that are there."""
         key = made()
-        chain = self.authority.sign_csr(csr(name, key).encode(), name=name, role=role, addresses=addresses).chain  # type: ignore[arg-type]
+        chain = self.authority.sign_csr(csr(name, key).encode(), name=name, role=role, addresses=addresses).chain
         self.put(stem, private(key), chain)
 
     def put(self, stem: str, key: bytes, chain: bytes) -> None:

@@ -77,7 +77,8 @@ class Room:
 def kept_of(model: nn.Module, dataset: Dataset[Any]) -> int:
     """Bytes that a model keeps of one record between the passes forward and backward, beside its own parameters.
 
-    0 where the model takes something else than the first of what a record has: only its task knows that.
+    It sees zeros in a record's shape: what it takes of a record must have been charged before. 0 where the
+    model takes something else than the first of what a record has: only its task knows that.
     """
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
@@ -90,7 +91,7 @@ def kept_of(model: nn.Module, dataset: Dataset[Any]) -> int:
 
     try:
         with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            model(fetch(dataset, torch.tensor([0]))[0])
+            model(torch.zeros_like(fetch(dataset, torch.tensor([0]))[0]))
     except Exception:  # noqa: BLE001  # the task's own code, asked in a way that it need not know
         return 0
     return sum(kept.values())

@@ -128,8 +128,12 @@ def test_what_no_record_is_to_blame_for_does_not_keep_parts_small(
 
 def test_the_first_part_is_what_surely_fits_by_what_the_model_keeps_of_a_record(records: TensorDataset) -> None:
     network = nn.Sequential(nn.Linear(FEATURES, 1000), nn.Tanh(), nn.Dropout(), nn.Linear(1000, 2))
+    seen: list[torch.Tensor] = []
+    network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     state = torch.get_rng_state()
     kept = kept_of(network, records)
+    assert [tuple(given.shape) for given in seen] == [(1, FEATURES)]
+    assert not seen[0].any(), "no record is seen before it was paid for"
     assert torch.equal(torch.get_rng_state(), state), "training draws what it would have drawn"
     inputs, mask, linear = 4 * FEATURES, 1000, 4 * 1000
     assert inputs + 2 * linear < kept <= inputs + 4 * linear + mask
