@@ -158,7 +158,9 @@ class Console(App[None]):
         self.paint()
 
     def paint(self) -> None:
-        """Bring the screen up to the present frame."""
+        """Bring the screen up to the present frame; a console that is ending has none."""
+        if not self.is_running:
+            return
         self._painted = monotonic()
         frame = self.frame
         self._masthead.show(frame)
