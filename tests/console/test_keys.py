@@ -107,9 +107,7 @@ async def test_the_keys_that_work_everywhere_do(place: str, recording: Path, eve
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
-async def test_a_picture_that_is_due_when_the_console_ends_is_not_drawn(
-    place: str, recording: Path, events: list[Event]
-) -> None:
+async def test_a_picture_that_is_due_when_the_console_ends_is_not_drawn(place: str, recording: Path, events: list[Event]) -> None:
     async with console(ReplayFeed(recording), len(events), archive=Recording(recording)) as (app, pilot):
         await pilot.press(*PLACES[place])
     assert not app.screen_stack
