@@ -26,7 +26,7 @@ examples:
   edgefl console --web                    in a browser on this machine
 
 keys: 1-7 views · enter evidence · esc back · / filter · s S sort · space mark · l logs · V verify isolation, in Audit the chain
-      p pause · r run · x stop · Q quarantine · R release · D drain · U undrain · c rotate certificates
+      p pause · r run · x stop · Q quarantine · R release · D drain · U undrain · c rotate certificates · T token
       P plan · A apply · C cancel · E edit site.yaml · ctrl+p palette · ? help · q quit
 NO_COLOR is honoured; a light terminal is recognised by COLORFGBG, or say --theme edgefl-light
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from asyncio import to_thread
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,26 +15,23 @@ from time import monotonic
 from typing import ClassVar
 
 from textual import work
-from textual.app import App, ComposeResult, SystemCommand
+from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.timer import Timer
 
-from edgefl.console import wards
+from edgefl.console.acting import Acting
 from edgefl.console.archive import Archive
 from edgefl.console.controls import Controls
 from edgefl.console.export import NoPicture, as_csv, as_json, as_png, write
 from edgefl.console.feed import Feed
 from edgefl.console.jump import Nowhere, lead, places
 from edgefl.console.lines import LogSource
-from edgefl.console.live import Frame, Link, Live
-from edgefl.console.provisioning.tree import Mark
+from edgefl.console.live import Frame, Live
 from edgefl.console.provisioning.works import Works
-from edgefl.console.screens.confirm import Confirm
 from edgefl.console.screens.export import Export
 from edgefl.console.screens.help import KEYS, Help, told, told_of
 from edgefl.console.screens.jump import Jump
-from edgefl.console.screens.reason import Reason
 from edgefl.console.sources import Sources
 from edgefl.console.tape import NoSuchMoment
 from edgefl.console.theme import DARK, LIGHT, preferred
@@ -42,12 +39,10 @@ from edgefl.console.view import GridView, View
 from edgefl.console.views import VIEWS
 from edgefl.console.views.logs import Logs
 from edgefl.console.views.provision import Provision
-from edgefl.console.wards import Deed, Wish
 from edgefl.console.widgets.keyline import Keyline
 from edgefl.console.widgets.masthead import Masthead
 from edgefl.console.widgets.stage import Stage
 from edgefl.console.widgets.tabbar import TabBar
-from edgefl.errors import EdgeflError
 
 PAINT_S = 0.1
 """Shortest time between two paints."""
@@ -55,7 +50,7 @@ TICK_S = 1.0
 """How often ages and staleness are brought up to date when nothing arrives."""
 
 
-class Console(App[None]):
+class Console(Acting):
     """The operator's console on one feed.
 
     controls: what it may do; None makes it read-only. works: the site that it may provision; None where it may not.
@@ -73,14 +68,6 @@ class Console(App[None]):
             Binding(str(number), f"view({number - 1})", view.NAME, show=False, tooltip=f"{view.NAME}")
             for number, view in enumerate(VIEWS, 1)
         ),
-        Binding("r", "run", "Run"),
-        Binding("x", "stop", "Stop"),
-        Binding("Q", "keep('quarantine')", "Quarantine"),
-        Binding("R", "keep('release')", "Release"),
-        Binding("D", "keep('drain')", "Drain", show=False, tooltip="Drain: they finish their round, and are asked no more"),
-        Binding("U", "keep('undrain')", "Undrain", show=False, tooltip="Undrain: rounds ask them again"),
-        Binding("c", "keep('rotate')", "Rotate", show=False, tooltip="Rotate: new keys and certificates for the devices"),
-        Binding("V", "keep('verify')", "Verify isolation", show=False, tooltip="Verify isolation: probe what the devices reach"),
         Binding("colon", "jump", "Jump", key_display=":"),
         Binding("e", "export", "Export"),
         Binding("p", "pause", "Pause"),
@@ -107,17 +94,14 @@ class Console(App[None]):
         clock: Callable[[], float] = monotonic,
         speed: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(controls, works)
         self._live = Live(feed, self._told, wall=wall, clock=clock, speed=speed)
-        self._controls = controls
-        self._works = works
         self._masthead = Masthead()
         self._tabs = TabBar([view.NAME for view in VIEWS])
         self.stage = Stage(VIEWS, opens)
         self.stage.give(Sources(logs, archive, self._told))
         self._painted = 0.0
         self._due: Timer | None = None
-        self._could: frozenset[str] = frozenset()
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = theme or preferred()
@@ -166,9 +150,7 @@ class Console(App[None]):
         self._masthead.show(frame)
         self._tabs.show(self.stage.active, self.stage.trail, frame.problem)
         self.stage.show(frame)
-        if self._could != (can := self._abilities(frame)):
-            self._could = can
-            self.refresh_bindings()
+        self.weigh(frame)
         if frame.speed:
             self._told()
 
@@ -294,106 +276,10 @@ class Console(App[None]):
         if key:
             self.simulate_key(key)
 
-    async def action_quit(self) -> None:
-        """Leave; what was started here and is at work is ended first, after asking once."""
-        works = self._works
-        if works is None or not works.is_running:
-            self.exit()
-            return
-        what = (
-            "An operation that was started here is still at work. It is stopped as Ctrl-C would, and the same one goes on later."
-        )
-        self._ask(Confirm("Quit", what, "Stop it and quit"), self._leave, "ended")
-
-    async def _leave(self) -> None:
-        if self._works is not None:
-            await self._works.end()
-        self.exit()
-
-    # Acting
-
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Hide what cannot be done now."""
+        """Hide what there is nowhere to go back to, and time where it cannot be gone through."""
         if action == "back":
             return bool(self.stage.trail)
         if action in {"step", "pace"}:
             return not self.frame.is_live and (action == "step" or bool(self._live.moments))
-        if action == "keep":
-            return self.stage.top.OF_DEVICES and parameters[0] in self._could
-        return action not in {"run", "stop"} or action in self._could
-
-    def _abilities(self, frame: Frame) -> frozenset[str]:
-        """What can be done to the federation as the frame shows it; nothing without controls."""
-        if self._controls is None or frame.is_paused or frame.link is Link.ABSENT:
-            return frozenset()
-        run = frame.state.run
-        can = {"stop" if run is not None and run.status == "running" else "run"}
-        if self._works is not None and not self._works.is_running:
-            states = {row.state for row in frame.state.devices.values()}
-            can |= {"quarantine", "drain", "rotate", "verify"}
-            can |= {deed for deed, state in {"release": "quarantined", "undrain": "drained"}.items() if state in states}
-        return frozenset(can)
-
-    def action_run(self) -> None:
-        """Ask, then start the site's run."""
-        from edgefl.operations.run import resumable  # the operations: only who acts needs them
-
-        if self._controls is not None:
-            state = self.frame.state
-            what = f"Start the run that {state.site or 'the site'}'s site.yaml describes, on every device that is there."
-            if died := resumable(state):
-                what += f" {died.capitalize()}: this is a new one, and `edgefl run --resume` goes on with it instead."
-            self._ask(Confirm("Start a run", what, "Start"), self._controls.start_run, "the run starts")
-
-    def action_stop(self) -> None:
-        """Ask, then stop the run that is going on."""
-        run = self.frame.state.run
-        if self._controls is not None and run is not None:
-            what = (
-                f"Stop run {run.id} of {self.frame.state.site}. The model of its last finished round stays; spent ε stays spent."
-            )
-            stop = partial(self._controls.stop_run, run.id)
-            self._ask(Confirm("Stop the run", what, "Stop"), stop, f"run {run.id} is being stopped")
-
-    def action_keep(self, deed: Deed) -> None:
-        """Ask, then do to the chosen devices what `deed` says."""
-        devices = self.stage.top.devices
-        wish = wards.wish(deed, devices, self.frame.state)
-        if wish is None:
-            self.notify(wards.nothing(deed, devices), severity="warning", markup=False)
-            return
-
-        def answered(why: str | bool | None) -> None:
-            if why:
-                self._keep(wish, str(why))
-
-        question = Reason if wish.needs_reason else Confirm
-        self.push_screen(question(wish.title, wish.what, wish.yes), answered)
-
-    @work(group="operation")
-    async def _keep(self, wish: Wish, why: str) -> None:
-        if self._works is None or self._works.is_running:
-            self.notify("another operation is at work here\nnext: wait for it, or C in Provision", severity="error", markup=False)
-            return
-        tree = await self._works.run(wish.deed, wish.operation(why))
-        if tree.fault is not None:
-            self.notify("\n".join(tree.fault.lines).removeprefix("✖ "), severity="error", markup=False)
-        elif tree.mark is Mark.DONE:
-            self.notify(wish.done, markup=False)
-
-    def _ask(self, question: Confirm, act: Callable[[], Awaitable[object]], done: str) -> None:
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self._do(act, done)
-
-        self.push_screen(question, answered)
-
-    @work(group="actions")
-    async def _do(self, act: Callable[[], Awaitable[object]], done: str) -> None:
-        try:
-            await act()
-        except EdgeflError as error:
-            next_ = f"\nnext: {error.hint}" if error.hint else ""
-            self.notify(error.what + next_, severity="error", markup=False)
-        else:
-            self.notify(done, markup=False)
+        return super().check_action(action, parameters)

@@ -1,26 +1,36 @@
-"""What `Q`, `R`, `D`, `U`, `c` and `V` would do to devices, in the words in which it is asked, and the operation that does it."""
+"""What the keys from `Q` to `T` would do to devices, in the words in which it is asked, and the operation that does it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Literal
 
 from edgefl.monitor.state import FederationState
 from edgefl.operations.drain import drain, undrain
+from edgefl.operations.enrol import STAGE, Token, open_token
 from edgefl.operations.quarantine import quarantine, release
 from edgefl.operations.rotate import rotate
 from edgefl.operations.state import inventory_of
 from edgefl.operations.verify import verify
-from edgefl.progress import Progress
+from edgefl.progress import Finished, Progress
 from edgefl.site.model import Site
 
-Deed = Literal["quarantine", "release", "drain", "undrain", "rotate", "verify"]
+Deed = Literal["quarantine", "release", "drain", "undrain", "rotate", "verify", "token"]
+TOKEN_LIFE = timedelta(hours=1)
+"""How long a token counts that is asked for here, as at the command line."""
 
 
 def _verify(site: Site, *, names: Sequence[str]) -> AsyncIterator[Progress]:
     return verify(site, inventory_of(site), names)
+
+
+async def _tokens(site: Site, *, devices: Sequence[str], why: str, given: list[Token]) -> AsyncIterator[Progress]:
+    for device in devices:
+        given.append(await open_token(site, device, life=TOKEN_LIFE, why=why))
+        yield Finished(STAGE, device, "may come in once, within an hour", changed=True)
 
 
 ACTS: Mapping[Deed, Callable[..., AsyncIterator[Progress]]] = {
@@ -30,6 +40,7 @@ ACTS: Mapping[Deed, Callable[..., AsyncIterator[Progress]]] = {
     "undrain": undrain,
     "rotate": rotate,
     "verify": _verify,
+    "token": _tokens,
 }
 _SHOWN = 6
 
@@ -63,10 +74,12 @@ class Wish:
         """Whether the audit log asks why: it does where rounds lose a device, or get it back."""
         return self.deed not in {"rotate", "verify"}
 
-    def operation(self, why: str) -> Callable[[Site], AsyncIterator[Progress]]:
-        """What is done where the answer is yes."""
+    def operation(self, why: str, given: list[Token]) -> Callable[[Site], AsyncIterator[Progress]]:
+        """What is done where the answer is yes; tokens that are made are added to `given`, and told to nobody else."""
         if not self.needs_reason:
             return partial(ACTS[self.deed], names=self.devices)
+        if self.deed == "token":
+            return partial(ACTS[self.deed], devices=self.devices, why=why, given=given)
         return partial(ACTS[self.deed], devices=self.devices, why=why)
 
 
@@ -137,6 +150,13 @@ _VERIFIED = """\
   and from the other hosts into it
 · the signed matrix is kept here and told to the journal, be it
   good or bad; nothing on the hosts is changed"""
+_LET_IN = """\
+{names}
+
+· whoever shows the token from there within an hour gets that
+  device's certificate, once; an older token ends
+· the coordinator learns its hash, and you see it once
+· for a device that SSH does not reach: for others, c is enough"""
 _RELEASED = """\
 {names}
 
@@ -152,5 +172,6 @@ _WORDS: Mapping[Deed, Wording] = {
     "drain": Wording("Drain", "Drain", _DRAINED, "drained", "in no round already"),
     "undrain": Wording("Undrain", "Undrain", _UNDRAINED, "back", "not drained"),
     "rotate": Wording("Rotate", "Rotate", _ROTATED, "new certificates", "in quarantine, R makes new ones"),
+    "token": Wording("Token", "Give one", _LET_IN, "may come in", "in quarantine, R takes it back"),
     "verify": Wording("Verify isolation", "Verify", _VERIFIED, "proven again", "in quarantine, and not probed"),
 }

@@ -14,6 +14,7 @@ from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 
+from edgefl.console.acting import Acting
 from edgefl.console.app import Console
 from edgefl.console.archive import Recording
 from edgefl.console.feed import ReplayFeed
@@ -44,7 +45,7 @@ PLACES = {
 MOVES = {"end": -1, "home": 0, "down": 1, "j": 2, "k": 1, "up": 0, "G": -1, "g": 0}
 """Where the cursor is after each, one after the other."""
 SCREENS: dict[str, type[Screen[Any]]] = {"e": Export, "colon": Jump, "question_mark": Help, "ctrl+p": CommandPalette}
-NAMED = {"Tail": "Logs", "FilterLine": "slash", "Export": "export"}
+NAMED = {"Acting": "Console", "Tail": "Logs", "FilterLine": "slash", "Export": "export"}
 """What a test says where it does not name the class itself."""
 TESTS = Path(__file__).parents[1]
 
@@ -116,7 +117,7 @@ async def test_a_picture_that_is_due_when_the_console_ends_is_not_drawn(place: s
 
 def bound() -> Iterator[tuple[type[DOMNode], str]]:
     """The console's own classes, each with every key that it binds itself."""
-    waiting: list[type[DOMNode]] = [Console, Widget]
+    waiting: list[type[DOMNode]] = [Acting, Widget]
     while waiting:
         found = waiting.pop()
         waiting += found.__subclasses__()
@@ -150,7 +151,7 @@ def test_every_key_is_pressed_by_a_test_of_what_it_belongs_to() -> None:
     assert missing == [], "no test presses these, in a module that names their owner"
 
 
-ACTIONS = ("r", "x", "Q", "R", "c", "P", "A", "C", "E")
+ACTIONS = ("r", "x", "Q", "R", "D", "U", "T", "c", "P", "A", "C", "E")
 """The keys that change something."""
 
 

@@ -1,10 +1,11 @@
-"""`Q`, `R`, `D`, `U`, `c` and `V`, driven by their keys: what is asked, what is done, and what every open console then shows."""
+"""`Q`, `R`, `D`, `U`, `c`, `V` and `T` by their keys: what is asked, what is done, and what every open console then shows."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,12 @@ from edgefl.console.pages.flag import FlagPage
 from edgefl.console.provisioning.works import Works
 from edgefl.console.screens.confirm import Confirm
 from edgefl.console.screens.reason import Reason
+from edgefl.console.screens.tokens import Tokens
 from edgefl.events.schema import DeviceState, Event
+from edgefl.layout import ENROL
 from edgefl.monitor.state import FederationState
+from edgefl.operations.enrol import Token
+from edgefl.pki import tokens
 from edgefl.progress import Finished, Progress
 from edgefl.site.model import Site
 
@@ -39,9 +44,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
     def recording(deed: str) -> Callable[..., AsyncIterator[Progress]]:
         async def act(
-            site: Site, devices: Sequence[str] = (), *, why: str = "", names: Sequence[str] = ()
+            site: Site,
+            devices: Sequence[str] = (),
+            *,
+            why: str = "",
+            names: Sequence[str] = (),
+            given: list[Token] | None = None,
         ) -> AsyncIterator[Progress]:
             found.append((deed, site.name, tuple(devices or names), why))
+            if given is not None:
+                given += [Token(tokens.make(), device, datetime.now(UTC) + wards.TOKEN_LIFE) for device in devices]
             yield Finished(deed, "", "done", changed=True)
 
         return act
@@ -271,6 +283,46 @@ async def test_capital_v_proves_the_isolation_of_the_device_after_a_yes(
         await pilot.press("4", "tab", "tab", "down", "V", "y")
         await until(pilot, lambda: "proven again: edge-02" in shown(app))
         assert asked == [("verify", "clinic", ("edge-02",), "")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+async def test_capital_t_shows_a_token_once_and_copies_it(
+    events: list[Event], asked: Asked, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    async with console(Live(events), len(events), tmp_path, size=size) as (app, pilot):
+        text = await answer(app, pilot, "T", "repaired")
+        assert "whoever shows the token" in text
+        await until(pilot, lambda: isinstance(app.screen, Tokens))
+        await pilot.pause()
+        assert asked == [("token", "clinic", ("edge-01",), "repaired")]
+        for said in ("for edge-01 alone, once, until", str(ENROL), "not shown again", "esc close"):
+            assert said in shown(app)
+        await pilot.press("enter")
+        assert isinstance(app.screen, Tokens), "Enter, pressed twice, does not take it away"
+        await pilot.press("y")
+        assert app.clipboard in shown(app)
+        assert tokens.digest(app.clipboard)
+        token = app.clipboard
+        await pilot.press("escape", "5")
+        assert not isinstance(app.screen, Tokens)
+        assert token not in shown(app), "what was done is in Provision, and not by which token"
+
+
+@pytest.mark.slow
+async def test_marked_devices_get_a_token_each_and_who_is_in_quarantine_none(
+    events: list[Event], asked: Asked, tmp_path: Path
+) -> None:
+    said = then(events, "quarantined", "edge-01")
+    async with console(Live(said), len(said), tmp_path) as (app, pilot):
+        await pilot.press("T")
+        await until(pilot, lambda: "edge-01: in quarantine, R takes it back" in shown(app))
+        await pilot.press("space", "down", "space", "down", "space")
+        await answer(app, pilot, "T", "new")
+        await until(pilot, lambda: isinstance(app.screen, Tokens))
+        assert [devices for _, _, devices, _ in asked] == [("edge-02", "edge-03")]
+        await pilot.press("y")
+        assert [line.split()[0] for line in app.clipboard.splitlines()] == ["edge-02", "edge-03"]
 
 
 @pytest.mark.slow

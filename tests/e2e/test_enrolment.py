@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from edgefl.layout import ENROL
 
 from .conftest import Fleet, edgefl, last_object, until
+from .terminal import Terminal, console
 
 pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
@@ -72,6 +74,33 @@ def test_a_token_brings_back_the_device_that_it_is_for_once_and_no_other(fleet: 
     assert edgefl("audit", "log", "--site", str(fleet.directory), "--verify").returncode == 0
     fleet.on("edge-02", "rm", "-f", "/etc/edgefl/identity/device.key.enrolling")
     fleet.on("edge-03", "rm", "-f", "/etc/edgefl/identity/device.key.enrolling")
+
+
+def test_the_console_gives_a_token_that_brings_a_device_back_and_shows_it_once(fleet: Fleet, tmp_path: Path) -> None:
+    assert fleet.on("edge-02", "bash", "-c", LOSE).returncode == 0
+    terminal = Terminal(tmp_path / "tmux", console(fleet), columns=80, lines=24)
+    try:
+        terminal.until("● live", "edge-02", deadline_s=60)
+        terminal.press(":")
+        terminal.type("device edge-02")
+        terminal.press("Enter")
+        terminal.until("edge-02", when=lambda shown: "Rounds" in shown)
+        terminal.press("T")
+        terminal.until("whoever shows the token")
+        terminal.type("a new disk")
+        terminal.press("Enter")
+        shown = terminal.until("for edge-02 alone, once", "not shown again", deadline_s=60)
+        [token] = re.findall(r"(?:[A-Z2-7]{4}-){7}[A-Z2-7]{4}", shown)
+        done = enrol(fleet, "edge-02", token)
+        assert done.returncode == 0, done.stderr
+        terminal.press("Escape", "5")
+        assert token not in terminal.until("token", "done")
+    finally:
+        terminal.close()
+    until(lambda: is_online(fleet, "edge-02"), "edge-02 to be back")
+    told = [event["body"] for event in last_object(fleet.edgefl("audit", "log", "--json"))["events"]]
+    opened = [body for body in told if body["type"] == "enrolment_opened"][-1]
+    assert (opened["subject"], opened["why"], token in json.dumps(told)) == ("edge-02", "a new disk", False)
 
 
 def test_files_that_are_carried_bring_back_a_device_and_up_leaves_it_so(fleet: Fleet, tmp_path: Path) -> None:
