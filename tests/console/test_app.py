@@ -1,13 +1,12 @@
 """The console driven by its keys, on a recorded run and on a live feed."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec, module_from_spec
 
 import pytest
 from textual.app import ComposeResult
-from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from edgefl.console import views
@@ -30,7 +29,7 @@ from edgefl.events.schema import Event, RunFinished
 from edgefl.monitor.state import FederationState
 from edgefl.monitor.status import Status
 
-Driven = Pilot[None]
+from .driving import Driven, shown, until
 
 
 @asynccontextmanager
@@ -50,19 +49,6 @@ async def console(
         app.paint()
         await pilot.pause()
         yield app, pilot
-
-
-def shown(app: Console) -> str:
-    """The text on the screen."""
-    width = app.size.width
-    return "\n".join("".join(segment.text for segment in strip)[:width] for strip in app.screen._compositor.render_strips())
-
-
-async def until(pilot: Driven, holds: Callable[[], bool], within_s: float = 60.0) -> None:
-    """Wait for what the screen should come to show."""
-    async with asyncio.timeout(within_s):
-        while not holds():
-            await pilot.pause(0.02)
 
 
 def names(app: Console) -> list[str]:

@@ -35,7 +35,8 @@ from edgefl.monitor.state import FederationState
 from edgefl.monitor.status import Status
 
 from .conftest import BEGAN, Recorder, write_recording
-from .test_app import Live, console, names, shown, until
+from .driving import shown, until
+from .test_app import Live, console, names
 from .test_pager import Shelf, audited
 
 KEY = str(VIEWS.index(Audit) + 1)

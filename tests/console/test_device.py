@@ -9,7 +9,8 @@ from edgefl.console.pages.device import DevicePage
 from edgefl.events.schema import Event
 from edgefl.fleet.finding import Finding
 
-from .test_app import Live, console, shown, until
+from .driving import shown, until
+from .test_app import Live, console
 from .test_lines import Hosts
 
 WELL = Finding("edge-01", "edgefl-supernode", "good", "runs")

@@ -13,8 +13,9 @@ from edgefl.console.pages.editor import Editor
 from edgefl.console.provisioning.works import Works
 from edgefl.console.widgets.yaml import YamlArea
 
+from .driving import Driven, until
 from .sites import ADOPTED
-from .test_provision import Driven, provision, sees, until
+from .test_provision import provision, sees
 
 
 @pytest.fixture

@@ -24,8 +24,9 @@ from edgefl.events.schema import Event
 from edgefl.monitor.state import FederationState
 
 from .conftest import BEGAN, DEVICES
+from .driving import shown, until
 from .provisioning.conftest import stream_of
-from .test_app import Recorded, console, shown, until
+from .test_app import Recorded, console
 from .test_keys import PLACES
 from .test_lines import Hosts, line
 

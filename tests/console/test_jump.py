@@ -14,7 +14,8 @@ from edgefl.console.views.privacy import Privacy
 from edgefl.monitor.evolve import evolve
 from edgefl.monitor.state import FederationState
 
-from .test_app import Recorded, console, shown, until
+from .driving import shown, until
+from .test_app import Recorded, console
 
 
 def test_every_place_on_offer_leads_somewhere(state: FederationState) -> None:

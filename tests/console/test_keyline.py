@@ -10,7 +10,8 @@ from textual.widgets._footer import FooterKey
 from edgefl.console.widgets.keyline import fitting
 from edgefl.events.schema import Event
 
-from .test_app import Live, shown
+from .driving import shown
+from .test_app import Live
 from .test_keys import PLACES
 from .test_wards import console, then
 

@@ -27,7 +27,8 @@ from edgefl.console.views import VIEWS
 from edgefl.console.widgets.grid import Grid, Sorting
 from edgefl.events.schema import Event
 
-from .test_app import Live, console, until
+from .driving import until
+from .test_app import Live, console
 from .test_wards import then
 
 PLACES = {

@@ -19,7 +19,8 @@ from edgefl.monitor.logs import Hearing
 from edgefl.monitor.state import FederationState
 
 from .conftest import DEVICES
-from .test_app import Driven, Recorded, console, shown, until
+from .driving import Driven, shown, until
+from .test_app import Recorded, console
 from .test_lines import Hosts, line
 
 KEY = str(VIEWS.index(Logs) + 1)

@@ -9,7 +9,8 @@ from edgefl.console.views.fleet import Fleet
 from edgefl.events.schema import Event
 from edgefl.monitor.state import FederationState
 
-from .test_app import Live, Recorded, console, shown, until
+from .driving import shown, until
+from .test_app import Live, Recorded, console
 
 
 @pytest.mark.slow

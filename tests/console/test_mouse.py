@@ -20,7 +20,8 @@ from edgefl.console.views.security import Security
 from edgefl.console.widgets.grid import Grid, Sorting
 from edgefl.events.schema import Event
 
-from .test_app import Coordinator, Driven, Live, console, names, shown, until
+from .driving import Driven, shown, until
+from .test_app import Coordinator, Live, console, names
 
 
 async def click(pilot: Driven, text: str, *, line: int | None = None) -> None:

@@ -19,7 +19,8 @@ from edgefl.monitor.evolve import evolve
 from edgefl.monitor.state import FederationState
 
 from .conftest import BEGAN
-from .test_app import Live, console, until
+from .driving import until
+from .test_app import Live, console
 
 DEVICES = [f"edge-{number:04d}" for number in range(1, 1001)]
 SCREEN = 24

@@ -12,7 +12,8 @@ from edgefl.events.schema import Event
 from edgefl.monitor.state import FederationState
 
 from .conftest import write_recording
-from .test_app import Live, console, names, shown, until
+from .driving import shown, until
+from .test_app import Live, console, names
 
 
 @pytest.mark.slow

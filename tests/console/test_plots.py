@@ -13,7 +13,8 @@ from edgefl.monitor.round import UpdateRow
 from edgefl.monitor.state import FederationState
 
 from .conftest import ATTACKER, ROUNDS
-from .test_app import Live, console, shown
+from .driving import shown
+from .test_app import Live, console
 
 
 def test_the_norm_of_a_round_is_that_of_its_middle_update(state: FederationState) -> None:

@@ -23,7 +23,8 @@ from edgefl.events.schema import (
 from edgefl.monitor.state import FederationState
 
 from .conftest import BEGAN, DEVICES
-from .test_app import Recorded, console, until
+from .driving import until
+from .test_app import Recorded, console
 from .test_lines import Hosts
 
 

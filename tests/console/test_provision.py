@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from textual.pilot import Pilot
 
 from edgefl.console.app import Console
 from edgefl.console.controls import Controls
@@ -27,10 +25,10 @@ from edgefl.errors import EdgeflError, NotProvisioned
 from edgefl.operations.lock import site_lock
 from edgefl.site import load
 
+from .driving import Driven, shown, until
 from .provisioning.conftest import stream_of
 from .sites import ADOPTED, gated
 
-Driven = Pilot[None]
 ERROR = EdgeflError("edge-02: The service is ready: no space left", hint="edgefl doctor edge-02")
 
 
@@ -54,25 +52,11 @@ async def provision(
         yield app, pilot
 
 
-def shown(app: Console) -> str:
-    width = app.size.width
-    return "\n".join("".join(segment.text for segment in strip)[:width] for strip in app.screen._compositor.render_strips())
-
-
-async def until(pilot: Driven, holds: Callable[[], bool], within_s: float = 180.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not holds():
-            await pilot.pause(0.02)
-
-
 async def sees(pilot: Driven, *texts: str) -> None:
     """Wait until all of these stand on the screen."""
     app = pilot.app
     assert isinstance(app, Console)
-    try:
-        await until(pilot, lambda: all(text in shown(app) for text in texts))
-    except TimeoutError:
-        raise AssertionError(f"waited for {texts} in\n{shown(app)}") from None
+    await until(pilot, lambda: all(text in shown(app) for text in texts))
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from edgefl.monitor.device import Flag
 from edgefl.monitor.state import FederationState
 
 from .conftest import BEGAN, DEVICES
-from .test_app import Recorded, console, shown, until
+from .driving import shown, until
+from .test_app import Recorded, console
 from .test_lines import Hosts
 from .test_privacy import after
 

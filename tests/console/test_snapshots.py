@@ -35,9 +35,9 @@ from edgefl.monitor.status import Status
 from tests.monitor.happened import happened
 
 from .conftest import BEGAN, DEVICES, Recorder, write_recording
+from .driving import shown
 from .provisioning.conftest import stream_of
 from .sites import ADOPTED
-from .test_app import shown
 from .test_lines import Hosts, line
 
 Compare = Callable[..., bool]

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from textual.pilot import Pilot
 from textual.widgets import Input
 
 from edgefl.console import wards
@@ -30,10 +29,10 @@ from edgefl.pki import tokens
 from edgefl.progress import Finished, Progress
 from edgefl.site.model import Site
 
+from .driving import Driven, shown, until
 from .sites import ADOPTED
-from .test_app import Coordinator, Live, shown, until
+from .test_app import Coordinator, Live
 
-Driven = Pilot[None]
 Asked = list[tuple[str, str, tuple[str, ...], str]]
 
 

@@ -13,7 +13,8 @@ from edgefl.events.schema import Event
 from tests.monitor.happened import happened, row_of
 
 from .conftest import Recorder
-from .test_app import Live, console, shown
+from .driving import shown
+from .test_app import Live, console
 
 CELLS = 54
 """Two for each second of the round."""

@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, S
 from pathlib import Path
 
 import pytest
-from textual.pilot import Pilot
 
 from edgefl import layout
 from edgefl.console import figures, wards
@@ -46,6 +45,7 @@ from edgefl.progress import Finished, Progress
 from edgefl.site import load
 from edgefl.site.model import Site
 
+from ..console.driving import shown, until
 from ..console.sites import ADOPTED
 
 DEVICES = ["edge-01", "edge-02", "edge-03"]
@@ -72,37 +72,27 @@ def result(accuracy: float) -> RoundFinished:
     )
 
 
-async def until(pilot: Pilot[None], holds: Callable[[], bool], within_s: float) -> None:
-    async with asyncio.timeout(within_s):
-        while not holds():
-            await pilot.pause(0.02)
-
-
-def text(app: Console) -> str:
-    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
-
-
 @pytest.mark.slow
 async def test_a_console_lives_through_the_death_of_the_monitor(state_dir, inventory, gate, service, journal):
     journal.append(BEGUN, run="9")
     async with MonitorClient.open(state_dir, inventory) as monitor:
         app = Console(MonitorFeed(monitor), controls=monitor, theme="edgefl-dark")
         async with app.run_test(size=(120, 30)) as pilot:
-            await until(pilot, lambda: "clinic" in text(app) and "● live" in text(app), 20)
+            await until(pilot, lambda: "clinic" in shown(app) and "● live" in shown(app))
 
             journal.append(RoundStarted(devices=DEVICES, deadline_s=60), run="9", round=1)
             journal.append(update("edge-02", 0.4321), run="9", round=1)
-            await until(pilot, lambda: "0.43" in text(app), 5)
+            await until(pilot, lambda: "0.43" in shown(app))
 
             service.end(kill=True)
             try:
                 journal.append_all([update("edge-03", 0.8765), result(0.7777)], run="9", round=1)
-                await until(pilot, lambda: "◌ stale" in text(app), 10)
+                await until(pilot, lambda: "◌ stale" in shown(app))
                 await pilot.press("2", "1")
-                assert "0.43" in text(app), "what was known stays readable, and the keys work"
+                assert "0.43" in shown(app), "what was known stays readable, and the keys work"
             finally:
                 service.start()
-            await until(pilot, lambda: "● live" in text(app) and "0.778" in text(app), 20)
+            await until(pilot, lambda: "● live" in shown(app) and "0.778" in shown(app))
             assert app.frame.link is Link.LIVE
             assert app.frame.state.seq == journal.head().seq
             before = app.frame.state
@@ -177,27 +167,27 @@ async def test_a_coordinator_that_says_nothing_is_stale_and_is_resumed_without_g
         feed = Heard(monitor)
         app = Console(feed, controls=monitor, theme="edgefl-dark")
         async with app.run_test(size=(120, 30)) as pilot:
-            await until(pilot, lambda: "clinic" in text(app) and "● live" in text(app), 20)
+            await until(pilot, lambda: "clinic" in shown(app) and "● live" in shown(app))
             journal.append(RoundStarted(devices=DEVICES, deadline_s=60), run="9", round=1)
             journal.append(update("edge-02", 0.4321), run="9", round=1)
-            await until(pilot, lambda: "0.43" in text(app), 5)
+            await until(pilot, lambda: "0.43" in shown(app))
             if what == "frozen":
                 os.kill(service.process.pid, signal.SIGSTOP)
             else:
                 cable.is_whole.clear()
             try:
                 journal.append_all([update("edge-03", 0.8765), result(0.6543)], run="9", round=1)
-                await until(pilot, lambda: "◌ stale" in text(app), 40)
+                await until(pilot, lambda: "◌ stale" in shown(app))
                 await pilot.press("2", "4", "1", "s")
-                assert "0.43" in text(app), "what was known stays readable, and the keys work"
-                assert "0.654" not in text(app)
+                assert "0.43" in shown(app), "what was known stays readable, and the keys work"
+                assert "0.654" not in shown(app)
             finally:
                 os.kill(service.process.pid, signal.SIGCONT)
                 cable.is_whole.set()
             journal.append(update("edge-01", 0.5), run="9", round=1)
             head = journal.head().seq
-            await until(pilot, lambda: "● live" in text(app) and app.frame.state.seq == head, 60)
-            assert "0.654" in text(app)
+            await until(pilot, lambda: "● live" in shown(app) and app.frame.state.seq == head)
+            assert "0.654" in shown(app)
             assert feed.seqs == list(range(began + 1, head + 1))
 
 
@@ -238,22 +228,22 @@ async def test_what_one_operator_does_from_a_flag_every_other_open_console_shows
         acting = Console(MonitorFeed(monitor), controls=monitor, works=Works(tmp_path), archive=monitor, theme="edgefl-dark")
         watching = Console(MonitorFeed(elsewhere), archive=elsewhere, theme="edgefl-light")
         async with acting.run_test(size=(120, 40)) as pilot, watching.run_test(size=(80, 24)) as other:
-            await until(other, lambda: "● live" in text(watching) and "⚑ suspect" in text(watching), 20)
-            await until(pilot, lambda: "● live" in text(acting), 20)
+            await until(other, lambda: "● live" in shown(watching) and "⚑ suspect" in shown(watching))
+            await until(pilot, lambda: "● live" in shown(acting))
             await pilot.press("4", "enter")
             assert isinstance(acting.stage.top, FlagPage)
             await pilot.press("Q")
-            await until(pilot, lambda: isinstance(acting.screen, Reason), 20)
+            await until(pilot, lambda: isinstance(acting.screen, Reason))
             assert journal.newest(["operator_action"], size=5) == [], "nothing is done before it is confirmed"
             await pilot.press(*"stolen", "enter")
-            await until(other, lambda: "⊘ quarantined" in text(watching), 20)
-            await until(pilot, lambda: "⊘ quarantined" in text(acting) and "R Release" in text(acting), 20)
+            await until(other, lambda: "⊘ quarantined" in shown(watching))
+            await until(pilot, lambda: "⊘ quarantined" in shown(acting) and "R Release" in shown(acting))
             await pilot.press("R")
-            await until(pilot, lambda: isinstance(acting.screen, Reason), 20)
+            await until(pilot, lambda: isinstance(acting.screen, Reason))
             await pilot.press(*"found", "enter")
-            await until(other, lambda: "⊘ quarantined" not in text(watching), 20)
+            await until(other, lambda: "⊘ quarantined" not in shown(watching))
             await other.press("7")
-            await until(other, lambda: all(said in text(watching) for said in ("alice@desk", "stolen", "found")), 20)
+            await until(other, lambda: all(said in shown(watching) for said in ("alice@desk", "stolen", "found")))
 
 
 @pytest.mark.slow
@@ -263,18 +253,18 @@ async def test_the_audit_joins_the_journal_that_was_there_with_what_is_written_n
     async with MonitorClient.open(state_dir, inventory) as monitor:
         app = Console(MonitorFeed(monitor), archive=monitor, theme="edgefl-dark")
         async with app.run_test(size=(120, 30)) as pilot:
-            await until(pilot, lambda: "● live" in text(app), 20)
+            await until(pilot, lambda: "● live" in shown(app))
             await pilot.press(str(VIEWS.index(Audit) + 1))
-            await until(pilot, lambda: "look 249" in text(app), 20)
+            await until(pilot, lambda: "look 249" in shown(app))
             journal.append(OperatorAction(who="bob@lab", action="quarantine", subject="edge-02", why="odd updates"))
-            await until(pilot, lambda: "odd updates" in text(app), 5)
+            await until(pilot, lambda: "odd updates" in shown(app))
             await pilot.press("end")
-            await until(pilot, lambda: "all that the journal has" in text(app), 20)
-            shown = [int(key) for key in map(app.query_one(Audit).grid.key_of, app.query_one(Audit).grid.rows)]
-            assert shown == [record["seq"] for record in journal.newest(KINDS, size=1000)]
+            await until(pilot, lambda: "all that the journal has" in shown(app))
+            listed = [int(key) for key in map(app.query_one(Audit).grid.key_of, app.query_one(Audit).grid.rows)]
+            assert listed == [record["seq"] for record in journal.newest(KINDS, size=1000)]
             await pilot.press("V")
             head = journal.head()
-            await until(pilot, lambda: f"to {figures.count(head.seq)}, which has the hash {head.hash[:12]}" in text(app), 20)
+            await until(pilot, lambda: f"to {figures.count(head.seq)}, which has the hash {head.hash[:12]}" in shown(app))
 
 
 @pytest.mark.slow
@@ -283,15 +273,15 @@ async def test_a_console_that_waits_goes_live_by_itself_and_acts_once_the_operat
     feed = SiteFeed(site)
     app = Console(feed, controls=feed, logs=feed, archive=feed, theme="edgefl-dark", opens="Provision")
     async with app.run_test(size=(120, 30)) as pilot:
-        await until(pilot, lambda: "○ not provisioned" in text(app), 20)
+        await until(pilot, lambda: "○ not provisioned" in shown(app))
         with pytest.raises(NotProvisioned):
             await feed.start_run()
-        assert "x Stop" not in text(app)
+        assert "x Stop" not in shown(app)
         await asyncio.to_thread(ensure_operator, load(site))  # as `up` does
-        await until(pilot, lambda: "● live" in text(app) and "run 9" in text(app) and "x Stop" in text(app), 20)
+        await until(pilot, lambda: "● live" in shown(app) and "run 9" in shown(app) and "x Stop" in shown(app))
         assert app.stage.top.NAME == "Provision", "whoever provisions stays where they are"
         assert app.frame.problem == ""
         await pilot.press(str(VIEWS.index(Audit) + 1))
         grid = app.query_one(Audit).grid
         newest = str(journal.head().seq)
-        await until(pilot, lambda: [grid.key_of(row) for row in grid.rows[:1]] == [newest], 20)  # the archive is there, too
+        await until(pilot, lambda: [grid.key_of(row) for row in grid.rows[:1]] == [newest])  # the archive is there, too
