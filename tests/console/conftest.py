@@ -11,11 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import textual.app
-import textual.pilot
-from textual._context import active_app
-from textual.message_pump import MessagePump
-from textual.pilot import Pilot
 
 from edgefl.events import chain
 from edgefl.events.replay import Header
@@ -39,12 +34,13 @@ from edgefl.events.schema import (
 )
 from edgefl.monitor.state import FederationState
 
+from .driving import steady as steady  # noqa: PLC0414  # every console here is driven so
+
 BEGAN = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 DEVICES = tuple(f"edge-{number:02d}" for number in range(1, 11))
 ARCHITECTURES = ("x86_64", "aarch64", "x86_64", "armv7l")
 ATTACKER, SLEEPER, BROKEN = "edge-07", "edge-09", "edge-05"
 ROUNDS = 30
-MOST_TURNS = 20
 
 
 class Recorder:
@@ -226,36 +222,6 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.undo()
     time.tzset()
-
-
-@pytest.fixture(autouse=True)
-def steady(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What follows from a key or a click has happened when the pilot goes on, however busy this machine is.
-
-    Textual's pilot waits for the messages that stand in line when it begins to wait. A click on a key of the last line takes
-    several turns: the key tells the app, the app closes a page, the last line is composed anew. Nor does it then guess from the
-    process' CPU time whether more is to come, which takes 20 ms each time.
-    """
-    once = Pilot._wait_for_screen
-
-    def waits(pump: MessagePump) -> bool:
-        return pump.message_queue_size > 0
-
-    async def settled(pilot: Pilot[object]) -> bool:
-        for _ in range(MOST_TURNS):
-            if not await once(pilot):
-                return False
-            screen = pilot.app.screen
-            if not screen._callbacks and not any(map(waits, (pilot.app, *screen.walk_children(with_self=True)))):
-                break
-        return await once(pilot)
-
-    async def idle(*_: float) -> None:
-        await settled(Pilot(active_app.get()))
-
-    monkeypatch.setattr(Pilot, "_wait_for_screen", settled)
-    for module in (textual.app, textual.pilot):
-        monkeypatch.setattr(module, "wait_for_idle", idle)
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,7 @@ from edgefl.site import load
 from edgefl.site.model import Site
 
 from ..console.driving import shown, until
+from ..console.driving import steady as steady  # noqa: PLC0414  # every console here is driven so
 from ..console.sites import ADOPTED
 
 DEVICES = ["edge-01", "edge-02", "edge-03"]
