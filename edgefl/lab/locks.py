@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISDIR
 
 
 @contextmanager
@@ -51,5 +52,6 @@ def _opened(path: Path) -> int:
         except FileNotFoundError:
             continue
         except FileExistsError:
-            if path.parent.exists() and not path.parent.is_dir():
-                raise
+            with suppress(FileNotFoundError):  # one look: between two the directory may vanish once more
+                if not S_ISDIR(path.parent.stat().st_mode):
+                    raise
