@@ -35,7 +35,7 @@ class Terminal:
         os.close(slave)
         self.said = ""
 
-    def until(self, text: str, within_s: float = 30.0) -> None:
+    def until(self, text: str, within_s: float = 90.0) -> None:
         deadline = time.monotonic() + within_s
         while text not in self.said:
             left = deadline - time.monotonic()
@@ -45,7 +45,7 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self._master, keys.encode())
 
-    def ended(self, within_s: float = 30.0) -> int:
+    def ended(self, within_s: float = 90.0) -> int:
         deadline = time.monotonic() + within_s
         while self._process.poll() is None:
             assert time.monotonic() < deadline, f"still running after {within_s} s"

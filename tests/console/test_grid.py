@@ -66,7 +66,7 @@ async def bench(rows: list[Row]) -> AsyncIterator[tuple[Bench, Pilot[None]]]:
 
 
 async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not holds():
             await pilot.pause(0.01)
 

@@ -24,7 +24,7 @@ def line(second: float, host: str = "edge-01", message: str = "", level: Level =
 
 async def until(holds: Callable[[], object]) -> None:
     """Wait for what the lines should come to say."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 — what is waited for has no event of its own
             await asyncio.sleep(0.005)
 

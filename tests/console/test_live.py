@@ -52,7 +52,7 @@ class Watch:
     async def until(self, holds: Callable[[], bool]) -> None:
         task = asyncio.create_task(self.live.follow())
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not holds():
                     await self._changed.wait()
                     self._changed.clear()

@@ -53,7 +53,7 @@ class Shelf:
 async def fetched(paged: Pager) -> int:
     """All of it; in how many pages."""
     pages = 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not paged.is_all:
             await paged.fetch()
             pages += 1

@@ -44,7 +44,7 @@ class Server:
 
     def ends(self, number: int) -> int:
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     def is_alone(self) -> bool:
         """Whether nothing of its process group is left."""
@@ -84,9 +84,9 @@ async def until(terminal: ClientWebSocketResponse, text: str) -> None:
 
 
 def wait_for(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not holds():
-        assert time.monotonic() < deadline, f"waited 20 s for {what}"
+        assert time.monotonic() < deadline, f"waited 60 s for {what}"
         time.sleep(0.02)
 
 

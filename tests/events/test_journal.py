@@ -246,7 +246,7 @@ def test_a_follower_sees_what_another_connection_writes_and_stops_when_told(jour
     with Journal(journal.path) as other:
         for _ in range(5):
             other.append(dropped())
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert seen == [1, 2, 3, 4, 5]
 

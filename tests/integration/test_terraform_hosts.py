@@ -99,7 +99,7 @@ def changing() -> int:
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < deadline, f"waited for {what}"
         await asyncio.sleep(0.02)

@@ -17,7 +17,7 @@ def count_up(path: Path, counter: Path, times: int) -> None:
 def hold(path: Path, held: Event, release: Event) -> None:
     with locked(path):
         held.set()
-        release.wait(10)
+        release.wait(60)
 
 
 @pytest.mark.slow
@@ -46,7 +46,7 @@ def test_the_lock_of_a_holder_that_died_is_free(tmp_path: Path) -> None:
     held, release = spawn.Event(), spawn.Event()
     holder = spawn.Process(target=hold, args=(tmp_path / "a.lock", held, release))
     holder.start()
-    assert held.wait(10)
+    assert held.wait(60)
     holder.kill()
     holder.join()
     with locked(tmp_path / "a.lock"):

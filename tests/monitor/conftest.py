@@ -26,7 +26,7 @@ DEVICE_ADDRESSES = ["127.0.1.1", "127.0.1.2", "127.0.1.2", "127.0.1.2"]
 """From where devices reach the gate: the last three are behind one address."""
 
 
-def wait_for(claim: Callable[[], object], what: str, within_s: float = 20.0) -> None:
+def wait_for(claim: Callable[[], object], what: str, within_s: float = 60.0) -> None:
     """Until the claim holds; fails with what it waited for."""
     deadline = time.monotonic() + within_s
     while not claim():
@@ -93,7 +93,7 @@ class Service:
             self.process.kill()
         else:
             self.process.terminate()
-        code = self.process.wait(20)
+        code = self.process.wait(60)
         self.process = None
         return code
 
@@ -216,7 +216,7 @@ def gate(service: Service, identities: Path, address: str) -> Iterator[str]:
         yield address
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         log.close()
 
 

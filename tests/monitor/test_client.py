@@ -183,7 +183,7 @@ async def test_a_stream_goes_on_after_the_service_was_away_without_gap_or_duplic
 
     following = asyncio.create_task(follow())
     journal.append_all([dropped()] * 10)
-    await asyncio.wait_for(at_ten.wait(), 20)
+    await asyncio.wait_for(at_ten.wait(), 60)
     code = await asyncio.to_thread(service.end, kill=kill)
     assert code == (-9 if kill else 0)
     journal.append_all([dropped()] * 10)  # the run goes on while nobody watches

@@ -108,7 +108,7 @@ async def test_a_watcher_that_falls_silent_is_told_once_and_again_where_it_still
                 watchers.hear(host)
             for _ in range(2):
                 looked.clear()
-                await asyncio.wait_for(looked.wait(), 20)
+                await asyncio.wait_for(looked.wait(), 60)
             return [(body.device, body.healed) for body in drifts(journal) if body.found == [drift.SILENT]]
 
         looked, real = asyncio.Event(), watchers.silent
@@ -143,7 +143,7 @@ async def test_a_watcher_that_falls_silent_is_told_once_and_again_where_it_still
 async def test_a_coordinator_on_no_host_of_edgefls_making_misses_nobody(tmp_path: Path):
     with Journal(tmp_path / "journal.db") as journal:
         tail = Tail(journal, FederationState.enrolled("clinic", ["edge-01"]))
-        await asyncio.wait_for(drift.follow(tmp_path / "spool", tail, "coordinator", drift.Watchers()), 5)
+        await asyncio.wait_for(drift.follow(tmp_path / "spool", tail, "coordinator", drift.Watchers()), 60)
 
 
 def test_what_the_coordinator_does_not_understand_is_not_sent_again_and_again(tmp_path: Path):

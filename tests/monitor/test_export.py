@@ -160,7 +160,7 @@ def test_a_followed_journal_is_told_as_it_grows(site: Path, journal: Journal, ta
         assert export("traces", *at) == ExitCode.LOCKED
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == ExitCode.CANCELLED
+        assert process.wait(60) == ExitCode.CANCELLED
 
 
 def test_what_cannot_be_told_says_why(site: Path, taking: Collector, capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,5 +104,5 @@ async def test_a_reader_ends_with_whoever_asked_for_it_though_nothing_is_written
     async def sent(_):
         pass
 
-    await asyncio.wait_for(Attended(silent())({"type": "http", "asgi": {"spec_version": "2.4"}}, gone, sent), 10)
+    await asyncio.wait_for(Attended(silent())({"type": "http", "asgi": {"spec_version": "2.4"}}, gone, sent), 60)
     assert ended.is_set()

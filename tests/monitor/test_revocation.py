@@ -90,7 +90,7 @@ class Gate:
     def end(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(20)
+            self.process.wait(60)
             self.process = None
 
     def connect(self, who: str, port: int) -> http.client.HTTPSConnection:

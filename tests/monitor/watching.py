@@ -50,7 +50,7 @@ def free() -> str:
 
 @contextmanager
 def running(
-    command: list[str], log: Path, listens: str, path: str | None = "/-/ready", *, within_s: float = 20
+    command: list[str], log: Path, listens: str, path: str | None = "/-/ready", *, within_s: float = 90
 ) -> Iterator[None]:
     """The program until the block ends; it listens when the block begins. path: what it answers anybody; None where nothing."""
     with log.open("wb") as said:
@@ -72,7 +72,7 @@ def running(
             yield
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 @dataclass

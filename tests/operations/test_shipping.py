@@ -148,7 +148,7 @@ async def shipped(site: Site, into: Path, lines: int, asked: dict[str, Wanted], 
                 said.append(event)  # noqa: PERF401  # seen while it goes on
 
     task = asyncio.create_task(take())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not is_there():
             assert not task.done(), task.exception()
             await asyncio.sleep(0.01)

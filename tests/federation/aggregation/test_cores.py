@@ -25,7 +25,7 @@ def test_every_part_is_made_once_and_in_order(monkeypatch: pytest.MonkeyPatch, c
 
 def test_parts_are_made_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cores, "count", lambda: 2)
-    together = threading.Barrier(2, timeout=10)
+    together = threading.Barrier(2, timeout=60)
     assert len(set(cores.each(lambda _: (together.wait(), threading.get_ident())[1], range(2)))) == 2
 
 

@@ -16,7 +16,7 @@ from edgefl.federation.flower.notify import keep_watchdog, notify, watchdog_inte
 def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(tmp_path / "notify"))
-        listening.settimeout(5)
+        listening.settimeout(60)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         yield listening
 
@@ -50,7 +50,7 @@ def test_the_watchdog_is_fed_while_the_service_is_alive_and_not_after(
 
     keep_watchdog(is_alive)
     assert [supervisor.recv(100) for _ in range(2)] == [b"WATCHDOG=1"] * 2
-    assert asked.wait(5)
+    assert asked.wait(60)
     supervisor.setblocking(False)
     with pytest.raises(BlockingIOError):
         supervisor.recv(100)

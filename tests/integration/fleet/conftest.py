@@ -92,7 +92,7 @@ def serving(program: Path, folder: Path, setup: str = "") -> Iterator[Host]:
         yield Host("loop", "device", "127.0.0.1", port, "root", str(folder / "user_key"), (folder / "host_key.pub").read_text())
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
 
 def _free_port() -> int:
@@ -102,7 +102,7 @@ def _free_port() -> int:
 
 
 def _wait_for_port(port: int, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         assert server.poll() is None, "sshd ended"
         with socket.socket() as probe:

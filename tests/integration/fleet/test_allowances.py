@@ -63,7 +63,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[Namespace, Namespace]]:
             yield here, there
         finally:
             serving.stdin.close()
-            serving.wait(10)
+            serving.wait(60)
             serving.stdout.close()
 
 

@@ -38,7 +38,7 @@ sys.exit(main())
 """The program as it is on a host, but for where its files lie."""
 
 
-def until(condition: Callable[[], object], what: str, deadline_s: float = 20.0) -> None:
+def until(condition: Callable[[], object], what: str, deadline_s: float = 60.0) -> None:
     ends = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < ends, f"waited {deadline_s} s for {what}"
@@ -77,7 +77,7 @@ class End:
             yield running
         finally:
             running.terminate()
-            running.communicate(timeout=20)
+            running.communicate(timeout=60)
 
     def received(self) -> dict[str, int]:
         """Bytes that came in from each peer, by its public key."""

@@ -76,7 +76,7 @@ class Host:
             yield process
         finally:
             process.terminate()
-            _, complaints = process.communicate(timeout=10)
+            _, complaints = process.communicate(timeout=60)
             assert "Traceback" not in complaints, complaints
 
 
@@ -92,7 +92,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
         holder.communicate()
 
 
-def until(claim: Callable[[], object], what: str, deadline_s: float = 30.0) -> None:
+def until(claim: Callable[[], object], what: str, deadline_s: float = 60.0) -> None:
     ends = time.monotonic() + deadline_s
     while not claim():
         assert time.monotonic() < ends, f"waited {deadline_s} s for {what}"

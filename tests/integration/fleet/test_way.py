@@ -98,7 +98,7 @@ def gate(ground: Ground) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 class Answers(BaseHTTPRequestHandler):

@@ -62,7 +62,7 @@ def talking(namespace: Namespace) -> Iterator[Talk]:
     finally:
         talk.process.stdin.close()  # type: ignore[union-attr]
         talk.process.stdout.close()  # type: ignore[union-attr]
-        assert talk.process.wait(10) == 0
+        assert talk.process.wait(60) == 0
 
 
 @contextmanager
