@@ -84,7 +84,7 @@ def test_the_console_gives_a_token_that_brings_a_device_back_and_shows_it_once(f
         terminal.press(":")
         terminal.type("device edge-02")
         terminal.press("Enter")
-        terminal.until("edge-02", when=lambda shown: "Rounds" in shown)
+        terminal.until("▸ edge-02")
         terminal.press("T")
         terminal.until("whoever shows the token")
         terminal.type("a new disk")

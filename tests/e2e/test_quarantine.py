@@ -9,6 +9,10 @@ from .conftest import Fleet, until
 pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
 DEVICE = "edge-03"
+REFUSED = ("SSLV3_ALERT_CERTIFICATE_REVOKED", "503")
+"""By the operator's list in the handshake, or, what the coordinator's own authority certified, by its serial in every request: what is
+asked for here is not there (404) for whoever is let in.
+"""
 CALL = """\
 import http.client, ssl, sys
 context = ssl.create_default_context(cafile="/etc/edgefl/identity/ca.crt")
@@ -61,9 +65,9 @@ def test_a_device_is_cut_off_in_the_middle_of_a_run_and_comes_back_in_it(fleet: 
             ),
             "the device's services to end",
         )
-        assert called(fleet, with_the_identity_of=DEVICE) == "SSLV3_ALERT_CERTIFICATE_REVOKED"
+        assert called(fleet, with_the_identity_of=DEVICE) in REFUSED
         assert fleet.on("coordinator", "systemctl", "restart", "edgefl-gate").returncode == 0
-        assert called(fleet, with_the_identity_of=DEVICE) == "SSLV3_ALERT_CERTIFICATE_REVOKED", "a restart forgets nothing"
+        assert called(fleet, with_the_identity_of=DEVICE) in REFUSED, "a restart forgets nothing"
 
         at = fleet.round()
         fleet.await_round(at + 2)
