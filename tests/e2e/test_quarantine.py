@@ -10,8 +10,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
 DEVICE = "edge-03"
 REFUSED = ("SSLV3_ALERT_CERTIFICATE_REVOKED", "503")
-"""By the operator's list in the handshake, or, what the coordinator's own authority certified, by its serial in every request: what is
-asked for here is not there (404) for whoever is let in.
+"""By the operator's list in the handshake; what the coordinator's own authority certified, by its serial in every request. For
+whoever is let in, what is asked for here is not there: 404.
 """
 CALL = """\
 import http.client, ssl, sys
