@@ -153,10 +153,12 @@ _VERIFIED = """\
 _LET_IN = """\
 {names}
 
-· whoever shows the token from there within an hour gets that
+· whoever shows the token there within an hour gets that
   device's certificate, once; an older token ends
-· the coordinator learns its hash, and you see it once
-· for a device that SSH does not reach: for others, c is enough"""
+· it is shown to you once, and to nobody else: the
+  coordinator learns its hash
+· it is for a device that SSH does not reach; for others
+  c is enough"""
 _RELEASED = """\
 {names}
 

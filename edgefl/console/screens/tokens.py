@@ -18,6 +18,7 @@ from edgefl.operations.enrol import Token
 class Tokens(ModalScreen[None]):
     """given: the tokens, each of one device. Only esc and the mouse close it: Enter, often pressed twice, does not."""
 
+    AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [("y", "copy", "Copy"), ("escape", "close", "Close")]
 
     def __init__(self, given: Sequence[Token]) -> None:
@@ -31,13 +32,9 @@ class Tokens(ModalScreen[None]):
             box.border_subtitle = "not shown again"
             with VerticalScroll(can_focus=False):
                 yield Static("\n\n".join(map(_shown, self._given)), id="what", markup=False)
-            yield Static(f"next: on the device, as root:\n{ENROL}", markup=False)
+            yield Static(f"next: on the device, as root: {ENROL}", id="next", markup=False)
             yield Button("y   copy", compact=True, action="screen.copy")
             yield Button("esc close", compact=True, action="screen.close")
-
-    def on_mount(self) -> None:
-        """No button has the keyboard."""
-        self.set_focus(None)
 
     def action_copy(self) -> None:
         """Give the terminal's clipboard the tokens, one a line, with their devices where there are several."""
