@@ -98,7 +98,8 @@ def test_the_console_gives_a_token_that_brings_a_device_back_and_shows_it_once(f
     finally:
         terminal.close()
     until(lambda: is_online(fleet, "edge-02"), "edge-02 to be back")
-    told = [event["body"] for event in last_object(fleet.edgefl("audit", "log", "--json"))["events"]]
+    log = last_object(edgefl("audit", "log", "--site", str(fleet.directory), "--json"))
+    told = [event["body"] for event in log["events"]]
     opened = [body for body in told if body["type"] == "enrolment_opened"][-1]
     assert (opened["subject"], opened["why"], token in json.dumps(told)) == ("edge-02", "a new disk", False)
 
