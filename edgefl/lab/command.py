@@ -16,6 +16,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where the tools lie: a user's PATH often lacks the sbin directories."""
 _GRACE_S = 2.0
 _running: set[subprocess.Popen[str]] = set()
+_interrupts: list[float] = []
+"""When each came: what was being started meanwhile ends, too."""
 
 
 def run(argv: Sequence[str], *, stdin: str | None = None, timeout_s: float = 60, env: Mapping[str, str] | None = None) -> str:
@@ -34,6 +36,7 @@ def complete(
     argv: Sequence[str], *, stdin: str | None = None, timeout_s: float = 60, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """A command that ended, well or not. One that takes too long is ended with all its children, and LabFailed is raised."""
+    before = len(_interrupts)
     try:
         process = subprocess.Popen(
             argv,
@@ -48,6 +51,8 @@ def complete(
         raise LabFailed(f"{argv[0]} is not on this machine", hint="apt-get install it, or run `edgefl doctor`") from missing
     _running.add(process)
     try:
+        if len(_interrupts) > before:
+            _terminate(process)
         out, error = process.communicate(stdin, timeout=timeout_s)
     except subprocess.TimeoutExpired as late:
         raise LabFailed(f"{shown(argv)} did not end within {timeout_s:g} s") from late
@@ -59,9 +64,14 @@ def complete(
 
 def interrupt() -> None:
     """End every command that this process is waiting for, with its children; their callers get LabFailed. For a Ctrl-C."""
+    _interrupts.append(time.monotonic())
     for process in list(_running):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
+        _terminate(process)
+
+
+def _terminate(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
