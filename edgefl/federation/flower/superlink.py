@@ -18,7 +18,7 @@ from pathlib import Path
 
 from edgefl import voice
 from edgefl.errors import EdgeflError
-from edgefl.federation.flower import contract, patches, say
+from edgefl.federation.flower import contract, patches, say, tls
 from edgefl.federation.flower.notify import keep_watchdog, notify
 from edgefl.federation.hostconfig import Places
 from edgefl.layout import SUPERLINK_PORT
@@ -30,7 +30,9 @@ log = logging.getLogger("edgefl")
 
 
 def keep_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    """Load a renewed certificate into a server's TLS context; new connections get it, none is cut."""
+    """Have a server's new connections get a renewed certificate; none is cut."""
+    answering = tls.Answering()
+    context.sni_callback = answering
 
     def stamp() -> tuple[int, int]:
         return certificate.stat().st_mtime_ns, key.stat().st_mtime_ns
@@ -40,7 +42,9 @@ def keep_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> N
         while not tick.wait(RELOAD_S):
             try:
                 if (now := stamp()) != known:
-                    context.load_cert_chain(certificate, key)
+                    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                    made.load_cert_chain(certificate, key)
+                    answering.newest = made
                     known = now
                     log.info("the renewed certificate is in use")
             except (OSError, ssl.SSLError) as error:

@@ -24,7 +24,7 @@ from typing import Any
 from edgefl import voice
 from edgefl.errors import EdgeflError
 from edgefl.federation import drift
-from edgefl.federation.flower import contract, patches, say
+from edgefl.federation.flower import contract, patches, say, tls
 from edgefl.federation.flower.notify import keep_watchdog, notify
 from edgefl.federation.hostconfig import HostConfig, Places
 from edgefl.layout import DRIFT, FLEET_PORT, SUPERNODE_PORT
@@ -57,33 +57,38 @@ log = logging.getLogger("edgefl")
 
 
 class Certificate:
-    """The device's client certificate in a TLS context, loaded anew when its file changes."""
+    """The device's client certificate as a TLS context, whose connections take it anew once its file has changed."""
 
     def __init__(self, places: Places) -> None:
         self._chain, self._key, self._anchors = places.identity / "device.crt", places.identity / "device.key", places.authority
+        self._reloading = threading.Lock()
         try:
-            self.context = ssl.create_default_context(cafile=str(places.authority))
-            self.context.load_cert_chain(self._chain, self._key)
+            self._stamp = self._stamped()
+            self.context = tls.client(self._made())
         except (OSError, ssl.SSLError) as error:
             raise EdgeflError(f"the device's identity in {places.identity} cannot be used: {error}", hint="edgefl up") from error
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._stamp = self._stamped()
         self.renewed_at = -RENEWED_FOR_S
 
     def _stamped(self) -> tuple[int, ...]:
         return tuple(path.stat().st_mtime_ns for path in (self._chain, self._key, self._anchors))
 
+    def _made(self) -> ssl.SSLContext:
+        made = ssl.create_default_context(cafile=str(self._anchors))
+        made.minimum_version = ssl.TLSVersion.TLSv1_2
+        made.load_cert_chain(self._chain, self._key)
+        return made
+
     def reload(self) -> bool:
-        """Load the chain anew if it changed; a pair that does not fit yet is left for the next time."""
-        try:
-            stamp = self._stamped()
-            if stamp == self._stamp:
+        """Take what is in the files if they changed; a pair that does not fit yet is left for the next time."""
+        with self._reloading:
+            try:
+                stamp = self._stamped()
+                if stamp == self._stamp:
+                    return False
+                self.context.newest = self._made()
+            except (OSError, ssl.SSLError):
                 return False
-            self.context.load_cert_chain(self._chain, self._key)
-            self.context.load_verify_locations(self._anchors)  # a root that was added counts at once, one that went at a restart
-        except (OSError, ssl.SSLError):
-            return False
-        self._stamp, self.renewed_at = stamp, time.monotonic()
+            self._stamp, self.renewed_at = stamp, time.monotonic()
         log.info("the renewed certificate is in use")
         return True
 
