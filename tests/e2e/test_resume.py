@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from edgefl import layout
+from edgefl.errors import ExitCode
 from edgefl.events.schema import Event, FlagRaised, RoundFinished, UpdateScored
 from edgefl.operations.remember import copy_of
 from edgefl.site import load
 
-from .conftest import Fleet, edgefl, in_background, last_object
+from .conftest import Fleet, edgefl, in_background, last_object, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
@@ -101,6 +102,10 @@ def power_fails(site: Fleet) -> None:
     for action in ("kill", "start"):
         done = edgefl("lab", "--dir", str(site.lab.root), action, "coordinator")
         assert done.returncode == 0, done.stderr
+    until(
+        lambda: site.edgefl("status", "--json").returncode != ExitCode.MONITOR_UNREACHABLE,
+        "the coordinator's services to be back",
+    )
 
 
 def cut_short(site: Fleet, dies: Callable[[Fleet], None]) -> str:
