@@ -52,7 +52,7 @@ class Acting(App[None]):
 
     @property
     def frame(self) -> Frame:
-        """What is to be seen now."""
+        """What is to be seen now; the console, which follows a feed, knows it."""
         raise NotImplementedError
 
     def weigh(self, frame: Frame) -> None:

@@ -16,8 +16,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where the tools lie: a user's PATH often lacks the sbin directories."""
 _GRACE_S = 2.0
 _running: set[subprocess.Popen[str]] = set()
-_interrupts: list[float] = []
-"""When each came: what was being started meanwhile ends, too."""
+_interrupts: list[None] = []
+"""One for each, so that what was being started meanwhile ends, too; threads and a signal's handler may append at any time."""
 
 
 def run(argv: Sequence[str], *, stdin: str | None = None, timeout_s: float = 60, env: Mapping[str, str] | None = None) -> str:
@@ -64,7 +64,7 @@ def complete(
 
 def interrupt() -> None:
     """End every command that this process is waiting for, with its children; their callers get LabFailed. For a Ctrl-C."""
-    _interrupts.append(time.monotonic())
+    _interrupts.append(None)
     for process in list(_running):
         _terminate(process)
 

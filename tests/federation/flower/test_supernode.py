@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from pathlib import Path
 
 import httpx
 import pytest
@@ -27,7 +26,6 @@ from edgefl.federation.flower.supernode import (
 from edgefl.federation.hostconfig import Places
 from edgefl.federation.loopback import certify
 from edgefl.pki.authority import Authority
-from edgefl.site.model import Site
 
 HEARTBEAT = "/flwr.proto.Fleet/SendNodeHeartbeat"
 NOW = 1_800_000_000.0
@@ -47,20 +45,6 @@ class Exchange:
 
     rpc_method: str = "/flwr.proto.Fleet/PullMessages"
     request: httpx.Request = field(default_factory=lambda: httpx.Request("POST", "https://gate/v1/fleet/pull-messages"))
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority.open(tmp_path / "operator", site=Site.model_validate({"name": "demo", "devices": [{"name": "edge-1"}]}))
-
-
-@pytest.fixture
-def places(tmp_path: Path, authority: Authority) -> Places:
-    places = Places(tmp_path / "etc", tmp_path / "var")
-    places.identity.mkdir(parents=True)
-    places.authority.write_bytes(authority.bundle())
-    certify(places.identity, "device", "device", "edge-1", authority)
-    return places
 
 
 def answer(status: int, **headers: str) -> httpx.Response:

@@ -82,16 +82,8 @@ def shake_hands(asks: ssl.SSLContext, answers: ssl.SSLContext) -> tuple[str, ...
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority.open(tmp_path / "operator", site=Site.model_validate({"name": "demo", "devices": [{"name": "edge-1"}]}))
-
-
-@pytest.fixture
-def places(tmp_path: Path, authority: Authority) -> Places:
-    places = Places(tmp_path / "etc", tmp_path / "var")
-    places.identity.mkdir(parents=True)
-    places.authority.write_bytes(authority.bundle())
-    certify(places.identity, "device", "device", "edge-1", authority)
+def places(places: Places, authority: Authority) -> Places:
+    """A device's, with the certificate of a SuperLink that it calls beside its own."""
     certify(places.identity, "superlink", "superlink", "coordinator", authority)
     return places
 
