@@ -87,7 +87,7 @@ class IsolationProven(Body):
 
     type: Literal["isolation_proven"] = "isolation_proven"
     device: str
-    role: Literal["device", "coordinator"] = "device"
+    role: Literal["device", "coordinator", "watcher"] = "device"
     probes: int
     open_forbidden: list[str]
     closed_required: list[str]

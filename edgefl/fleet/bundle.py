@@ -5,7 +5,7 @@ manifest.sig      the authority's word for the manifest (signature.py), without 
 wheels/*.whl      what edgefl depends on         → a hash for each architecture
 debs/*.deb        haproxy, nftables and what they need
 watch/*.deb       Prometheus, Alertmanager and node_exporter, where the site asks for them
-exporter/*.deb    node_exporter alone, for devices, where the site asks for that
+exporter/*.deb    node_exporter alone, for hosts that Prometheus reads from another, where the site asks for that
 tunnel/*.deb      WireGuard, where the site asks for a tunnel
 app/edgefl.tar.gz edgefl's own code              → app_hash
 app.fab           the Flower app with the task   → fab_sha256
@@ -180,17 +180,18 @@ def architectures(site: Site) -> list[str]:
 def _further(site: Site) -> dict[str, tuple[str, ...]]:
     """Packages of what the site asks for beside what every site needs, by their folder."""
     found: dict[str, tuple[str, ...]] = {"watch": debs.WATCHING} if site.observability.prometheus else {}
-    found |= {"exporter": debs.EXPORTING} if site.observability.devices else {}
+    found |= {"exporter": debs.EXPORTING} if site.observability.devices or site.watcher else {}
     return found | ({"tunnel": debs.TUNNEL} if site.isolation.tunnel else {})
 
 
 def _everywhere(site: Site) -> tuple[str, ...]:
-    exporting = debs.EXPORTING if site.observability.devices else ()
+    exporting = debs.EXPORTING if site.observability.devices or site.watcher else ()
     return (*debs.WANTED, *exporting, *(debs.TUNNEL if site.isolation.tunnel else ()))
 
 
 def _also(site: Site) -> str:
-    return f" and {', '.join(debs.WATCHING)} on the coordinator" if site.observability.prometheus else ""
+    where = (site.watcher or site.coordinator).name
+    return f" and {', '.join(debs.WATCHING)} on {where}" if site.observability.prometheus else ""
 
 
 def _assemble(specs: list[wheels.WheelSpec], app: fab.Fab, packages: Mapping[str, Path], into: Path) -> tuple[Bundle, bool]:

@@ -20,6 +20,7 @@ from edgefl.fleet.facts import Facts
 from edgefl.fleet.finding import Finding
 from edgefl.infra.inventory import Host
 from edgefl.site.model import Site
+from edgefl.site.observability import SUBJECT
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -29,6 +30,7 @@ REACH = ("tcp", "host key", "login", "root and python")
 _SERVICES = {
     "coordinator": ("edgefl-superlink", "edgefl-superexec", "edgefl-monitor", "edgefl-gate"),
     "device": ("edgefl-supernode", "edgefl-superexec"),
+    "watcher": ("edgefl-prometheus", "edgefl-alertmanager", "edgefl-node-exporter"),
 }
 _TUNNEL = "tunnel-edgefl"
 Standings = Callable[[Mapping[str, str]], Awaitable[Mapping[str, str]]]
@@ -256,7 +258,7 @@ def certificate(host: Host, found: Facts, now: datetime, trusted: Sequence[x509.
     except ValueError as error:
         return Finding(host.name, "certificate", "bad", f"it cannot be read: {error}", "edgefl up")
     names = [str(name.value) for name in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    if host.name not in names:
+    if (SUBJECT if host.role == "watcher" else host.name) not in names:
         return Finding(host.name, "certificate", "bad", f"it is for {', '.join(names) or 'nobody'}", "edgefl up")
     if trusted and not _is_of(leaf, above, trusted):
         who = leaf.issuer.rfc4514_string()
@@ -310,7 +312,7 @@ def firewall(host: Host, found: Facts) -> Finding:
 
 def tunnel(host: Host, site: Site, found: Facts) -> Iterator[Finding]:
     """The host's end of the tunnel, upon which the way to the coordinator rests where the site has one."""
-    if site.isolation.tunnel:
+    if site.isolation.tunnel and host.role != "watcher":
         yield _service(host, found, _TUNNEL)
 
 

@@ -1,4 +1,7 @@
-"""What hosts are told of what watches the federation: but for how much logs may take, nothing where the site asks for nothing."""
+"""What hosts are told of what watches the federation: but for how much logs may take, nothing where the site asks for nothing.
+
+One host reads (the coordinator, or one of its own), others are read, and the gate answers the one that reads.
+"""
 
 from __future__ import annotations
 
@@ -6,70 +9,112 @@ from typing import Any
 
 from edgefl import layout
 from edgefl.infra.inventory import Host, Inventory
+from edgefl.pki.profiles import profiles
 from edgefl.site.model import Site
+from edgefl.site.observability import SUBJECT
 
-SUBJECT = "prometheus"
-"""Whom the certificate that reads /metrics and devices is for; it is no host, and opens nothing else."""
+PORT = layout.NODE_EXPORTER_PORT
 
 
 def variables(site: Site, host: Host, inventory: Inventory) -> dict[str, Any]:
-    """Variables of the roles `observability`, `isolation`, `identity` and `runtime` for a host. No secret is among them."""
-    about = _device(site, inventory) if host.role == "device" else _coordinator(site, inventory)
-    return {"observability_logs_mb": site.observability.logs_mb, **about}
+    """Variables of the roles `observability`, `isolation`, `identity`, `runtime` and `coordinator` for a host.
+
+    No secret is among them.
+    """
+    reader, read = reader_of(site, inventory), exporters(site, inventory)
+    about = {
+        "observability_logs_mb": site.observability.logs_mb,
+        "observability_wanted": host == reader,
+        "observability_read": reader is not None and host in read,
+    }
+    if host == reader:
+        return about | _reading(site, host, inventory)
+    if reader is not None and host in read:
+        about |= _answering(reader)
+    if reader is not None and host.role == "coordinator":
+        about |= _gate(reader, host)
+    return about
 
 
-def _device(site: Site, inventory: Inventory) -> dict[str, Any]:
-    if not site.observability.devices:
-        return {"observability_wanted": False}
-    hub, port = inventory.coordinator, layout.NODE_EXPORTER_PORT
+def reader_of(site: Site, inventory: Inventory) -> Host | None:
+    """The host where Prometheus runs; None where the site asks for none, or its host is not there."""
+    if not site.observability.prometheus:
+        return None
+    return inventory.watcher if site.watcher else inventory.coordinator
+
+
+def exporters(site: Site, inventory: Inventory) -> tuple[Host, ...]:
+    """The hosts that Prometheus reads over mutual TLS: the coordinator where it is on another, devices where the site says so."""
+    hub = (inventory.coordinator,) if site.watcher else ()
+    return (*hub, *(inventory.devices if site.observability.devices else ()))
+
+
+def _answering(reader: Host) -> dict[str, Any]:
+    """By whom a host is read."""
     return {
-        "observability_wanted": True,
-        "observability_reader_address": hub.address,
-        "observability_exporter_listen": f":{port}",
-        "isolation_exporter": {"port": port, "addresses": [hub.address]},
+        "observability_reader_address": reader.address,
+        "observability_exporter_listen": f":{PORT}",
+        "isolation_exporter": {"port": PORT, "addresses": [reader.address]},
         "identity_further_keys": [{"name": "exporter", "owner": layout.USER_EXPORTER}],
-        "identity_reader": hub.name,
+        "identity_reader": reader.name,
         "runtime_exporter": ["prometheus-node-exporter"],
     }
 
 
-def _coordinator(site: Site, inventory: Inventory) -> dict[str, Any]:
-    watch, name = site.observability, site.coordinator.name
-    about: dict[str, Any] = {
-        "observability_wanted": watch.prometheus,
-        "observability_host": name,
-        "observability_site": site.name,
+def _gate(reader: Host, coordinator: Host) -> dict[str, Any]:
+    """How the coordinator is read from another host: beside its exporter, the gate by a certificate that Go's programs take."""
+    exporter = {"name": "exporter", "owner": layout.USER_EXPORTER}
+    return {
+        "isolation_watcher_address": reader.address,
+        "identity_further_keys": [exporter, {"name": "metrics", "owner": layout.USER_GATE, "joined": True}],
+        "coordinator_metrics_name": metrics_name(),
     }
-    if not watch.prometheus:
-        return about
+
+
+def metrics_name() -> str:
+    """The name by which a Prometheus on another host asks for the gate."""
+    return profiles().roles["metrics"].names[0]
+
+
+def _reading(site: Site, host: Host, inventory: Inventory) -> dict[str, Any]:
+    """What Prometheus and Alertmanager are told on the host where they run."""
+    watch, hub = site.observability, inventory.coordinator
     receivers = dict.fromkeys(("slack", "email", "webhook"))
     told = {kind: receiver.model_dump(mode="json") for kind, receiver in watch.receivers.items()}
     # When a secret's file changed is what tells that it did: a hash of a short password would tell the password.
     secrets = [{"kind": kind, "path": str(path), "changed": path.stat().st_mtime_ns} for kind, _, path in watch.secrets()]
-    allowed = {one.where for one in site.isolation.coordinator if one.by == "host"}
+    allowed = {one.where for one in site.isolation.of(host.role) if one.by == "host"}
+    elsewhere = {"observability_watcher": host.name, "observability_metrics_name": metrics_name()}
     return {
-        **about,
+        **(elsewhere if host != hub else {}),
+        "observability_host": hub.name,
+        "observability_site": site.name,
         "observability_keep_days": watch.keep_days,
         "observability_accuracy_low": watch.accuracy_low,
         "observability_receivers": {**receivers, **told},
         "observability_secrets": secrets,
         "observability_ways_out": sorted(allowed | {str(address) for address in site.isolation.dns}),
-        "observability_monitor": f"127.0.0.1:{layout.API_PORT}",
+        "observability_monitor": f"{'127.0.0.1' if host == hub else _shown(hub.address)}:{layout.API_PORT}",
         "observability_prometheus_listen": f"127.0.0.1:{layout.PROMETHEUS_PORT}",
         "observability_alertmanager_listen": f"127.0.0.1:{layout.ALERTMANAGER_PORT}",
-        "observability_node_exporter_listen": f"127.0.0.1:{layout.NODE_EXPORTER_PORT}",
+        "observability_node_exporter_listen": f"127.0.0.1:{PORT}",
         "identity_further_keys": [{"name": "scraper", "owner": layout.USER_WATCH, "subject": SUBJECT}],
         "runtime_watch": ["prometheus", "prometheus-alertmanager", "prometheus-node-exporter"],
-        **(_read(site, inventory) if watch.devices else {}),
+        **_targets(exporters(site, inventory)),
     }
 
 
-def _read(site: Site, inventory: Inventory) -> dict[str, Any]:
-    """Where Prometheus reads the devices, for the coordinator."""
-    port, addresses = layout.NODE_EXPORTER_PORT, {one.name: inventory.host(one.name).address for one in site.devices}
-    shown = {name: f"[{address}]" if ":" in address else address for name, address in addresses.items()}
+def _targets(read: tuple[Host, ...]) -> dict[str, Any]:
+    """Where Prometheus reads other hosts, for the one that it runs on; nothing where it reads none."""
+    if not read:
+        return {}
+    addresses = sorted(host.address for host in read)
     return {
-        "observability_devices": {name: f"{address}:{port}" for name, address in shown.items()},
-        "observability_device_addresses": sorted(addresses.values()),
-        "isolation_exporter": {"port": port, "addresses": sorted(addresses.values())},
+        "observability_devices": {host.name: f"{_shown(host.address)}:{PORT}" for host in read},
+        "observability_device_addresses": addresses,
+        "isolation_exporter": {"port": PORT, "addresses": addresses},
     }
+
+
+def _shown(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

@@ -35,7 +35,7 @@ MULTICAST_DNS = "224.0.0.251"
 """Whoever is on the same wire answers there (RFC 6762): names of neighbours, and a way to them."""
 _WAYS_OUT: tuple[tuple[Protocol, int], ...] = (("tcp", 443), ("udp", 443), ("icmp", 0))
 WATCHING = (layout.PROMETHEUS_PORT, layout.ALERTMANAGER_PORT, layout.NODE_EXPORTER_PORT)
-"""What watches answers on the coordinator's loopback, and the account that runs the task's code is no one to ask there."""
+"""What watches answers on its host's loopback; on the coordinator the account that runs the task's code may not ask there."""
 _PEERS_AT_MOST = 16
 """Each device probes its next neighbours in the site's order, so that every device is probed by as many."""
 _STRANGER = "nobody"
@@ -79,6 +79,8 @@ def matrix(site: Site, inventory: Inventory, addresses6: Mapping[str, Sequence[s
     found = [*_coordinator(site, inventory, addresses6 or {}), *_operator(site, inventory)]
     for host in inventory.devices:
         found += _device(site, inventory, host, addresses6 or {})
+    if (watcher := _watcher(site, inventory)) is not None:
+        found += _watching(site, inventory, watcher, addresses6 or {})
     hosts = {host.name: host for host in inventory.hosts}
     # A resolver, or what stands for the internet, may be what the site opens; a host of the site never is.
     found = [p for p in found if p.kind not in ("dns", "internet") or not _is_opened(site, hosts[p.host], p)]
@@ -118,7 +120,7 @@ def _coordinator(site: Site, inventory: Inventory, addresses6: Mapping[str, Sequ
         yield from _forbid(around, user)
     outside = Probe(host.name, "", "tcp", host.name, host.address, layout.SUPERLINK_PORT, "closed", "coordinator")
     strangers = _unnamed(site, around)
-    watching = [layout.USER_WATCH] if site.observability.prometheus else []
+    watching = [layout.USER_WATCH] if site.observability.prometheus and not site.watcher else []
     for user in (_STRANGER, *watching):
         yield from _forbid([*strangers, link, outside], user)
     for user in watching:
@@ -126,10 +128,37 @@ def _coordinator(site: Site, inventory: Inventory, addresses6: Mapping[str, Sequ
         yield from (probe for port in WATCHING for probe in _forbid([_loopback(host, port)], layout.USER_SERVER))
     if site.observability.devices:
         exporters = [_exporter(host, device) for device in inventory.devices]
-        yield from _allow(exporters, layout.USER_WATCH)
+        yield from (probe for user in watching for probe in _allow(exporters, user))
         yield from (probe for user in (*services, _STRANGER, "root") for probe in _forbid(exporters, user))
+    exporting = [layout.USER_EXPORTER] if _watcher(site, inventory) else []
+    for user in exporting:
+        yield from _forbid([*around, link, outside, _loopback(host, layout.API_PORT)], user)
+        answers = _loopback(host, layout.NODE_EXPORTER_PORT)
+        yield from (probe for own in (*services, _STRANGER, "root") for probe in _forbid([answers], own))
     yield from _forbid([probe for probe in strangers if probe.kind != "operator"], "root")
-    yield from _allowances(site, inventory, host, (*services, *watching, _STRANGER, "root"))
+    yield from _allowances(site, inventory, host, (*services, *watching, *exporting, _STRANGER, "root"))
+
+
+def _watcher(site: Site, inventory: Inventory) -> Host | None:
+    """The host that watches, where the site has one and it is there."""
+    return inventory.watcher if site.watcher else None
+
+
+def _watching(site: Site, inventory: Inventory, host: Host, addresses6: Mapping[str, Sequence[str]]) -> Iterator[Probe]:
+    """What the host that watches reaches: by one account the gate's metrics and the exporters, by no other anybody."""
+    hub = inventory.coordinator
+    read = [hub, *(inventory.devices if site.observability.devices else ())]
+    paths = [_coordinator_port(inventory, host, layout.API_PORT), *(_exporter(host, one) for one in read)]
+    ports = [_coordinator_port(inventory, host, port) for port in (layout.FLEET_PORT, LISTENER_PORT)]
+    ports += _coordinator_ports(site, inventory, host, addresses6)
+    opened = {(path.protocol, path.address, path.port) for path in paths}
+    around = [*_unnamed(site, _surroundings(site, inventory, host, addresses6)), *ports]
+    around = [probe for probe in around if (probe.protocol, probe.address, probe.port) not in opened]
+    yield from _allow(paths, layout.USER_WATCH)
+    yield from _forbid(around, layout.USER_WATCH)
+    yield from _forbid([*around, *paths], _STRANGER)
+    yield from _forbid([probe for probe in (*around, *paths) if probe.kind != "operator"], "root")
+    yield from _allowances(site, inventory, host, (layout.USER_WATCH, _STRANGER, "root"))
 
 
 def _operator(site: Site, inventory: Inventory) -> Iterator[Probe]:
@@ -138,8 +167,11 @@ def _operator(site: Site, inventory: Inventory) -> Iterator[Probe]:
         yield _inbound(host, host.port, "open")
         yield _inbound(host, LISTENER_PORT, "closed")
     yield _inbound(inventory.coordinator, layout.API_PORT, "open")
-    for port in (layout.FLEET_PORT, layout.SUPERLINK_PORT, *(WATCHING if site.observability.prometheus else ())):
+    watching = WATCHING if site.observability.prometheus else ()
+    for port in (layout.FLEET_PORT, layout.SUPERLINK_PORT, *watching):
         yield _inbound(inventory.coordinator, port, "closed")
+    if (watcher := _watcher(site, inventory)) is not None:
+        yield from (_inbound(watcher, port, "closed") for port in watching)
     for host in inventory.devices:
         yield _inbound(host, layout.SUPERNODE_PORT, "closed")
         if site.observability.devices:
@@ -192,12 +224,13 @@ def _misdirected(site: Site, host: Host, address: str) -> list[int]:
 
 def _surroundings(site: Site, inventory: Inventory, host: Host, addresses6: Mapping[str, Sequence[str]]) -> Iterator[Probe]:
     """What none of edgefl's users may reach, on any host: other devices, the internet, resolvers, the operator."""
-    peers = _neighbours(inventory, host)
+    peers = _neighbours(site, inventory, host)
     # The coordinator's accounts try them one by one, since one of them may.
     exporter = [layout.NODE_EXPORTER_PORT] if site.observability.devices and host.role == "device" else []
     for peer in peers:
+        answering = WATCHING if peer.role == "watcher" else exporter
         for address in (peer.address, *addresses6.get(peer.name, ())):
-            for port in (peer.port, LISTENER_PORT, *exporter, *_misdirected(site, host, address)):
+            for port in (peer.port, LISTENER_PORT, *answering, *_misdirected(site, host, address)):
                 yield Probe(host.name, "", "tcp", _named(peer.name, address), address, port, "closed", "peers")
     for peer in peers[:1]:
         for address in (peer.address, *addresses6.get(peer.name, ())[:1]):
@@ -205,13 +238,13 @@ def _surroundings(site: Site, inventory: Inventory, host: Host, addresses6: Mapp
             yield Probe(host.name, "", "icmp", shown, address, 0, "closed", "peers")
             yield Probe(host.name, "", "udp", shown, address, LISTENER_PORT, "closed", "peers")
     inside = tunnelled(site)
-    for peer in peers if inside else ():
+    for peer in (peer for peer in peers if peer.name in inside and host.role != "watcher"):
         for port in (peer.port, LISTENER_PORT):
             yield Probe(host.name, "", "tcp", _inside(peer.name), str(inside[peer.name]), port, "closed", "peers")
     yield Probe(host.name, "", "udp", "neighbours (multicast DNS)", MULTICAST_DNS, 5353, "closed", "peers")
     yield from _outside(host)
     operators = list(dict.fromkeys(_operator_addresses(site)))
-    resolvers = {inventory.coordinator.name: inventory.coordinator.address} if host.role == "device" else {}
+    resolvers = {inventory.coordinator.name: inventory.coordinator.address} if host.role != "coordinator" else {}
     resolvers |= {_named("internet", address): address for address in INTERNET} | {
         f"operator {address}": address for address in operators[:1]
     }
@@ -237,12 +270,11 @@ def _named(name: str, address: str) -> str:
     return f"{name} (IPv6)" if ":" in address else name
 
 
-def _neighbours(inventory: Inventory, host: Host) -> list[Host]:
-    devices = list(inventory.devices)
-    if host.role == "coordinator":
-        return devices[:_PEERS_AT_MOST]
-    at = devices.index(host)
-    return [*devices[at + 1 :], *devices[:at]][:_PEERS_AT_MOST]
+def _neighbours(site: Site, inventory: Inventory, host: Host) -> list[Host]:
+    devices, watcher = list(inventory.devices), _watcher(site, inventory)
+    at = devices.index(host) if host.role == "device" else -1
+    others = [*devices[at + 1 :], *devices[: max(at, 0)]][:_PEERS_AT_MOST]
+    return [*others, *([watcher] if watcher and watcher != host else [])]
 
 
 def _operator_addresses(site: Site) -> Iterator[str]:
@@ -260,7 +292,8 @@ def _unnamed(site: Site, probes: Iterable[Probe]) -> list[Probe]:
 def _coordinator_ports(site: Site, inventory: Inventory, host: Host, addresses6: Mapping[str, Sequence[str]]) -> Iterator[Probe]:
     """Every port of the coordinator's that is not for devices, and all of its IPv6."""
     to = inventory.coordinator
-    for port in (layout.API_PORT, layout.SUPERLINK_PORT, to.port):
+    exporter = [layout.NODE_EXPORTER_PORT] if _watcher(site, inventory) else []
+    for port in (layout.API_PORT, layout.SUPERLINK_PORT, to.port, *exporter):
         yield _coordinator_port(inventory, host, port)
     yield Probe(host.name, "", "udp", to.name, to.address, layout.FLEET_PORT, "closed", "coordinator")
     yield Probe(host.name, "", "icmp", to.name, to.address, 0, "closed", "coordinator")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
@@ -24,6 +24,7 @@ from edgefl.infra.inventory import Host, Inventory
 from edgefl.share import share
 from edgefl.site.addresses import tunnelled
 from edgefl.site.allowances import own_hosts
+from edgefl.site.host import HostBase, Role
 from edgefl.site.loading import site_hash
 from edgefl.site.model import Device, Site
 from edgefl.site.problems import dotted
@@ -31,6 +32,10 @@ from edgefl.site.problems import dotted
 Variables = dict[str, Any]
 
 _CONNECTION: Variables = {"ansible_python_interpreter": "/usr/bin/python3", "ansible_ssh_pipelining": True}
+
+
+GROUPS: Mapping[Role, str] = {"coordinator": "edgefl_coordinators", "device": "edgefl_devices", "watcher": "edgefl_watchers"}
+"""What Ansible calls the hosts of a role."""
 
 
 class Release(Protocol):
@@ -99,18 +104,17 @@ def variables(site: Site, inventory: Inventory, bundle: Release, known_hosts_fil
     # Where a Terraform module chose the addresses, no check of the site could know them.
     for location, what, hint in own_hosts(site, {host.name: ip_address(host.address) for host in inventory.hosts}):
         raise HostAllowed(f"{dotted(location)}: {what}", hint=hint)
-    coordinator = inventory.coordinator
-    devices = [inventory.host(device.name) for device in site.devices]
+    ours = {host.name for host in site.hosts}
+    hosts = {
+        host.name: _host_variables(site, host, inventory, bundle, known_hosts_file)
+        for host in inventory.hosts
+        if host.name in ours
+    }
     return {
         "all": {
             "vars": _site_variables(site, inventory, bundle),
             "children": {
-                "edgefl_coordinators": {
-                    "hosts": {coordinator.name: _host_variables(site, coordinator, inventory, bundle, known_hosts_file)}
-                },
-                "edgefl_devices": {
-                    "hosts": {host.name: _host_variables(site, host, inventory, bundle, known_hosts_file) for host in devices}
-                },
+                **_by_role(site.hosts, hosts),
                 "edgefl_tunnelled": {"hosts": {name: {} for name in tunnelled(site)}},
                 "edgefl_standing": {},  # filled by a run that finds nothing to do
             },
@@ -120,11 +124,15 @@ def variables(site: Site, inventory: Inventory, bundle: Release, known_hosts_fil
 
 def reachable(inventory: Inventory, known_hosts_file: Path) -> Variables:
     """The inventory for taking edgefl off hosts: that needs neither a bundle nor what the site says today."""
-    children = {
-        group: {"hosts": {host.name: _connection(host, known_hosts_file) for host in inventory.hosts if host.role == role}}
-        for group, role in (("edgefl_coordinators", "coordinator"), ("edgefl_devices", "device"))
+    ways = {host.name: _connection(host, known_hosts_file) for host in inventory.hosts}
+    return {"all": {"vars": _CONNECTION, "children": _by_role(inventory.hosts, ways)}}
+
+
+def _by_role(hosts: Sequence[Host | HostBase], told: Mapping[str, Variables]) -> Variables:
+    """A group for each role, with what its hosts are told, in their order."""
+    return {
+        group: {"hosts": {host.name: told[host.name] for host in hosts if host.role == role}} for role, group in GROUPS.items()
     }
-    return {"all": {"vars": _CONNECTION, "children": children}}
 
 
 def host_document(site: Site, host: Host, inventory: Inventory, bundle: Release) -> Variables:
@@ -214,6 +222,7 @@ def configuration(inventory: Path, *, accelerated: bool) -> str:
 def _site_variables(site: Site, inventory: Inventory, bundle: Release) -> Variables:
     operators = operator_addresses(site)
     gate, devices = tunnel.gate_address(site, inventory), tunnel.device_addresses(site, inventory)
+    watchers = [inventory.watcher.address] if site.watcher and inventory.watcher else []
     return {
         **_CONNECTION,
         "preflight_on_failure": site.preflight.on_failure,
@@ -246,7 +255,7 @@ def _site_variables(site: Site, inventory: Inventory, bundle: Release) -> Variab
         "coordinator_fleet_port": layout.FLEET_PORT,
         "coordinator_api_port": layout.API_PORT,
         "coordinator_superlink_port": layout.SUPERLINK_PORT,
-        "coordinator_allowed_addresses": [*operators, *devices],
+        "coordinator_allowed_addresses": [*operators, *devices, *watchers],
         "coordinator_device_addresses": devices,
         "device_coordinator": inventory.coordinator.name,
         "device_coordinator_address": gate,
@@ -254,21 +263,29 @@ def _site_variables(site: Site, inventory: Inventory, bundle: Release) -> Variab
 
 
 def _host_variables(site: Site, host: Host, inventory: Inventory, bundle: Release, known_hosts_file: Path) -> Variables:
-    allowed = site.isolation.of(host.role)
     return {
         **_connection(host, known_hosts_file),
         "edgefl_role": host.role,
         "isolation_role": host.role,
-        "isolation_allowances": [one.model_dump(mode="json") for one in allowed],
+        "isolation_allowances": [one.model_dump(mode="json") for one in site.isolation.of(host.role)],
         "isolation_ssh_port": host.port,
         "identity_role": host.role,
         "identity_address": host.address,
         "runtime_role": host.role,
-        f"{host.role}_task_addresses": sorted({str(one.address) for one in allowed if one.by == "task"}),
-        f"{host.role}_document": host_document(site, host, inventory, bundle),
-        f"{host.role}_members": members_document(site, host.role),
+        **_part(site, host, inventory, bundle),
         **observing.variables(site, host, inventory),
         **tunnel.variables(site, host, inventory),
+    }
+
+
+def _part(site: Site, host: Host, inventory: Inventory, bundle: Release) -> Variables:
+    """What a host is told of its part in training; one that watches has none, and none of the software for it."""
+    if host.role == "watcher":
+        return {"runtime_deps_hashes": {}, "runtime_app_hash": "", "isolation_coordinator_address": inventory.coordinator.address}
+    return {
+        f"{host.role}_task_addresses": sorted({str(one.address) for one in site.isolation.of(host.role) if one.by == "task"}),
+        f"{host.role}_document": host_document(site, host, inventory, bundle),
+        f"{host.role}_members": members_document(site, host.role),
     }
 
 

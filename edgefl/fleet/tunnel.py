@@ -30,7 +30,7 @@ def endpoint(site: Site, inventory: Inventory) -> str:
 def variables(site: Site, host: Host, inventory: Inventory) -> dict[str, Any]:
     """Variables of the roles `isolation`, `identity`, `runtime` and `tunnel` for a host."""
     wanted, inside = site.isolation.tunnel, tunnelled(site)
-    if wanted is None:
+    if wanted is None or host.role == "watcher":
         return {}
     way = {"port": wanted.port, "interface": layout.TUNNEL_INTERFACE}
     way |= {"endpoint": endpoint(site, inventory), "mark": layout.TUNNEL_MARK} if host.role == "device" else {}

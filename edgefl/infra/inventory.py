@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
 from edgefl.errors import EdgeflError, ExitCode
 from edgefl.site.addresses import assign
-from edgefl.site.model import Coordinator, Device, Site
+from edgefl.site.host import HostBase, Role
+from edgefl.site.model import Device, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Host:
     """
 
     name: str
-    role: Literal["coordinator", "device"]
+    role: Role
     address: str
     port: int
     user: str
@@ -35,7 +36,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Every host of a site, the coordinator first."""
+    """Every host of a site, the coordinator first, and last the one that watches, where there is one."""
 
     hosts: tuple[Host, ...]
 
@@ -48,6 +49,11 @@ class Inventory:
     def devices(self) -> tuple[Host, ...]:
         """The devices, in the site's order."""
         return tuple(host for host in self.hosts if host.role == "device")
+
+    @property
+    def watcher(self) -> Host | None:
+        """The host that watches; None where the coordinator does, or nobody."""
+        return next((host for host in self.hosts if host.role == "watcher"), None)
 
     def host(self, name: str) -> Host:
         """The host of that name; KeyError when there is none."""
@@ -92,14 +98,14 @@ def inventory_from(outputs: Mapping[str, Any], site: Site) -> Inventory:
 
 
 def made_devices(outputs: Mapping[str, Any], site: Site) -> list[Device]:
-    """The devices that the operator's module made, by name: every host but the coordinator.
+    """The devices that the operator's module made, by name: every host but the coordinator and the one that watches.
 
     What else site.yaml may say of a device, its `vars` may: `data`, `epsilon_limit` and the like. Raises InventoryMismatch when
     there is none, or one is no device that a site could have.
     """
-    devices = []
+    devices, asked_for = [], {site.coordinator.name, *([site.watcher.name] if site.watcher else [])}
     for name, host in sorted(_made(outputs).items()):
-        if name == site.coordinator.name:
+        if name in asked_for:
             continue
         said = {key: value for key, value in host.get("vars", {}).items() if key in Device.model_fields and value is not None}
         try:
@@ -141,11 +147,11 @@ def _made(outputs: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
     return (outputs.get("inventory") or {}).get("hosts") or {}
 
 
-def _joined(host: Coordinator | Device, made: Mapping[str, Any], lab: Path | None) -> Host:
+def _joined(host: HostBase, made: Mapping[str, Any], lab: Path | None) -> Host:
     key = lab / "ssh" / "id_ed25519" if lab else host.ssh_key
     return Host(
         name=host.name,
-        role="device" if isinstance(host, Device) else "coordinator",
+        role=host.role,
         address=made["ansible_host"],
         port=int(made["ansible_port"]),
         user=made["ansible_user"],

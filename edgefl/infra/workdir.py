@@ -162,23 +162,24 @@ def variables(site: Site) -> dict[str, Any]:
     if site.infrastructure.module != "lab":
         hosts = {
             host.name: {
-                "role": "device" if isinstance(host, Device) else "coordinator",
+                "role": host.role,
                 "address": str(host.address) if host.address else None,
                 "ssh_user": host.ssh_user,
                 "ssh_port": host.ssh_port,
                 "host_key": host.host_key,
             }
-            for host in ((site.coordinator,) if site.asks_module else site.hosts)
+            for host in site.hosts
+            if not (site.asks_module and isinstance(host, Device))
         }
         return {"devices": hosts}
     addresses = assign(site)
     hosts = {
         host.name: {
-            "role": "device" if isinstance(host, Device) else "coordinator",
+            "role": host.role,
             "address": str(addresses[host.name]),
             **host.limits.model_dump(),
             "data": str(host.data) if isinstance(host, Device) and host.data else None,
-            "preloaded": host.preloaded if isinstance(host, Device) else True,
+            "preloaded": host.preloaded if isinstance(host, Device) else host.role == "coordinator",
         }
         for host in site.hosts
     }

@@ -19,6 +19,7 @@ from edgefl.events.schema import (
     AuditFinished,
     CertificateIssued,
     CertificateRevoked,
+    DeviceState,
     Event,
     FlagRaised,
     IsolationDrift,
@@ -77,7 +78,8 @@ class FederationState:
     run: the current or last one; rounds: its rounds, in order; runs: those before it, oldest first.
     start: the version of the model that the next run starts from; empty: the task's own.
     devices: by name, in the site's order. certificates: the newest by `role/subject`, the devices' included.
-    proofs: the newest of the coordinator's isolation, by its name; a device's is in its row. audits: the newest of each kind.
+    proofs: the newest of the isolation of the coordinator and of the host that watches, by name; a device's is in its row.
+    audits: the newest of each kind.
     models: the coordinator's own ledger, where it protects whole devices; None where it has none.
     """
 
@@ -125,7 +127,7 @@ class FederationState:
                 StartChosen()
                 | AuditFinished()
                 | ModelPrivacySpent()
-                | IsolationProven(role="coordinator")
+                | IsolationProven(role="coordinator" | "watcher")
                 | IsolationDrift(role="coordinator")
             ):
                 return state._noted(body, event)
@@ -135,9 +137,14 @@ class FederationState:
                 return state._revoked(body)
         device = getattr(body, "device", None)
         if isinstance(device, str):
-            row = self.devices.get(device) or DeviceRow(name=device)
-            state = evolve(state, devices={**self.devices, device: row.after(event)})
+            state = state._of_device(device, event)
         return state._counted(event)._in_round(event)
+
+    def _of_device(self, name: str, event: Event) -> FederationState:
+        if name in self.proofs and isinstance(event.body, DeviceState):  # it watched, and has left
+            return evolve(self, proofs={host: proof for host, proof in self.proofs.items() if host != name})
+        row = self.devices.get(name) or DeviceRow(name=name)
+        return evolve(self, devices={**self.devices, name: row.after(event)})
 
     def apply_all(self, events: Iterable[Event]) -> FederationState:
         """The state after all of them, in order."""

@@ -22,6 +22,7 @@ from edgefl.pki.register import LEFT, Register
 from edgefl.progress import Finished, Progress, Started, Step, Warned
 from edgefl.site.addresses import assign
 from edgefl.site.model import Site
+from edgefl.site.observability import SUBJECT
 
 STAGE = "members"
 GONE, REPLACED = LEFT
@@ -35,7 +36,9 @@ class MemberRefused(EdgeflError):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What site.yaml makes of the hosts that exist. left: devices that it names no more. replaced: with another SSH host key."""
+    """What site.yaml makes of the hosts that exist. left: those that it names no more, but for the coordinator. replaced: devices
+    with another SSH host key.
+    """
 
     left: tuple[Host, ...] = ()
     replaced: tuple[str, ...] = ()
@@ -44,7 +47,7 @@ class Changes:
 def changes(site: Site, known: Inventory) -> Changes:
     """Compare. Raises MemberRefused for a rename, and for a lab host whose place in the list gives it another address."""
     there, named = {host.name: host for host in known.hosts}, {host.name for host in site.hosts}
-    left = tuple(host for host in known.devices if host.name not in named)
+    left = tuple(host for host in known.hosts if host.role != "coordinator" and host.name not in named)
     if site.asks_module:
         return Changes(left)  # its module decides who is there, and under which name
     is_lab = site.infrastructure.module == "lab"
@@ -73,10 +76,11 @@ async def part(site: Site, known: Inventory, found: Changes) -> AsyncIterator[Pr
     began, names = time.monotonic(), [host.name for host in found.left]
     yield Started(STAGE, "", "who leaves the site, and whose hardware was replaced", total=len(names) + len(found.replaced))
     if names:
-        async for event in chained(_drained(site, names)):
+        async for event in chained(_drained(site, found.left)):
             yield event
     for leaving, why in ((names, GONE), (found.replaced, REPLACED)):
-        if certified := _certified(site, leaving):
+        watching = [SUBJECT for host in found.left if host.role == "watcher" and host.name in leaving]
+        if certified := _certified(site, [*leaving, *watching]):
             async for event in chained(refuse(site, known, certified, why)):
                 yield event
     for name in found.replaced:
@@ -101,20 +105,22 @@ async def renounced(site: Site, names: Collection[str]) -> AsyncIterator[Progres
         yield Step(STAGE, name, f"{len(gone)} files of an old identity are gone", changed=bool(gone))
 
 
-async def _drained(site: Site, names: Sequence[str]) -> AsyncIterator[Progress]:
-    """Tell the run that these are asked no more, and wait for the end of the round that they are in."""
+async def _drained(site: Site, hosts: Collection[Host]) -> AsyncIterator[Progress]:
+    """Tell the run that these are asked no more, and wait for the end of the round that they are in; who watches is in none."""
+    names = [host.name for host in hosts if host.role == "device"]
     try:
         async with watching(site) as monitor:
             known = (await monitor.status(updates=False)).state
             news: list[Body] = []
-            for name in names:
+            watchers = [host.name for host in hosts if host.role == "watcher" and host.name in known.proofs]
+            for name in (*names, *watchers):
                 row = known.devices.get(name)
                 if row is None or row.standing != "removed":
                     news += [DeviceState(device=name, state="removed", detail=GONE)]
                     news += [OperatorAction(who="", action="remove", subject=name, why="site.yaml names it no more")]
             if news:
                 await monitor.append(*news)
-            busy = await still_at_work(site, monitor, names)
+            busy = await still_at_work(site, monitor, names) if names else []
             for name in busy:
                 yield Warned(STAGE, name, "is still at work; its round goes on without it")
     except EdgeflError as error:

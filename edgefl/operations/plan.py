@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from edgefl.errors import EdgeflError
-from edgefl.fleet.observing import SUBJECT
 from edgefl.infra.inventory import Inventory, prospective
 from edgefl.operations import members
 from edgefl.operations.interruption import foreseen, restarted, uprooted
@@ -20,6 +19,7 @@ from edgefl.operations.versions import gathered
 from edgefl.operations.watch import watching
 from edgefl.progress import Finished, Progress, Started, Step, Warned
 from edgefl.site.model import Site
+from edgefl.site.observability import SUBJECT
 
 if TYPE_CHECKING:
     from edgefl.infra.changes import Change
@@ -90,7 +90,8 @@ def existing_hosts(site: Site, known: Inventory, changes: Collection[Change]) ->
 def leaving(changes: members.Changes) -> Iterator[Step]:
     """Who would be seen off, and whose certificates would end because it comes with new hardware."""
     for host in changes.left:
-        what = "would finish its round and leave; its certificates would be revoked"
+        first = "watch no more" if host.role == "watcher" else "finish its round"
+        what = f"would {first} and leave; its certificates would be revoked"
         yield Step(members.STAGE, host.name, what, changed=True)
     for name in changes.replaced:
         yield Step(members.STAGE, name, "comes with new hardware: the old one's certificates would be revoked", changed=True)
@@ -190,8 +191,9 @@ def due_certificates(
     hub = site.coordinator.name
     exporting = ("exporter",) if site.observability.devices else ()
     of_devices = [(role, device.name) for device in site.devices for role in ("device", "signer", *exporting)]
-    scrapers = [("scraper", hub)] if site.observability.prometheus else []
-    for role, name in (("renewal", hub), ("gate", hub), ("superlink", hub), *scrapers, *of_devices):
+    reading = [("scraper", (site.watcher or site.coordinator).name)] if site.observability.prometheus else []
+    reading += [("exporter", hub), ("metrics", hub)] if site.watcher else []
+    for role, name in (("renewal", hub), ("gate", hub), ("superlink", hub), *reading, *of_devices):
         if name not in there:
             yield role, name, "its host does not exist yet"
         elif name in checked:

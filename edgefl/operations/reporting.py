@@ -56,7 +56,9 @@ async def report_fleet(
         await learn(site, monitor)
         known = (await monitor.status(updates=False)).state
         news: list[Body] = [*_facts(inventory, facts, known), *_certificates(site, known), *standings(site, known)]
-        reasons = {**{device.name: "" for device in inventory.devices}, **(unfit or {})}
+        named = {device.name for device in site.devices}  # of the host that watches, no round knows
+        left_out = {name: why for name, why in (unfit or {}).items() if name in named}
+        reasons = {**{device.name: "" for device in inventory.devices}, **left_out}
         news += [DeviceFitness(device=name, why=why) for name, why in reasons.items() if _unfit(known, name) != why]
         if (latest := evidence.latest(site.state)) is not None:
             news += latest.events(inventory.hosts)

@@ -23,7 +23,7 @@ from edgefl.pki.errors import PkiError
 from edgefl.pki.generation import PEM, Generation
 from edgefl.pki.profiles import USAGES, Role, profiles
 from edgefl.pki.register import Entry, Register, entry_of, locked
-from edgefl.pki.renewal import constrained
+from edgefl.pki.renewal import constrained, hosts_of
 from edgefl.pki.renewals import Renewals
 from edgefl.site.model import Site
 
@@ -137,7 +137,7 @@ class Authority:
         named = forms.subject(f"edgefl renewal {forms.fingerprint(key)[:12]}", "authority", site.name)
         ends = min(datetime.now(UTC) + timedelta(days=site.certificates.renewal_days), root.not_valid_after_utc)
         builder = forms.authority(named, key, profile.path_length, ends)
-        builder = constrained(builder, site=site.name, hosts=[host.name for host in site.hosts], issuer=root)
+        builder = constrained(builder, site=site.name, hosts=hosts_of(site), issuer=root)
         certificate = self._elder.sign_by_root(builder)
         self._register.issued(entry_of(certificate, name, "renewal", issuer="root"))
         return certificate.public_bytes(PEM)

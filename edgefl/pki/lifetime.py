@@ -20,7 +20,7 @@ Standing = Literal["valid", "near expiry", "expired", "revoked"]
 
 def days(role: str, lives: Certificates) -> int | None:
     """How long a certificate of this role serves, where the operator alone renews it; None for what lives for `leaf_hours`."""
-    watching = dict.fromkeys(("scraper", "exporter"), lives.watching_days)
+    watching = dict.fromkeys(("scraper", "exporter", "metrics"), lives.watching_days)
     return {"signer": lives.signer_days, "renewal": lives.renewal_days, **watching}.get(role)
 
 

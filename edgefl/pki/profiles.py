@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edgefl.share import share
 
-Role = Literal["device", "gate", "superlink", "operator", "scraper", "exporter", "signer"]
+Role = Literal["device", "gate", "superlink", "operator", "scraper", "exporter", "metrics", "signer"]
 Usage = Literal["client_auth", "server_auth", "document_signing"]
 USAGES: dict[Usage, ObjectIdentifier] = {
     "client_auth": ExtendedKeyUsageOID.CLIENT_AUTH,

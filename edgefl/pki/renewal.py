@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -25,6 +25,9 @@ from edgefl.pki import forms, keys, request
 from edgefl.pki.anchors import subject as subject_of
 from edgefl.pki.errors import CsrRefused, PkiError
 from edgefl.pki.profiles import Role, profiles
+
+if TYPE_CHECKING:
+    from edgefl.site.model import Site
 
 RENEWED: Final[tuple[Role, ...]] = ("device", "gate", "superlink")
 """The roles whose certificates it renews."""
@@ -46,6 +49,11 @@ def constrained(
         .add_extension(x509.NameConstraints(permitted_subtrees=permitted, excluded_subtrees=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     )
+
+
+def hosts_of(site: Site) -> list[str]:
+    """The hosts that renew themselves: the coordinator and the devices. What the host that watches has, the operator renews."""
+    return [host.name for host in (site.coordinator, *site.devices)]
 
 
 def covered(certificate: x509.Certificate) -> set[str]:

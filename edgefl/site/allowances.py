@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from itertools import chain
-from typing import Literal
+from typing import Literal, get_args
 
 from edgefl.site.addresses import known
+from edgefl.site.host import Role
 from edgefl.site.isolation import Allowance, Network
 from edgefl.site.model import Site
 from edgefl.site.modes import Mistake
@@ -31,7 +32,7 @@ _SSH = 22
 
 def openings(site: Site) -> Iterator[tuple[Location, Allowance]]:
     """Every allowance with its place."""
-    for role in ("device", "coordinator"):
+    for role in get_args(Role):
         yield from ((("isolation", role, index), one) for index, one in enumerate(site.isolation.of(role)))
 
 
@@ -50,7 +51,7 @@ def destinations(site: Site) -> Iterator[Mistake]:
 
 def repetitions(site: Site) -> Iterator[Mistake]:
     """What is said once is not said again: who takes one entry out must not leave the way open by another."""
-    for role in ("device", "coordinator"):
+    for role in get_args(Role):
         listed = site.isolation.of(role)
         for index, one in enumerate(listed):
             for other in range(index):
@@ -76,6 +77,8 @@ def own_hosts(site: Site, addresses: Mapping[str, Address]) -> Iterator[Mistake]
         if name == site.coordinator.name:
             what = f"{owner}, of which a SuperNode reaches the fleet port, and nobody anything else"
             yield place, what, "leave it out: what devices need of the coordinator is open by itself"
+        elif site.watcher is not None and name == site.watcher.name:
+            yield place, f"{owner}, and nobody but the operator reaches the host that watches", "name the other hosts one by one"
         elif name is not None:
             yield place, f"{owner}, and no host of the site reaches a device", "name the other hosts one by one, without it"
         elif any(one.covers(address, _SSH, "tcp") for address in _operators(site)):

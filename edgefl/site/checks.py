@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from ipaddress import IPv4Address
-from itertools import chain
 from urllib.parse import urlsplit
 
 from edgefl.site import allowances, modes
 from edgefl.site.addresses import known, room, tunnelled
+from edgefl.site.host import Watcher
 from edgefl.site.model import Coordinator, Device, Site
 from edgefl.site.modes import Mistake
+from edgefl.site.observability import SUBJECT
 from edgefl.site.robustness import outvoted, unfit
 from edgefl.site.section import Address
 from edgefl.site.source import Location
@@ -188,14 +189,14 @@ def policy(site: Site) -> Iterator[Mistake]:
 
 
 def receivers(site: Site) -> Iterator[Mistake]:
-    """Who is to be told of alerts can be: something makes them, and a way leads out of the coordinator."""
-    watch = site.observability
+    """Who is to be told of alerts can be: something makes them, and a way leads out of the host where they are made."""
+    watch, role = site.observability, (site.watcher or site.coordinator).role
     for kind in watch.receivers:
         if not watch.prometheus:
             yield ("observability", kind), "nothing makes alerts where `prometheus` is false", "prometheus: true, or leave it out"
-        elif not any(one.by == "host" for one in site.isolation.coordinator):
-            what = "the coordinator's walls let none of its services out, so no alert arrives"
-            hint = f"add its address under isolation: coordinator: [{_WAYS_OUT[kind]}]"
+        elif not any(one.by == "host" for one in site.isolation.of(role)):
+            what = f"the {role}'s walls let none of its services out, so no alert arrives"
+            hint = f"add its address under isolation: {role}: [{_WAYS_OUT[kind]}]"
             yield ("observability", kind), what, hint
     email = watch.email
     if email is not None and bool(email.username) != (email.password_file is not None):
@@ -210,8 +211,28 @@ def exporters(site: Site) -> Iterator[Mistake]:
         what = "nothing reads devices where `prometheus` is false"
         yield ("observability", "devices"), what, "prometheus: true, or leave it out"
     if site.isolation.tunnel is not None:
-        what = "devices behind a tunnel are not read: the coordinator calls nobody through it"
+        what = "devices behind a tunnel are not read: nobody calls them through it"
         yield ("observability", "devices"), what, "devices: false, or leave isolation: {tunnel: …} out"
+
+
+def watcher(site: Site) -> Iterator[Mistake]:
+    """A host that watches has something to watch with, and ways out that somebody on it can use."""
+    for location, host in _hosts(site) if site.observability.prometheus else ():
+        if host.name == SUBJECT:
+            what = f"{SUBJECT} is whom the certificate is for that reads metrics, and that is no host"
+            yield (*location, "name"), what, "another name, e.g. watch"
+    if site.watcher is not None and not site.observability.prometheus:
+        yield ("observability", "host"), "nothing runs there where `prometheus` is false", "prometheus: true, or leave it out"
+    for index, one in enumerate(site.isolation.watcher):
+        if site.watcher is None:
+            what = "no host of the site watches alone, so nobody goes this way"
+            yield (
+                ("isolation", "watcher", index),
+                what,
+                "isolation: {coordinator: […]}, or a host under observability",
+            )
+        elif one.by != "host":
+            yield ("isolation", "watcher", index), "no code of the task's runs on the host that watches", "by: host"
 
 
 def exports(site: Site) -> Iterator[Mistake]:
@@ -240,8 +261,11 @@ _WAYS_OUT = {
 }
 
 
-def _hosts(site: Site) -> Iterator[tuple[Location, Coordinator | Device]]:
-    yield from chain([(("coordinator",), site.coordinator)], ((("devices", i), d) for i, d in enumerate(site.devices)))
+def _hosts(site: Site) -> Iterator[tuple[Location, Coordinator | Device | Watcher]]:
+    yield ("coordinator",), site.coordinator
+    yield from ((("devices", i), device) for i, device in enumerate(site.devices))
+    if site.watcher is not None:
+        yield ("observability", "host"), site.watcher
 
 
 _NUMBER = "number of devices"
@@ -270,6 +294,7 @@ RULES: tuple[tuple[Callable[[Site], Iterator[Mistake]], tuple[str, ...]], ...] =
     (modes.whole_devices, ("privacy", "aggregation", "secure", "run", _NUMBER)),
     (receivers, ("observability", "isolation")),
     (exporters, ("observability", "isolation")),
+    (watcher, ("observability", "isolation")),
     (exports, ("observability",)),
 )
 """Every rule with the sections that it takes at their word."""

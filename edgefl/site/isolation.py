@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from edgefl.site.host import Role
 from edgefl.site.section import Address, Model, Port
 from edgefl.site.tunnel import Tunnel, told
 
@@ -97,10 +98,12 @@ class Isolation(Model):
     account (it holds the data; the SuperNode's, which holds the identity, never gets any) or the host's own. None by default."""
     coordinator: list[Allowance] = Field(default_factory=list)
     """The same for the coordinator, e.g. a mail relay for its own services: `[{address: 192.0.2.25, port: 25, by: host}]`."""
+    watcher: list[Allowance] = Field(default_factory=list)
+    """The same for the host that watches, where the site has one: `[{address: 192.0.2.25, port: 587, by: host}]` for alerts."""
     tunnel: Annotated[Tunnel | None, BeforeValidator(told, json_schema_input_type=Literal["wireguard"] | Tunnel | None)] = None
     """`wireguard`, or its settings, e.g. `{endpoint: 203.0.113.7}`: devices reach the gate through a tunnel alone, from behind
     NAT, too. None by default."""
 
-    def of(self, role: str) -> list[Allowance]:
+    def of(self, role: Role) -> list[Allowance]:
         """What a role may reach beside what edgefl needs."""
-        return self.device if role == "device" else self.coordinator
+        return {"device": self.device, "coordinator": self.coordinator, "watcher": self.watcher}[role]

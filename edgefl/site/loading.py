@@ -67,7 +67,7 @@ def site_hash(site: Site) -> str:
 
     Who watches is no part of it: no run goes otherwise for that, and no device starts anew.
     """
-    values = site.model_dump(mode="json", exclude={"observability"})
+    values = site.model_dump(mode="json", exclude={"observability": True, "isolation": {"watcher"}})
     for section in (values["infrastructure"], values["coordinator"], *values["devices"]):
         for key in ("source", "ssh_key", "data"):
             if (given := section.get(key)) and Path(given).is_relative_to(site.root):

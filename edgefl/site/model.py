@@ -8,19 +8,19 @@ from __future__ import annotations
 from ipaddress import IPv4Interface
 from math import ceil
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
+from edgefl.site.host import HostBase, Name, Role, Watcher
+from edgefl.site.host import Limits as Limits  # noqa: PLC0414  # as below
 from edgefl.site.isolation import Isolation as Isolation  # noqa: PLC0414  # as below
 from edgefl.site.observability import Observability as Observability  # noqa: PLC0414  # as below
 from edgefl.site.privacy import Privacy as Privacy  # noqa: PLC0414  # who imports the site's sections, imports them from here
 from edgefl.site.robustness import Rule
-from edgefl.site.section import Address, Model, Port
+from edgefl.site.section import Model
 from edgefl.site.upgrade import Upgrade as Upgrade  # noqa: PLC0414  # as above
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")]
-"""A DNS label: it becomes a host name, a certificate's common name and a metric's label."""
 Fraction = Annotated[float, Field(gt=0, le=1)]
 CountOrNone = Annotated[
     PositiveInt | None,
@@ -29,43 +29,10 @@ CountOrNone = Annotated[
 """A count that has a default, so that leaving it out cannot mean none: the word does."""
 
 
-class Limits(Model):
-    """What a lab host gets of the machine; only the `lab` module reads these."""
-
-    cpu: PositiveFloat = 1.0
-    """Cores, e.g. 0.5."""
-    memory_mb: Annotated[int, Field(ge=256)] = 1536
-    """Memory in MiB."""
-    uplink_mbit: PositiveFloat | None = None
-    """Rate from the host to the network, in Mbit/s; none means unlimited."""
-    downlink_mbit: PositiveFloat | None = None
-    """Rate from the network to the host, in Mbit/s; none means unlimited."""
-    latency_ms: Annotated[float, Field(ge=0)] = 0.0
-    """Delay added in each direction, in ms."""
-
-
-class HostBase(Model):
-    """How a host is reached over SSH."""
-
-    name: Name
-    """Unique in the site; it is the host's identity in certificates, events and the console."""
-    address: Address | None = None
-    """IP address; required by `static`, chosen by `lab` where it is left out."""
-    ssh_user: str = "root"
-    """Account with root rights by itself or by passwordless sudo."""
-    ssh_port: Port = 22
-    """TCP port of the host's SSH server."""
-    ssh_key: Path | None = None
-    """Private key file for SSH; none means the operator's agent and default keys. The lab makes its own."""
-    host_key: str | None = None
-    """The host's public SSH key (`ssh-ed25519 AAAA…`); none means that it stands in the operator's known_hosts."""
-    limits: Limits = Limits()
-    """What a lab host gets of this machine."""
-
-
 class Coordinator(HostBase):
     """The host that runs the SuperLink, the gate and the monitor."""
 
+    role: ClassVar[Role] = "coordinator"
     name: Name = "coordinator"
     """The coordinator's name."""
 
@@ -73,6 +40,7 @@ class Coordinator(HostBase):
 class Device(HostBase):
     """An edge host that trains beside its private data."""
 
+    role: ClassVar[Role] = "device"
     data: Path | None = None
     """`static`: the data's directory on the device; `lab`: a local directory copied to the host when it is created."""
     preloaded: bool = True
@@ -381,9 +349,14 @@ class Site(Model):
         return self._root / ".edgefl"
 
     @property
-    def hosts(self) -> tuple[Coordinator | Device, ...]:
-        """The coordinator, then the devices in the site's order."""
-        return (self.coordinator, *self.devices)
+    def hosts(self) -> tuple[Coordinator | Device | Watcher, ...]:
+        """The coordinator, then the devices in the site's order, then the host that watches, where there is one."""
+        return (self.coordinator, *self.devices, *([self.watcher] if self.watcher else []))
+
+    @property
+    def watcher(self) -> Watcher | None:
+        """The host that watches; None where the coordinator does, or nobody."""
+        return self.observability.host
 
     @property
     def quorum(self) -> int:

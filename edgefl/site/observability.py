@@ -9,7 +9,11 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveInt, StringConstraints
 
+from edgefl.site.host import Watcher
 from edgefl.site.section import Model
+
+SUBJECT = "prometheus"
+"""Whom the certificate that reads /metrics and hosts is for; it is no host, and opens nothing else."""
 
 Line = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\s][^\r\n]*$")]
 Mail = Annotated[str, StringConstraints(pattern=r"^[^@\s,]+@[^@\s,]+$")]
@@ -98,7 +102,10 @@ class Observability(Model):
     """What watches the federation beside the console; nothing by default."""
 
     prometheus: bool = False
-    """Prometheus, Alertmanager and node_exporter on the coordinator, on its loopback alone."""
+    """Prometheus, Alertmanager and node_exporter on the coordinator, or on `host`; they listen on the loopback alone."""
+    host: Watcher | None = None
+    """A host of their own, e.g. `{name: watch, address: 192.0.2.9}`; none means the coordinator. It reads metrics over mutual
+    TLS, reaches nothing else, and nobody calls it."""
     devices: bool = False
     """node_exporter on every device, too, read by that Prometheus over mutual TLS: one path into each device, and no other."""
     keep_days: PositiveInt = 15
@@ -149,4 +156,6 @@ class Observability(Model):
         placed: dict[str, Model] = {}
         for section, field, path in (*self.secrets(), *self.kept_here()):
             placed[section] = getattr(self, section).model_copy(update={field: root / path.expanduser()})
+        if self.host is not None and self.host.ssh_key is not None:
+            placed["host"] = self.host.model_copy(update={"ssh_key": root / self.host.ssh_key.expanduser()})
         return self.model_copy(update=placed)

@@ -14,7 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-CERTIFICATES = ("/etc/edgefl/identity/device.crt", "/etc/edgefl/identity/gate.crt", "/etc/edgefl/identity/gate.pem")
+CERTIFICATES = tuple(f"/etc/edgefl/identity/{name}" for name in ("device.crt", "gate.crt", "gate.pem", "scraper.crt"))
+"""What a host is known by, the first that it has: a device, the coordinator, the host that watches."""
 _NO_LIMIT = 1 << 50
 
 

@@ -69,7 +69,7 @@ class LabHost(Resource):  # type: ignore[misc]  # tf has no types
             version=1,
             attributes=[
                 given("name", types.String(), "Host name.", replace=True),
-                given("role", types.String(), "coordinator or device."),
+                given("role", types.String(), "coordinator, device or watcher."),
                 given("address", types.String(), "IPv4 address in the lab's network.", replace=True),
                 given("cpu", Quantity(), "Cores."),
                 given("memory_mb", Quantity(), "Memory in MiB."),

@@ -10,7 +10,7 @@ variable "devices" {
   }))
 
   validation {
-    condition     = alltrue([for device in var.devices : contains(["coordinator", "device"], device.role)])
-    error_message = "A role is coordinator or device."
+    condition     = alltrue([for device in var.devices : contains(["coordinator", "device", "watcher"], device.role)])
+    error_message = "A role is coordinator, device or watcher."
   }
 }

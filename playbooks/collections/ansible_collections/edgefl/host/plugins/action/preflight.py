@@ -29,12 +29,14 @@ class ActionModule(FactfulAction):
         names = self.task_vars["ansible_play_hosts_all"]
         facts = {name: hosts[name].get(FACT, {"problems": ["could not be read"]}) for name in names}
         unfit = {name: list(known["problems"]) for name, known in facts.items() if known["problems"]}
+        watchers = wanted.get("watchers") or []
         goes_on, block = verdict(
             unfit,
             stops=wanted["on_failure"] == "stop",
             coordinator=wanted["coordinator"],
-            devices=sum(name != wanted["coordinator"] for name in names),
+            devices=sum(name not in (wanted["coordinator"], *watchers) for name in names),
             quorum=int(wanted["quorum"]),
+            watchers=watchers,
         )
         said = {"changed": False, "failed": not goes_on, "msg": block, "unfit": unfit, "stands": False, "wants": {}, "word": ""}
         record = wanted.get("record")

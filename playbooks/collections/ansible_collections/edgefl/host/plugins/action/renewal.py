@@ -8,7 +8,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from edgefl.errors import EdgeflError
 from edgefl.pki.authority import Authority
-from edgefl.pki.renewal import STEM
+from edgefl.pki.renewal import STEM, hosts_of
 
 from ansible_collections.edgefl.host.plugins.plugin_utils import renewal
 from ansible_collections.edgefl.host.plugins.plugin_utils.authority import of as authority_of
@@ -34,7 +34,7 @@ class ActionModule(FactfulAction):
     def reconcile(self, wanted: dict[str, Any], authority: Authority) -> dict[str, Any]:
         """Everything, once the authority is open."""
         has = self.facts["identity"].get("renewal", {})
-        hosts = [host.name for host in site_of(wanted["site_file"]).hosts]
+        hosts = hosts_of(site_of(wanted["site_file"]))
         kept = authority.issuers()[1:]
         own, key, now = has.get("certificate", ""), has.get("public_key", ""), datetime.now(UTC)
         why = renewal.why_renew_authority(own, key, root=authority.elder, kept=kept, hosts=hosts, now=now)

@@ -31,9 +31,10 @@ class ActionModule(FactfulAction):
     def act(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """Nothing when everything stands and is in use; until `push` or `install`, when nothing need be pushed or installed."""
         place = Path(wanted["bundle"])
-        hashes = {"deps_hash": self.deps_hash(wanted), "app_hash": wanted["app_hash"]}
+        is_bare = not wanted["deps_hashes"]  # packages alone: the host runs no code of edgefl's
+        hashes = {"deps_hash": "" if is_bare else self.deps_hash(wanted), "app_hash": wanted["app_hash"]}
         lacking = self.lacking({**wanted, **hashes})
-        links = {path: {"kind": "link", "target": target.format(**hashes)} for path, target in LINKS.items()}
+        links = {} if is_bare else {path: {"kind": "link", "target": target.format(**hashes)} for path, target in LINKS.items()}
         moved = [path for path, link in links.items() if not self.facts or self.facts["paths"].get(path) != link]
         until = wanted.get("until", "use")
         if not lacking and (until != "use" or not moved):
@@ -59,11 +60,12 @@ class ActionModule(FactfulAction):
                 "want": lacking,
                 "imports": wanted["imports"],
                 "prove": wanted["prove"],
-                "use": until == "use",
+                "use": until == "use" and not is_bare,
             }
             result = self.ask("runtime", step="install", **install, **proven, **hashes)
             has = self.facts["runtime"]
-            installed = {"venvs": [*has["venvs"], hashes["deps_hash"]], "releases": [*has["releases"], hashes["app_hash"]]}
+            made = {"venvs": [hashes["deps_hash"]], "releases": [hashes["app_hash"]]} if not is_bare else {}
+            installed = {kind: [*has[kind], *made.get(kind, [])] for kind in ("venvs", "releases")}
             result["ansible_facts"] = {FACT: {**self.facts, "runtime": installed}}
         return {**result, "pushed": sorted(pushed)}
 
@@ -82,8 +84,8 @@ class ActionModule(FactfulAction):
         installed, commands = self.facts["runtime"], self.facts["commands"]
         has = {
             "debs": all(commands.get(command) for command in wanted.get("commands", [])),
-            "venv": wanted["deps_hash"] in installed["venvs"],
-            "app": wanted["app_hash"] in installed["releases"],
+            "venv": not wanted["deps_hash"] or wanted["deps_hash"] in installed["venvs"],
+            "app": not wanted["app_hash"] or wanted["app_hash"] in installed["releases"],
             "fab": not wanted.get("fab_sha256") or self.has_fab(wanted["fab_sha256"]),
             **{part: all(commands.get(command) for command in wanted.get(part, [])) for part in FURTHER},
         }

@@ -19,6 +19,11 @@ options:
     description: The coordinator's name; nothing goes on without it.
     type: str
     required: true
+  watchers:
+    description: Hosts that watch, and that no round needs.
+    type: list
+    elements: str
+    default: []
   quorum:
     description: How many devices must be fit.
     type: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,10 +71,18 @@ def unreadable(result: Mapping[str, Any]) -> str:
     return f"could not be read: {said.splitlines()[0][:300] if said else 'it said nothing'}"
 
 
-def verdict(unfit: Mapping[str, Sequence[str]], *, stops: bool, coordinator: str, devices: int, quorum: int) -> tuple[bool, str]:
+def verdict(
+    unfit: Mapping[str, Sequence[str]],
+    *,
+    stops: bool,
+    coordinator: str,
+    devices: int,
+    quorum: int,
+    watchers: Collection[str] = (),
+) -> tuple[bool, str]:
     """Whether to go on, and the block that tells the operator why.
 
-    unfit: problems by host, empty lists left out. devices: how many the site has.
+    unfit: problems by host, empty lists left out. devices: how many the site has. watchers: hosts that no round needs.
     """
     block = [f"{name}: {problem}" for name, found in sorted(unfit.items()) for problem in found]
     if not unfit:
@@ -82,7 +90,7 @@ def verdict(unfit: Mapping[str, Sequence[str]], *, stops: bool, coordinator: str
     count = f"{len(unfit)} host{'s are' if len(unfit) > 1 else ' is'} not fit"
     if coordinator in unfit:
         return False, "\n".join([f"{count}, the coordinator among them; nothing was changed", *block])
-    left = devices - len(unfit)
+    left = devices - len(set(unfit) - set(watchers))
     if stops:
         return False, "\n".join([f"{count}; nothing was changed on any host", *block])
     if left < quorum:
