@@ -66,6 +66,7 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
     from edgefl.operations.rotate import rotate
     from edgefl.operations.rotate_ca import finish_ca, rotate_ca
     from edgefl.site import load
+    from edgefl.site.observability import SUBJECT
 
     site = load(args.site)
     if args.action == "rotate":
@@ -83,6 +84,8 @@ async def run(args: argparse.Namespace, out: Output) -> ExitCode:
         out.result({"name": args.name, "certificates": [one.as_dict() for one in found]}, page(found, now))
         return ExitCode.OK
     wanted = set(getattr(args, "names", ()))
+    if site.watcher is not None and site.watcher.name in wanted:
+        wanted.add(SUBJECT)  # what that host has is no certificate of its own name
     shown = [one for one in found if getattr(args, "all", False) or one.is_current]
     shown = [one for one in shown if not wanted or one.entry.subject in wanted]
     out.result({"certificates": [one.as_dict() for one in shown]}, table(shown, now))

@@ -21,18 +21,14 @@ def variables(site: Site, host: Host, inventory: Inventory) -> dict[str, Any]:
 
     No secret is among them.
     """
-    reader, read = reader_of(site, inventory), exporters(site, inventory)
-    about = {
-        "observability_logs_mb": site.observability.logs_mb,
-        "observability_wanted": host == reader,
-        "observability_read": reader is not None and host in read,
-    }
+    reader, about = reader_of(site, inventory), {"observability_logs_mb": site.observability.logs_mb}
+    about |= {"observability_wanted": host == reader, "observability_read": ""}
     if host == reader:
         return about | _reading(site, host, inventory)
-    if reader is not None and host in read:
-        about |= _answering(reader)
     if reader is not None and host.role == "coordinator":
-        about |= _gate(reader, host)
+        return about | _gate(reader)
+    if reader is not None and host in exporters(site, inventory):
+        return about | _answering(reader)
     return about
 
 
@@ -44,14 +40,14 @@ def reader_of(site: Site, inventory: Inventory) -> Host | None:
 
 
 def exporters(site: Site, inventory: Inventory) -> tuple[Host, ...]:
-    """The hosts that Prometheus reads over mutual TLS: the coordinator where it is on another, devices where the site says so."""
-    hub = (inventory.coordinator,) if site.watcher else ()
-    return (*hub, *(inventory.devices if site.observability.devices else ()))
+    """The hosts that Prometheus reads one by one."""
+    return inventory.devices if site.observability.devices else ()
 
 
 def _answering(reader: Host) -> dict[str, Any]:
-    """By whom a host is read."""
+    """By whom a device is read."""
     return {
+        "observability_read": "device",
         "observability_reader_address": reader.address,
         "observability_exporter_listen": f":{PORT}",
         "isolation_exporter": {"port": PORT, "addresses": [reader.address]},
@@ -61,13 +57,16 @@ def _answering(reader: Host) -> dict[str, Any]:
     }
 
 
-def _gate(reader: Host, coordinator: Host) -> dict[str, Any]:
-    """How the coordinator is read from another host: beside its exporter, the gate by a certificate that Go's programs take."""
-    exporter = {"name": "exporter", "owner": layout.USER_EXPORTER}
+def _gate(reader: Host) -> dict[str, Any]:
+    """How the coordinator is read from another host: all of it through the gate, under a name that Go's programs can check."""
     return {
-        "isolation_watcher_address": reader.address,
-        "identity_further_keys": [exporter, {"name": "metrics", "owner": layout.USER_GATE, "joined": True}],
+        "observability_read": "gate",
+        "observability_node_exporter_listen": f"127.0.0.1:{PORT}",
+        "isolation_watcher": {"address": reader.address, "port": PORT},
+        "identity_further_keys": [{"name": "metrics", "owner": layout.USER_GATE, "joined": True}],
         "coordinator_metrics_name": metrics_name(),
+        "coordinator_exporter_port": PORT,
+        "runtime_exporter": ["prometheus-node-exporter"],
     }
 
 
@@ -84,9 +83,7 @@ def _reading(site: Site, host: Host, inventory: Inventory) -> dict[str, Any]:
     # When a secret's file changed is what tells that it did: a hash of a short password would tell the password.
     secrets = [{"kind": kind, "path": str(path), "changed": path.stat().st_mtime_ns} for kind, _, path in watch.secrets()]
     allowed = {one.where for one in site.isolation.of(host.role) if one.by == "host"}
-    elsewhere = {"observability_watcher": host.name, "observability_metrics_name": metrics_name()}
     return {
-        **(elsewhere if host != hub else {}),
         "observability_host": hub.name,
         "observability_site": site.name,
         "observability_keep_days": watch.keep_days,
@@ -94,18 +91,29 @@ def _reading(site: Site, host: Host, inventory: Inventory) -> dict[str, Any]:
         "observability_receivers": {**receivers, **told},
         "observability_secrets": secrets,
         "observability_ways_out": sorted(allowed | {str(address) for address in site.isolation.dns}),
-        "observability_monitor": f"{'127.0.0.1' if host == hub else _shown(hub.address)}:{layout.API_PORT}",
+        "observability_monitor": f"127.0.0.1:{layout.API_PORT}",
         "observability_prometheus_listen": f"127.0.0.1:{layout.PROMETHEUS_PORT}",
         "observability_alertmanager_listen": f"127.0.0.1:{layout.ALERTMANAGER_PORT}",
         "observability_node_exporter_listen": f"127.0.0.1:{PORT}",
         "identity_further_keys": [{"name": "scraper", "owner": layout.USER_WATCH, "subject": SUBJECT}],
         "runtime_watch": ["prometheus", "prometheus-alertmanager", "prometheus-node-exporter"],
-        **_targets(exporters(site, inventory)),
+        **_devices(exporters(site, inventory)),
+        **({} if host == hub else _elsewhere(host, hub)),
     }
 
 
-def _targets(read: tuple[Host, ...]) -> dict[str, Any]:
-    """Where Prometheus reads other hosts, for the one that it runs on; nothing where it reads none."""
+def _elsewhere(host: Host, hub: Host) -> dict[str, Any]:
+    """What is otherwise where Prometheus runs on a host of its own."""
+    return {
+        "observability_watcher": host.name,
+        "observability_metrics_name": metrics_name(),
+        "observability_monitor": f"{_shown(hub.address)}:{layout.API_PORT}",
+        "observability_monitor_address": hub.address,
+    }
+
+
+def _devices(read: tuple[Host, ...]) -> dict[str, Any]:
+    """Where Prometheus reads devices; nothing where it reads none."""
     if not read:
         return {}
     addresses = sorted(host.address for host in read)

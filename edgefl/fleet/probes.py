@@ -130,13 +130,13 @@ def _coordinator(site: Site, inventory: Inventory, addresses6: Mapping[str, Sequ
         exporters = [_exporter(host, device) for device in inventory.devices]
         yield from (probe for user in watching for probe in _allow(exporters, user))
         yield from (probe for user in (*services, _STRANGER, "root") for probe in _forbid(exporters, user))
-    exporting = [layout.USER_EXPORTER] if _watcher(site, inventory) else []
-    for user in exporting:
-        yield from _forbid([*around, link, outside, _loopback(host, layout.API_PORT)], user)
-        answers = _loopback(host, layout.NODE_EXPORTER_PORT)
-        yield from (probe for own in (*services, _STRANGER, "root") for probe in _forbid([answers], own))
+    if _watcher(site, inventory) is not None:
+        answers = [_loopback(host, layout.NODE_EXPORTER_PORT)]
+        yield from _allow(answers, layout.USER_GATE)
+        others = (user for user in (*services, _STRANGER, "root") if user != layout.USER_GATE)
+        yield from (probe for user in others for probe in _forbid(answers, user))
     yield from _forbid([probe for probe in strangers if probe.kind != "operator"], "root")
-    yield from _allowances(site, inventory, host, (*services, *watching, *exporting, _STRANGER, "root"))
+    yield from _allowances(site, inventory, host, (*services, *watching, _STRANGER, "root"))
 
 
 def _watcher(site: Site, inventory: Inventory) -> Host | None:
@@ -145,9 +145,8 @@ def _watcher(site: Site, inventory: Inventory) -> Host | None:
 
 
 def _watching(site: Site, inventory: Inventory, host: Host, addresses6: Mapping[str, Sequence[str]]) -> Iterator[Probe]:
-    """What the host that watches reaches: by one account the gate's metrics and the exporters, by no other anybody."""
-    hub = inventory.coordinator
-    read = [hub, *(inventory.devices if site.observability.devices else ())]
+    """What the host that watches reaches: by one account the gate and the devices' exporters, by no other anybody."""
+    read = inventory.devices if site.observability.devices else ()
     paths = [_coordinator_port(inventory, host, layout.API_PORT), *(_exporter(host, one) for one in read)]
     ports = [_coordinator_port(inventory, host, port) for port in (layout.FLEET_PORT, LISTENER_PORT)]
     ports += _coordinator_ports(site, inventory, host, addresses6)

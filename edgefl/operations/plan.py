@@ -192,7 +192,7 @@ def due_certificates(
     exporting = ("exporter",) if site.observability.devices else ()
     of_devices = [(role, device.name) for device in site.devices for role in ("device", "signer", *exporting)]
     reading = [("scraper", (site.watcher or site.coordinator).name)] if site.observability.prometheus else []
-    reading += [("exporter", hub), ("metrics", hub)] if site.watcher else []
+    reading += [("metrics", hub)] if site.watcher else []
     for role, name in (("renewal", hub), ("gate", hub), ("superlink", hub), *reading, *of_devices):
         if name not in there:
             yield role, name, "its host does not exist yet"

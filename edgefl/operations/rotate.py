@@ -39,10 +39,9 @@ async def rotate(site: Site, names: Sequence[str] = ()) -> AsyncIterator[Progres
 
 
 def unread(site: Site, chosen: Collection[str]) -> Iterator[Warned]:
-    """What is not read any more where the host that reads was among the chosen ones, and those that it reads were not."""
-    reader = site.watcher or site.coordinator
-    read = [site.coordinator] if site.watcher else []
-    left = [host.name for host in (*read, *(site.devices if site.observability.devices else ())) if host.name not in chosen]
-    if reader.name in chosen and left:
+    """What is not read any more where the host that reads was among the chosen ones, and watched devices were not."""
+    reader = (site.watcher or site.coordinator).name
+    left = [device.name for device in site.devices if device.name not in chosen]
+    if site.observability.devices and reader in chosen and left:
         what = f"Prometheus shows another certificate now, which {', '.join(left)} will know at the next up"
-        yield Warned("certs rotate", reader.name, what, hint="edgefl up")
+        yield Warned("certs rotate", reader, what, hint="edgefl up")

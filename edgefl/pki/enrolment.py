@@ -15,14 +15,13 @@ def check(site: Site, name: str, role: Role, addresses: Sequence[str]) -> list[I
     """The addresses of a host that the site enrols as `name` in `role`; CsrRefused when it does not.
 
     Devices are those of site.yaml, as signers and exporters too; the coordinator alone is gate and SuperLink, and where a host of
-    its own watches, exporter and what that host reads (`metrics`) as well; operators and scrapers are no hosts. An address is the
-    one that site.yaml gives the host, or where it gives none (the lab, a module of the operator's own) any but another host's; or
-    the host's own in the site's tunnel.
+    its own watches, what that host reads (`metrics`) as well; operators and scrapers are no hosts. An address is the one that
+    site.yaml gives the host, or where it gives none (the lab, a module of the operator's own) any but another host's; or the
+    host's own in the site's tunnel.
     """
-    hosts = [device.name for device in site.devices] if role in ("device", "signer", "exporter") else []
-    hosts += (
-        [site.coordinator.name] if role in ("gate", "superlink") or (role in ("exporter", "metrics") and site.watcher) else []
-    )
+    hosts = [device.name for device in site.devices] if role in ("device", "signer", "exporter") else [site.coordinator.name]
+    if role == "metrics" and site.watcher is None:
+        hosts = []
     is_host = role not in ("operator", "scraper")
     if is_host and name not in hosts:
         what = f"{name} is no {role} of {site.name}: enrolled are {', '.join(hosts) or 'none'}"

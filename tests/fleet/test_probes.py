@@ -10,7 +10,12 @@ import pytest
 from edgefl import layout
 from edgefl.fleet.probes import LISTENER_PORT, OPERATOR, Probe, matrix
 from edgefl.infra.inventory import Host, Inventory
+from edgefl.site.host import Watcher
 from edgefl.site.model import Device, Infrastructure, Isolation, Observability, Site
+
+HUB = "10.0.1.1"
+WATCH = Host("watch", "watcher", "10.0.1.9", 22, "root")
+SERVICES = (layout.USER_LINK, layout.USER_SERVER, layout.USER_MONITOR, layout.USER_GATE)
 
 
 def fleet(devices: int, **isolation: object) -> tuple[Site, Inventory]:
@@ -195,3 +200,55 @@ def test_what_watches_may_go_where_the_coordinators_own_services_may() -> None:
     watched = site.model_copy(update={"observability": Observability(prometheus=True)})
     paths = of(matrix(watched, inventory), "coordinator", "prometheus")
     assert [path for path, expected in paths.items() if expected == "allowed"] == ["tcp 10.9.9.25:587"]
+
+
+def alone(count: int = 2, *, devices: bool = True, **isolation: object) -> tuple[Site, Inventory]:
+    """A fleet with a host of its own that watches."""
+    site, inventory = fleet(count, **isolation)
+    watch = Observability(prometheus=True, devices=devices, host=Watcher(name="watch"))
+    return site.model_copy(update={"observability": watch}), Inventory((*inventory.hosts, WATCH))
+
+
+def test_a_host_that_watches_opens_one_path_to_the_gate_and_one_to_each_device() -> None:
+    site, inventory = alone()
+    plain = {probe.id for probe in matrix(*fleet(2)) if probe.expected != "closed"}
+    opened = [probe.id for probe in matrix(site, inventory) if probe.expected != "closed" and probe.id not in plain]
+    assert sorted(opened) == [
+        "coordinator/edgefl-gate → tcp localhost:9100",
+        "operator/operator → tcp watch:22",
+        "watch/prometheus → tcp coordinator:7444",
+        "watch/prometheus → tcp edge-01:9100",
+        "watch/prometheus → tcp edge-02:9100",
+    ]
+    fewer = [probe.id for probe in matrix(*alone(devices=False)) if probe.expected != "closed" and probe.id not in plain]
+    assert sorted(fewer) == sorted(opened)[:3]
+
+
+def test_nobody_else_has_these_paths_and_nobody_calls_the_host_that_watches() -> None:
+    site, inventory = alone()
+    probes = matrix(site, inventory)
+    closed = {(probe.host, probe.user, probe.address, probe.port) for probe in probes if probe.expected == "closed"}
+    assert {("watch", user, HUB, 7444) for user in ("nobody", "root")} <= closed
+    assert {("watch", user, "10.0.0.1", 9100) for user in ("nobody", "root")} <= closed
+    assert {("watch", "prometheus", HUB, port) for port in (7443, 8000, 9100, LISTENER_PORT)} <= closed
+    assert {("watch", "prometheus", "10.0.0.1", port) for port in (2222, LISTENER_PORT)} <= closed
+    assert {("watch", user, "192.0.2.1", 443) for user in ("prometheus", "nobody", "root")} <= closed
+    accounts = {"coordinator": (*SERVICES, "nobody", "root"), "edge-01": (layout.USER_NODE, layout.USER_APP, "nobody", "root")}
+    everybody = [(host, user) for host, users in accounts.items() for user in users]
+    assert {(*who, WATCH.address, port) for who in everybody for port in (22, 9090, 9093, 9100, LISTENER_PORT)} <= closed
+    assert {(OPERATOR, OPERATOR, WATCH.address, port) for port in (9090, 9093, 9100, LISTENER_PORT)} <= closed
+    assert {("coordinator", user, "127.0.0.1", 9100) for user in ("edgefl-server", "edgefl-monitor", "nobody", "root")} <= closed
+    assert not [probe for probe in probes if probe.host == "coordinator" and probe.user == "prometheus"]
+
+
+def test_alerts_leave_the_host_that_watches_where_the_site_says_so_and_the_coordinator_nowhere() -> None:
+    way = {"address": "10.9.9.25", "port": 587, "by": "host"}
+    site, inventory = alone(watcher=[way])
+    allowed = {(probe.host, probe.user) for probe in matrix(site, inventory) if probe.expected == "allowed"}
+    assert allowed == {("watch", "prometheus"), ("watch", "nobody"), ("watch", "root")}
+
+
+def test_a_host_that_watches_but_is_not_there_is_not_tried() -> None:
+    site, inventory = alone()
+    probes = matrix(site, Inventory(inventory.hosts[:-1]))
+    assert not [probe for probe in probes if "watch" in (probe.host, probe.target)]

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from edgefl.events.schema import Body, DeviceState, Event, RoundFinished, RoundStarted, RunStarted
+from edgefl.events.schema import Body, DeviceState, Event, IsolationProven, RoundFinished, RoundStarted, RunStarted
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.monitor.state import FederationState
 from edgefl.operations import drain, members
 from edgefl.operations.plan import leaving
 from edgefl.operations.reporting import standings
 from edgefl.pki.register import Entry, kept_out
-from edgefl.site.model import Site
+from edgefl.site.host import Watcher
+from edgefl.site.model import Observability, Site
 
 KEYS = {name: f"ssh-ed25519 {name}" for name in ("coordinator", "edge-01", "edge-02", "edge-03")}
 
@@ -105,3 +106,23 @@ def test_a_name_that_left_may_come_again_and_is_taken_back_then(tmp_path: Path) 
     [back] = standings(site, state)
     assert isinstance(back, DeviceState)
     assert (back.device, back.state) == ("edge-01", "enrolled")
+
+
+WATCHED = BEFORE.model_copy(update={"observability": Observability(prometheus=True, host=Watcher(name="watch"))})
+
+
+def test_a_host_that_watches_no_more_leaves_as_devices_do_and_is_missed_by_no_round() -> None:
+    watch = Host("watch", "watcher", "192.0.2.9", 22, "root")
+    hosts = Inventory((*known(BEFORE).hosts, watch))
+    assert members.changes(WATCHED, hosts) == members.Changes()
+    found = members.changes(BEFORE, hosts)
+    assert found == members.Changes((watch,))
+    assert [step.what for step in leaving(found)] == ["would watch no more and leave; its certificates would be revoked"]
+
+
+def test_the_proof_of_a_host_that_watched_goes_with_it() -> None:
+    proven = IsolationProven(device="watch", role="watcher", probes=1, open_forbidden=[], closed_required=[], proof_sha256="")
+    state = FederationState.enrolled("clinic", ["edge-01"]).apply(event(1, proven))
+    assert (list(state.proofs), list(state.devices)) == (["watch"], ["edge-01"])
+    state = state.apply(event(2, DeviceState(device="watch", state="removed")))
+    assert (list(state.proofs), list(state.devices)) == ([], ["edge-01"])

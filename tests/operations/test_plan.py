@@ -14,6 +14,7 @@ from edgefl.operations import plan as planning
 from edgefl.operations.plan import due_certificates, existing_hosts
 from edgefl.pki.operator import ensure_operator, why_due
 from edgefl.progress import Progress, Warned
+from edgefl.site.host import Watcher
 from edgefl.site.model import Observability, Site
 
 SITE = Site.model_validate({"name": "clinic", "devices": [{"name": "edge-01"}, {"name": "edge-02"}]}).at(Path("/srv/clinic"))
@@ -73,6 +74,17 @@ def test_what_watched_devices_show_is_foreseen_where_the_site_asks_for_it() -> N
     watched = SITE.model_copy(update={"observability": Observability(prometheus=True, devices=True)})
     due = list(due_certificates(watched, ALL, [], {}, LASTING | {("scraper", "prometheus"), ("exporter", "edge-02")}))
     assert due == [("exporter", "edge-01", "none is valid for long enough")]
+
+
+def test_where_a_host_of_its_own_watches_it_reads_and_the_gate_has_one_more_name() -> None:
+    watch = Observability(prometheus=True, devices=True, host=Watcher(name="watch"))
+    watched = SITE.model_copy(update={"observability": watch})
+    known = LASTING | {("exporter", "edge-01"), ("exporter", "edge-02")}
+    due = [(role, name) for role, name, _ in due_certificates(watched, {*ALL, "watch"}, [], {}, known)]
+    assert due == [("scraper", "watch"), ("metrics", "coordinator")]
+    assert list(due_certificates(watched, ALL, [], {}, known | {("metrics", "coordinator")})) == [
+        ("scraper", "watch", "its host does not exist yet")
+    ]
 
 
 def test_the_operators_own_certificate_is_part_of_it(tmp_path: Path) -> None:

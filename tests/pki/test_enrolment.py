@@ -11,7 +11,8 @@ from edgefl.pki import enrolment
 from edgefl.pki.authority import Authority
 from edgefl.pki.errors import CsrRefused
 from edgefl.site.addresses import tunnelled
-from edgefl.site.model import Site
+from edgefl.site.host import Watcher
+from edgefl.site.model import Observability, Site
 from edgefl.site.tunnel import Tunnel
 
 from .test_authority import request_for
@@ -58,6 +59,8 @@ def test_whom_the_site_names_gets_a_certificate(tmp_path: Path, name: str, role:
         ("coordinator", "gate", "coordinator is no gate"),
         ("edge-01", "operator", "edge-01 is a host"),
         ("hub", "scraper", "hub is a host"),
+        ("hub", "exporter", "hub is no exporter"),
+        ("hub", "metrics", "hub is no metrics of clinic: enrolled are none"),
     ],
 )
 def test_a_well_made_request_of_a_stranger_or_for_anothers_role_is_refused(
@@ -106,3 +109,12 @@ def test_the_hosts_own_address_in_the_tunnel_is_taken_and_no_others() -> None:
 def test_the_hosts_own_address_is_taken() -> None:
     for site, address in ((STATIC, "192.0.2.11"), (LAB, "10.77.0.11")):
         assert enrolment.check(site, "edge-01", "device", [address]) == [ip_address(address)]
+
+
+def test_where_a_host_of_its_own_watches_the_coordinator_has_one_more_name_and_that_host_none() -> None:
+    watched = LAB.model_copy(update={"observability": Observability(prometheus=True, host=Watcher(name="watch"))})
+    assert enrolment.check(watched, "hub", "metrics", []) == []
+    nobodys: list[enrolment.Role] = ["metrics", "exporter", "device", "gate", "scraper"]
+    for name, role in [("edge-01", "metrics"), *(("watch", role) for role in nobodys)]:
+        with pytest.raises(CsrRefused, match=name):
+            enrolment.check(watched, name, role, [])

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from edgefl.fleet.observing import variables
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.site.checks import missing_files, mistakes
+from edgefl.site.loading import site_hash
 from edgefl.site.model import Site
 
 SLACK = {"channel": "#federation", "webhook_file": "secrets/slack"}
@@ -54,6 +55,54 @@ def test_devices_that_nobody_could_read_are_refused(watch, isolation, what):
     found = [said for _, said, _ in mistakes(site(watch, isolation=isolation))]
     assert len(found) == 1
     assert what in found[0]
+
+
+ALONE = {"prometheus": True, "host": {"name": "watch"}}
+WAY = [{"address": "192.0.2.25", "port": 587, "by": "host"}]
+
+
+@pytest.mark.parametrize(
+    ("watch", "isolation", "where", "what"),
+    [
+        ({"host": {}}, {}, ("observability", "host"), "nothing runs there"),
+        ({"prometheus": True, "host": {"name": "edge-01"}}, {}, ("observability", "host", "name"), "edge-01"),
+        ({"prometheus": True, "host": {"name": "coordinator"}}, {}, ("observability", "host", "name"), "the coordinator's name"),
+        ({"prometheus": True, "host": {"name": "prometheus"}}, {}, ("observability", "host", "name"), "that is no host"),
+        ({"prometheus": True, "host": {"address": "10.77.0.1"}}, {}, ("observability", "host", "address"), "the operator's own"),
+        ({"prometheus": True, "host": {"address": "192.0.2.1"}}, {}, ("observability", "host", "address"), "outside the lab"),
+        ({**ALONE, "slack": SLACK}, OUT, ("observability", "slack"), "the watcher's walls"),
+        (ALONE, {"watcher": [{**WAY[0], "by": "task"}]}, ("isolation", "watcher", 0), "no code of the task's"),
+        (ALONE, {"watcher": [{**WAY[0], "address": "10.77.0.11"}]}, ("isolation", "watcher", 0, "address"), "edge-01"),
+        (
+            ALONE,
+            {"device": [{**WAY[0], "address": "10.77.0.9"}]},
+            ("isolation", "device", 0, "address"),
+            "nobody but the operator",
+        ),
+        ({"prometheus": True}, {"watcher": WAY}, ("isolation", "watcher", 0), "no host of the site watches alone"),
+    ],
+)
+def test_a_host_that_watches_is_one_that_can(watch, isolation, where, what):
+    found = list(mistakes(site(watch, isolation=isolation)))
+    assert [location for location, _, _ in found] == [where]
+    assert what in found[0][1]
+
+
+def test_a_host_that_watches_is_the_sites_last_and_its_alerts_leave_by_its_own_way():
+    alone = site({**ALONE, "devices": True, "slack": SLACK}, isolation={"watcher": WAY})
+    assert list(mistakes(alone)) == []
+    assert [(host.name, host.role) for host in alone.hosts][-1] == ("watch", "watcher")
+    assert site({"prometheus": True}).watcher is None
+
+
+def test_its_key_for_ssh_is_a_file_beside_site_yaml(tmp_path: Path):
+    placed = site({"prometheus": True, "host": {"ssh_key": "keys/watch"}}).at(tmp_path)
+    assert placed.hosts[-1].ssh_key == tmp_path / "keys" / "watch"
+    assert [location for location, _, _ in missing_files(placed)] == [("observability", "host", "ssh_key")]
+
+
+def test_who_watches_is_no_part_of_what_a_run_is(tmp_path: Path):
+    assert site_hash(site({})) == site_hash(site(ALONE, isolation={"watcher": WAY}))
 
 
 def test_receivers_that_can_be_reached_are_fine():
