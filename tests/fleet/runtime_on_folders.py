@@ -65,8 +65,8 @@ class Host:
         (self.bundle / "manifest.json").write_text(json.dumps(said))
         signature.sign(Bundle.load(self.bundle), self.authority)
 
-    def push(self, architecture: str = "x86_64") -> dict[str, Any]:
-        """The role's task, once."""
+    def push(self, architecture: str = "x86_64", **other: Any) -> dict[str, Any]:
+        """The role's task, once. other: variables in place of those of a host that trains."""
         plugin = action.ActionModule.__new__(action.ActionModule)
         plugin.facts = {
             "machine": {"architecture": architecture},
@@ -80,7 +80,7 @@ class Host:
         about = json.loads((self.bundle / "manifest.json").read_text())
         deps = {name: each["hash"] for name, each in about["deps"].items()}
         wanted = {"bundle": str(self.bundle), "authority": str(self.root / "own/pki"), "deps_hashes": deps, "until": "push"}
-        return plugin.act({**wanted, "app_hash": about["app_hash"]})
+        return plugin.act({**wanted, "app_hash": about["app_hash"], **other})
 
     def transfer(self, local: str, remote: str) -> None:
         if len(self.travelled) >= self.links:
@@ -164,3 +164,11 @@ def test_a_file_that_the_signed_manifest_does_not_have_is_refused(host: Host) ->
     signed = action.signature_of(host.bundle)
     with pytest.raises(on_host.Corrupt, match=r"evil\.whl is not in its manifest"):
         on_host.check(manifest, signed, host.authority.bundle().decode(), {"wheels/evil.whl": "0" * 64})
+
+
+def test_a_host_that_watches_gets_packages_alone(host: Host) -> None:
+    packages = {"debs/nftables_1_amd64.deb": b"nft", "watch/prometheus_2_amd64.deb": b"prometheus"}
+    host.write({**CONTENT, **packages})
+    bare = {"deps_hashes": {}, "app_hash": "", "commands": ["nft"], "watch": ["prometheus"]}
+    assert host.push("riscv64", **bare)["pushed"] == sorted(packages)
+    assert host.cached() == set(packages.values())

@@ -126,6 +126,15 @@ def test_the_verdict_is_the_sites(unfit: dict[str, list[str]], stops: bool, goes
     assert said in verdict[1]
 
 
+def test_a_host_that_watches_is_missed_by_no_round() -> None:
+    def verdict(unfit: dict[str, list[str]], *, stops: bool = False) -> tuple[bool, str]:
+        return fitness.verdict(unfit, stops=stops, coordinator="coordinator", devices=2, quorum=2, watchers=["watch"])
+
+    assert verdict({"watch": ["a"]}) == (True, "1 host is not fit; going on without\nwatch: a")
+    assert verdict({"watch": ["a"]}, stops=True)[0] is False
+    assert "1 devices are left, a round needs 2" in verdict({"watch": ["a"], "edge-01": ["b"]})[1]
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     (tmp_path / "site.yaml").write_text("name: clinic\ndevices: [{name: edge-01}]\n")

@@ -177,6 +177,19 @@ def test_each_service_of_the_role_is_judged() -> None:
     assert [finding.found for finding in doctor.services(DEVICE, FACTS)] == ["is not installed"] * 2
 
 
+def test_a_host_that_watches_is_known_by_what_it_reads_with_and_needs_what_watches() -> None:
+    watch = Host("watch", "watcher", "127.0.0.3", 1, "root")
+    for name, verdict in (("prometheus", "good"), ("watch", "bad")):
+        own = pem(name, NOW - timedelta(hours=1), NOW + timedelta(days=29))
+        assert doctor.certificate(watch, replace(FACTS, certificate=own), NOW).verdict == verdict
+    assert [finding.check for finding in doctor.services(watch, FACTS)] == [
+        "edgefl-prometheus", "edgefl-alertmanager", "edgefl-node-exporter",
+    ]  # fmt: skip
+    assert "registration" not in doctor.checks(watch)
+    tunnelled = Site(name="t", devices=[Device(name="edge-01")], isolation=Isolation.model_validate({"tunnel": "wireguard"}))
+    assert list(doctor.tunnel(watch, tunnelled, FACTS)) == []
+
+
 def test_an_end_of_the_tunnel_that_is_down_is_bad_where_the_site_has_one() -> None:
     site = Site(name="t", devices=[Device(name="edge-01")])
     assert list(doctor.tunnel(DEVICE, site, FACTS)) == []

@@ -9,7 +9,8 @@ import pytest
 
 from edgefl.infra.inventory import Inventory, InventoryMismatch, inventory_from, made_devices, prospective
 from edgefl.infra.workdir import variables
-from edgefl.site.model import Site
+from edgefl.site.host import Watcher
+from edgefl.site.model import Infrastructure, Observability, Site
 
 SITE = Site.model_validate({"name": "clinic", "devices": [{"name": "edge-02"}, {"name": "edge-01"}]}).at(Path("/srv/clinic"))
 
@@ -121,3 +122,25 @@ def test_what_a_module_of_ones_own_has_not_made_yet_cannot_be_foreseen() -> None
     known = prospective(SITE, Inventory(()))
     assert known is not None
     assert prospective(own, known) == Inventory(tuple(host for host in known.hosts if host.name != "edge-02"))
+
+
+WATCHED = SITE.model_copy(update={"observability": Observability(prometheus=True, host=Watcher(name="watch"))})
+
+
+def test_the_host_that_watches_is_made_with_the_others_and_stands_last() -> None:
+    inventory = inventory_from(outputs("coordinator", "edge-01", "watch", "edge-02"), WATCHED)
+    assert [host.role for host in inventory.hosts] == ["coordinator", "device", "device", "watcher"]
+    assert inventory.watcher == inventory.host("watch")
+    assert inventory_from(outputs("coordinator", "edge-01", "edge-02"), SITE).watcher is None
+    with pytest.raises(InventoryMismatch, match="watch not made"):
+        inventory_from(outputs("coordinator", "edge-01", "edge-02"), WATCHED)
+    told = variables(WATCHED)["devices"]["watch"]
+    assert (told["role"], told["address"], told["preloaded"]) == ("watcher", "10.77.0.9", False)
+
+
+def test_a_module_of_ones_own_is_asked_for_the_host_that_watches_and_makes_no_device_of_it() -> None:
+    asked = WATCHED.model_copy(update={"devices": [], "infrastructure": Infrastructure(module="own", source=Path("/m"))})
+    assert {name: host["role"] for name, host in variables(asked)["devices"].items()} == {
+        "coordinator": "coordinator", "watch": "watcher",
+    }  # fmt: skip
+    assert [device.name for device in made_devices(outputs("coordinator", "edge-01", "watch"), asked)] == ["edge-01"]
