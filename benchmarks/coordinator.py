@@ -94,6 +94,7 @@ def _gate(directory: Path, address: str) -> str:
         coordinator_device_addresses=[],
         coordinator_fleet_port=layout.FLEET_PORT,
         coordinator_api_port=layout.API_PORT,
+        coordinator_metrics_name="",
         coordinator_superlink_port=layout.SUPERLINK_PORT,
     )
     (directory / "revoked.acl").touch()

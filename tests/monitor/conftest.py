@@ -128,12 +128,14 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from edgefl.site.model import Site
 
     directory = tmp_path_factory.mktemp("identities")
-    site = Site.model_validate({"name": "clinic", "devices": [{"name": name} for name in DEVICES]})
+    watched = {"prometheus": True, "host": {"name": "watch"}}
+    site = Site.model_validate({"name": "clinic", "devices": [{"name": name} for name in DEVICES], "observability": watched})
     authority = Authority.open(directory / "state", site=site)
     stranger = Authority.open(directory / "strangers", site=site)
     revoked = ""
     for file, name, role, signer in (
         ("gate", "coordinator", "gate", authority),
+        ("metrics", "coordinator", "metrics", authority),
         ("operator", "alice@desk", "operator", authority),
         ("revoked", "mallory@desk", "operator", authority),
         ("scraper", "prometheus", "scraper", authority),
@@ -163,8 +165,22 @@ def address() -> str:
     return f"127.{random.randint(1, 254)}.{random.randint(1, 254)}.{random.randint(1, 254)}"
 
 
-def gate_configuration(service: Service, identities: Path, address: str) -> str:
-    """The coordinator role's own template, with its places moved to where the test has them and the API on two addresses."""
+METRICS_NAME = "metrics.edgefl"
+"""By which a Prometheus on a host of its own asks for the gate."""
+
+
+def free_port() -> int:
+    """A port of the loopback on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def gate_configuration(service: Service, identities: Path, address: str, *, watched: bool = False) -> str:
+    """The coordinator role's own template, with its places moved to where the test has them and the API on two addresses.
+
+    watched: whether a host of its own watches.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     templates = Path(__file__).parents[2] / "playbooks" / "roles" / "coordinator" / "templates"
@@ -177,13 +193,18 @@ def gate_configuration(service: Service, identities: Path, address: str) -> str:
         coordinator_fleet_port=layout.FLEET_PORT,
         coordinator_api_port=layout.API_PORT,
         coordinator_superlink_port=layout.SUPERLINK_PORT,
+        coordinator_metrics_name=METRICS_NAME if watched else "",
+        coordinator_exporter_port=free_port(),
     )
     (service.directory / "revoked.acl").touch()
     names = (templates / "names.list.j2").read_text()
     assert "/etc/edgefl/identity/gate.pem [verify none]" in names
     (identities / "names.list").write_text(names.replace("/etc/edgefl/identity", str(identities)))
+    listed = environment.get_template("metrics.list.j2").render(coordinator_metrics_name=METRICS_NAME)
+    (identities / "metrics.list").write_text(listed.replace("/etc/edgefl/identity", str(identities)))
     for there, here in {
         "/etc/edgefl/gate/names.list": str(identities / "names.list"),
+        **({"/etc/edgefl/gate/metrics.list": str(identities / "metrics.list")} if watched else {}),
         "bind :": f"bind {address}:",
         "/etc/edgefl/identity": str(identities),
         "/etc/edgefl/gate": str(service.directory),
@@ -201,7 +222,7 @@ def gate(service: Service, identities: Path, address: str) -> Iterator[str]:
     if haproxy is None:
         pytest.skip("haproxy is not installed")
     configuration = service.directory / "haproxy.cfg"
-    configuration.write_text(gate_configuration(service, identities, address))
+    configuration.write_text(gate_configuration(service, identities, address, watched=True))
     log = (service.directory / "haproxy.log").open("wb")
     process = subprocess.Popen([haproxy, "-db", "-f", str(configuration)], stdout=log, stderr=log)
 
