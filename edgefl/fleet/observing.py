@@ -1,6 +1,6 @@
 """What hosts are told of what watches the federation: but for how much logs may take, nothing where the site asks for nothing.
 
-One host reads (the coordinator, or one of its own), others are read, and the gate answers the one that reads.
+One host reads (the coordinator, or one of its own); devices answer it, and where it is not the coordinator, the gate does.
 """
 
 from __future__ import annotations
@@ -21,8 +21,12 @@ def variables(site: Site, host: Host, inventory: Inventory) -> dict[str, Any]:
 
     No secret is among them.
     """
-    reader, about = reader_of(site, inventory), {"observability_logs_mb": site.observability.logs_mb}
-    about |= {"observability_wanted": host == reader, "observability_read": ""}
+    reader = reader_of(site, inventory)
+    about: dict[str, Any] = {
+        "observability_logs_mb": site.observability.logs_mb,
+        "observability_wanted": host == reader,
+        "observability_read": "",
+    }
     if host == reader:
         return about | _reading(site, host, inventory)
     if reader is not None and host.role == "coordinator":
@@ -40,8 +44,8 @@ def reader_of(site: Site, inventory: Inventory) -> Host | None:
 
 
 def exporters(site: Site, inventory: Inventory) -> tuple[Host, ...]:
-    """The hosts that Prometheus reads one by one."""
-    return inventory.devices if site.observability.devices else ()
+    """The devices that Prometheus reads, one by one; none where the site does not ask for it."""
+    return tuple(inventory.host(one.name) for one in site.devices) if site.observability.devices else ()
 
 
 def _answering(reader: Host) -> dict[str, Any]:

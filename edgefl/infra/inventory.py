@@ -103,7 +103,8 @@ def made_devices(outputs: Mapping[str, Any], site: Site) -> list[Device]:
     What else site.yaml may say of a device, its `vars` may: `data`, `epsilon_limit` and the like. Raises InventoryMismatch when
     there is none, or one is no device that a site could have.
     """
-    devices, asked_for = [], {site.coordinator.name, *([site.watcher.name] if site.watcher else [])}
+    devices: list[Device] = []
+    asked_for = {site.coordinator.name, *([site.watcher.name] if site.watcher else [])}
     for name, host in sorted(_made(outputs).items()):
         if name in asked_for:
             continue

@@ -79,8 +79,8 @@ async def part(site: Site, known: Inventory, found: Changes) -> AsyncIterator[Pr
         async for event in chained(_drained(site, found.left)):
             yield event
     for leaving, why in ((names, GONE), (found.replaced, REPLACED)):
-        watching = [SUBJECT for host in found.left if host.role == "watcher" and host.name in leaving]
-        if certified := _certified(site, [*leaving, *watching]):
+        read_by = [SUBJECT for host in found.left if host.role == "watcher" and host.name in leaving]
+        if certified := _certified(site, [*leaving, *read_by]):
             async for event in chained(refuse(site, known, certified, why)):
                 yield event
     for name in found.replaced:

@@ -91,6 +91,9 @@ def remove(units, places, accounts, groups):
         else:
             shutil.rmtree(place)
     run(["systemctl", "daemon-reload"])
+    # A package enables its unit while that is masked: unmasked, it would come at the next boot, without walls.
+    for unmasked in set(places) & {UNITS + name + ".service" for name in MASKED}:
+        run(["systemctl", "disable", "--quiet", os.path.basename(unmasked)], check=False)
     if LOGS in places:
         with contextlib.suppress(OSError):
             os.rmdir(os.path.dirname(LOGS))  # where the host has no such file of its own, it had no directory for them
