@@ -78,9 +78,9 @@ async def part(site: Site, known: Inventory, found: Changes) -> AsyncIterator[Pr
     if names:
         async for event in chained(_drained(site, found.left)):
             yield event
-    for leaving, why in ((names, GONE), (found.replaced, REPLACED)):
-        read_by = [SUBJECT for host in found.left if host.role == "watcher" and host.name in leaving]
-        if certified := _certified(site, [*leaving, *read_by]):
+    read = [SUBJECT] if any(host.role == "watcher" for host in found.left) else []  # of no host's name, and kept on that host
+    for leaving, why in (([*names, *read], GONE), (found.replaced, REPLACED)):
+        if certified := _certified(site, leaving):
             async for event in chained(refuse(site, known, certified, why)):
                 yield event
     for name in found.replaced:

@@ -16,7 +16,8 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 
 from edgefl import layout
 from edgefl.pki.profiles import profiles
-from tests.monitor.conftest import METRICS_NAME, Service
+from tests.monitor import watching
+from tests.monitor.conftest import METRICS_NAME, Programs, Service, wait_for
 
 
 def test_the_name_is_the_profiles() -> None:
@@ -35,7 +36,7 @@ def exporter(service: Service, gate: str) -> Iterator[list[str]]:
             asked.append(self.path)
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b"node_memory_MemTotal_bytes 1")
+            self.wfile.write(b"node_memory_MemTotal_bytes 1\n")
 
         def log_message(self, *_: object) -> None: ...
 
@@ -94,3 +95,25 @@ def test_who_else_comes_gets_what_its_certificate_says(
     else:
         assert asked(gate, identities, who, "/metrics/host")[0].startswith(f"{code} ")
     assert len(exporter) == (code == 200)
+
+
+@pytest.mark.slow
+def test_prometheus_elsewhere_reads_the_monitor_and_the_host_through_the_gate(
+    gate: str, identities: Path, exporter: list[str], programs: Programs, tmp_path: Path
+) -> None:
+    at = watching.free()
+    elsewhere = {"observability_watcher": "watch", "observability_metrics_name": METRICS_NAME}
+    watching.render(
+        tmp_path,
+        observability_identity=str(identities),
+        observability_host="coordinator",
+        observability_site="clinic",
+        observability_monitor=f"{gate}:{layout.API_PORT}",
+        observability_node_exporter_listen=watching.free(),
+        observability_interval="200ms",
+        **elsewhere,
+    )
+    with watching.prometheus(programs.prometheus, tmp_path, at) as prometheus:
+        wait_for(lambda: prometheus.series("fl_journal_last_seq"), "the monitor's metrics")
+        wait_for(lambda: prometheus.series('node_memory_MemTotal_bytes{host="coordinator", job="node"}'), "the host's")
+        assert prometheus.series('up{job="node", host="watch"} == 0'), "and there is nobody here"
