@@ -18,7 +18,8 @@ from edgefl.site.model import Site
 
 from .test_authority import leaf_of, request_for
 
-SITE = Site.model_validate({"name": "clinic", "devices": [{"name": "edge-01"}]})
+WATCHED = {"prometheus": True, "host": {"name": "watch"}}
+SITE = Site.model_validate({"name": "clinic", "devices": [{"name": "edge-01"}], "observability": WATCHED})
 ADDRESS = "192.0.2.7"
 CLIENT, SERVER = [ExtendedKeyUsageOID.CLIENT_AUTH], [ExtendedKeyUsageOID.SERVER_AUTH]
 ROLES: dict[Role, tuple[str, list[x509.ObjectIdentifier], list[str], list[str]]] = {
@@ -29,6 +30,7 @@ ROLES: dict[Role, tuple[str, list[x509.ObjectIdentifier], list[str], list[str]]]
     "operator": ("alice@desk", CLIENT, [], []),
     "scraper": ("prometheus", CLIENT, [], []),
     "exporter": ("edge-01", SERVER, ["edge-01"], [ADDRESS]),
+    "metrics": ("coordinator", SERVER, ["metrics.edgefl"], []),
     "signer": ("edge-01", [x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36")], [], []),  # document signing, RFC 9336
 }
 
