@@ -151,7 +151,7 @@ def it_watches_from_there(clinic: Clinic) -> None:
     assert clinic.sh("watch", KEYS).split() == ["/etc/edgefl/identity/scraper.crt", "/etc/edgefl/identity/scraper.key"]
     assert "scraper" not in clinic.sh("hub", KEYS)
     assert clinic.sh("hub", "ls -d /etc/edgefl/observability 2>/dev/null || true") == ""
-    assert clinic.sh("watch", "ls -d /opt/edgefl 2>/dev/null || true") == "", "it runs no code of edgefl's"
+    assert clinic.sh("watch", "ls -d /opt/edgefl/current /opt/edgefl/releases 2>/dev/null || true") == "", "none of the code"
 
 
 def exactly_these_paths_are_open(clinic: Clinic) -> None:
