@@ -69,6 +69,7 @@ def _gate(reader: Host) -> dict[str, Any]:
         "isolation_watcher": {"address": reader.address, "port": PORT},
         "identity_further_keys": [{"name": "metrics", "owner": layout.USER_GATE, "joined": True}],
         "coordinator_metrics_name": metrics_name(),
+        "coordinator_watcher_address": reader.address,
         "coordinator_exporter_port": PORT,
         "runtime_exporter": ["prometheus-node-exporter"],
     }

@@ -120,23 +120,25 @@ def _coordinator(site: Site, inventory: Inventory, addresses6: Mapping[str, Sequ
         yield from _forbid(around, user)
     outside = Probe(host.name, "", "tcp", host.name, host.address, layout.SUPERLINK_PORT, "closed", "coordinator")
     strangers = _unnamed(site, around)
-    watching = [layout.USER_WATCH] if site.observability.prometheus and not site.watcher else []
+    # Where a host of its own watches, this account still runs what tells of the coordinator, and reads nobody.
+    watching = [layout.USER_WATCH] if site.observability.prometheus else []
+    reading = [] if site.watcher else watching
     for user in (_STRANGER, *watching):
         yield from _forbid([*strangers, link, outside], user)
-    for user in watching:
+    for user in reading:
         yield from _allow([_loopback(host, layout.API_PORT)], user)
         yield from (probe for port in WATCHING for probe in _forbid([_loopback(host, port)], layout.USER_SERVER))
+    everybody = (*services, *watching, _STRANGER, "root")
     if site.observability.devices:
         exporters = [_exporter(host, device) for device in inventory.devices]
-        yield from (probe for user in watching for probe in _allow(exporters, user))
-        yield from (probe for user in (*services, _STRANGER, "root") for probe in _forbid(exporters, user))
+        yield from (probe for user in reading for probe in _allow(exporters, user))
+        yield from (probe for user in everybody if user not in reading for probe in _forbid(exporters, user))
     if _watcher(site, inventory) is not None:
         answers = [_loopback(host, layout.NODE_EXPORTER_PORT)]
         yield from _allow(answers, layout.USER_GATE)
-        others = (user for user in (*services, _STRANGER, "root") if user != layout.USER_GATE)
-        yield from (probe for user in others for probe in _forbid(answers, user))
+        yield from (probe for user in everybody if user != layout.USER_GATE for probe in _forbid(answers, user))
     yield from _forbid([probe for probe in strangers if probe.kind != "operator"], "root")
-    yield from _allowances(site, inventory, host, (*services, *watching, _STRANGER, "root"))
+    yield from _allowances(site, inventory, host, everybody)
 
 
 def _watcher(site: Site, inventory: Inventory) -> Host | None:

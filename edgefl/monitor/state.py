@@ -141,7 +141,9 @@ class FederationState:
         return state._counted(event)._in_round(event)
 
     def _of_device(self, name: str, event: Event) -> FederationState:
-        if name in self.proofs and isinstance(event.body, DeviceState):  # it watched, and has left
+        if (
+            name in self.proofs and isinstance(event.body, DeviceState) and event.body.state == "removed"
+        ):  # it watched, and has left
             return evolve(self, proofs={host: proof for host, proof in self.proofs.items() if host != name})
         row = self.devices.get(name) or DeviceRow(name=name)
         return evolve(self, devices={**self.devices, name: row.after(event)})

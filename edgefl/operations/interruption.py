@@ -100,6 +100,8 @@ async def _reasons(site: Site, package: Bundle, *, makes_hosts: bool) -> list[st
     known = known_hosts(site)
     there = {host.name for host in known.hosts}
     site = site.having([device for device in site.devices if device.name in there])
+    if site.watcher is not None and site.watcher.name not in there:
+        site = site.unwatched
     if (fleet := prospective(site, known)) is None:
         return []
     check = ansible.converge(site, fleet, package, limit=[site.coordinator.name], check=True)

@@ -21,11 +21,12 @@ from edgefl.operations.watch import watching
 from edgefl.pki.register import LEFT, Register
 from edgefl.progress import Finished, Progress, Started, Step, Warned
 from edgefl.site.addresses import assign
+from edgefl.site.host import HostBase
 from edgefl.site.model import Site
 from edgefl.site.observability import SUBJECT
 
 STAGE = "members"
-GONE, REPLACED = LEFT
+GONE, REPLACED, _ = LEFT
 
 
 class MemberRefused(EdgeflError):
@@ -36,7 +37,7 @@ class MemberRefused(EdgeflError):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What site.yaml makes of the hosts that exist. left: those that it names no more, but for the coordinator. replaced: devices
+    """What site.yaml makes of the hosts that exist. left: those that it names no more, but for the coordinator. replaced: others
     with another SSH host key.
     """
 
@@ -45,9 +46,15 @@ class Changes:
 
 
 def changes(site: Site, known: Inventory) -> Changes:
-    """Compare. Raises MemberRefused for a rename, and for a lab host whose place in the list gives it another address."""
+    """Compare. Raises MemberRefused for a rename, for a host that would become something else, and for a lab host that would get
+    another address by its place in the list.
+    """
     there, named = {host.name: host for host in known.hosts}, {host.name for host in site.hosts}
     left = tuple(host for host in known.hosts if host.role != "coordinator" and host.name not in named)
+    for host in site.hosts:
+        if (before := there.get(host.name)) is not None and before.role != host.role:
+            what = f"{host.name} is the site's {before.role}, and site.yaml makes it the {host.role}: it would keep what it has"
+            raise MemberRefused(what, hint=f"take {host.name} out of site.yaml and edgefl up; then name it as the {host.role}")
     if site.asks_module:
         return Changes(left)  # its module decides who is there, and under which name
     is_lab = site.infrastructure.module == "lab"
@@ -55,14 +62,14 @@ def changes(site: Site, known: Inventory) -> Changes:
     for host in site.hosts:
         before, address = there.get(host.name), str(addresses.get(host.name, ""))
         if before is None:
-            _refuse_rename(host.name, address, host.host_key, left)
+            _refuse_rename(host, address, left)
         elif is_lab and before.address != address:
             raise MemberRefused(
                 f"{host.name} would get the address {address} in place of {before.address}, be made anew and lose its ledger",
                 hint=f"address: {before.address} in site.yaml keeps it where it is; edgefl down gives all of them up",
             )
-    keys = {host.name: host.host_key for host in site.devices}
-    replaced = [host.name for host in known.devices if _is_another_key(host.host_key, keys.get(host.name))]
+    keys = {host.name: host.host_key for host in site.hosts if host.role != "coordinator"}
+    replaced = [host.name for host in known.hosts if _is_another_key(host.host_key, keys.get(host.name))]
     return Changes(left, tuple(replaced))
 
 
@@ -78,12 +85,13 @@ async def part(site: Site, known: Inventory, found: Changes) -> AsyncIterator[Pr
     if names:
         async for event in chained(_drained(site, found.left)):
             yield event
-    read = [SUBJECT] if any(host.role == "watcher" for host in found.left) else []  # of no host's name, and kept on that host
-    for leaving, why in (([*names, *read], GONE), (found.replaced, REPLACED)):
-        if certified := _certified(site, leaving):
+    watchers = {host.name for host in known.hosts if host.role == "watcher"}
+    for leaving, why in ((names, GONE), (found.replaced, REPLACED)):
+        # What a host that watches has is of no host's name, and kept there.
+        if certified := _certified(site, [SUBJECT if name in watchers else name for name in leaving]):
             async for event in chained(refuse(site, known, certified, why)):
                 yield event
-    for name in found.replaced:
+    for name in (name for name in found.replaced if name not in watchers):
         what = "comes with new hardware: unless you restore its ledger its budget begins anew, and every round flags it for that"
         yield Warned(STAGE, name, what, hint="copy /var/lib/edgefl/ledger from the old one before the first round")
     if names and site.infrastructure.module == "static":
@@ -148,15 +156,19 @@ def _certified(site: Site, names: Collection[str]) -> list[str]:
     return [name for name in names if name in subjects]
 
 
-def _refuse_rename(name: str, address: str, host_key: str | None, left: Collection[Host]) -> None:
-    """A host that leaves under one name and comes under another."""
+def _refuse_rename(host: HostBase, address: str, left: Collection[Host]) -> None:
+    """A host that leaves under one name and comes under another, or as something else."""
     for gone in left:
-        if address == gone.address or (host_key and host_key == gone.host_key):
+        if address == gone.address or (host.host_key and host.host_key == gone.host_key):
             same = f"address {address}" if address == gone.address else "SSH host key"
+            what = f"{host.name} has the {same} of {gone.name}, which site.yaml names no more: "
+            if host.role != gone.role:
+                what += f"what it has as the site's {gone.role} is taken away before it becomes the {host.role}"
+                raise MemberRefused(what, hint=f"take {host.name} out of site.yaml and edgefl up; then name it")
+            what += f"a {host.role} is not renamed, since its certificates, its flags and what it has spent are known by its name"
             raise MemberRefused(
-                f"{name} has the {same} of {gone.name}, which site.yaml names no more: a device is not renamed, since its "
-                "certificates, its flags and what it has spent are known by its name",
-                hint=f"call it {gone.name}; a new device in its place comes with an `edgefl up` between the two changes",
+                what,
+                hint=f"call it {gone.name}; a new {host.role} in its place comes with an `edgefl up` between the two changes",
             )
 
 

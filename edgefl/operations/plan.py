@@ -53,7 +53,7 @@ async def _planned(site: Site) -> AsyncIterator[Progress]:
     async for event in chained(terraform.plan()):
         yield event
     known = known_hosts(site)
-    for event in leaving(members.changes(site, known)):
+    for event in (*leaving(members.changes(site, known)), *_ending(site)):
         yield event
     there, standing = existing_hosts(site, known, terraform.changes)
     fleet = prospective(site, known)
@@ -95,6 +95,16 @@ def leaving(changes: members.Changes) -> Iterator[Step]:
         yield Step(members.STAGE, host.name, what, changed=True)
     for name in changes.replaced:
         yield Step(members.STAGE, name, "comes with new hardware: the old one's certificates would be revoked", changed=True)
+
+
+def _ending(site: Site) -> Iterator[Step]:
+    """Which certificates would end because site.yaml asks no more for what watched with them."""
+    from edgefl.pki.enrolment import unwanted
+    from edgefl.pki.register import LEFT, Register
+
+    entries = Register(site.state / "pki" / "index.jsonl").entries()
+    for subject, role in dict.fromkeys((entry.subject, entry.role) for entry in unwanted(site, entries)):
+        yield Step("certificates", subject, f"its certificate as {role} would be revoked: {LEFT[-1]}", changed=True)
 
 
 async def _whole(site: Site, there: Collection[str]) -> AsyncIterator[Progress]:

@@ -155,11 +155,11 @@ async def _taken_in(site: Site, inventory: Inventory, package: Bundle, names: Se
 
 
 def devices_of(site: Site, inventory: Inventory, names: Sequence[str]) -> list[Host]:
-    """The named devices' hosts. Raises HostUnknown; the coordinator is no device."""
+    """The named devices' hosts. Raises HostUnknown; neither the coordinator nor the host that watches is a device."""
     from edgefl.fleet.hosts import HostUnknown, select
 
     chosen = select(inventory, names) if names else ()
-    if inventory.coordinator in chosen:
+    for other in (host for host in chosen if host.role != "device"):
         known = ", ".join(host.name for host in inventory.devices)
-        raise HostUnknown(f"{inventory.coordinator.name} is the coordinator of {site.name}, not a device", hint=f"one of {known}")
+        raise HostUnknown(f"{other.name} is the {other.role} of {site.name}, not a device", hint=f"one of {known}")
     return list(chosen)

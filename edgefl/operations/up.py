@@ -24,7 +24,7 @@ from edgefl.operations.stage import chained
 from edgefl.operations.state import bundle_directory, inventory_file, kept_out, known_hosts, opened, passphrase
 from edgefl.operations.task import prove_task
 from edgefl.operations.versions import gathered
-from edgefl.progress import Failed, Finished, Progress, Started, Warned
+from edgefl.progress import Failed, Finished, Progress, Started, Step, Warned
 from edgefl.site import load, made
 from edgefl.site.model import Site
 
@@ -165,14 +165,25 @@ async def lab_ground(site: Site, package: Path) -> AsyncIterator[Progress]:
 
 
 async def certificates(site: Site) -> AsyncIterator[Progress]:
-    """Have the site's own authority and the operator's identity; hosts get theirs while they are configured."""
+    """Have the site's own authority and the operator's identity; hosts get theirs while they are configured.
+
+    What was certified so that something watches is revoked where the site asks for it no more; hosts learn that with the rest.
+    """
+    from edgefl.pki.enrolment import unwanted
     from edgefl.pki.operator import ensure_operator
+    from edgefl.pki.register import LEFT
 
     began = time.monotonic()
     yield Started("certificates", "", "the site's own authority")
     fresh = not (site.state / "pki" / "root.crt").exists()
     authority = await asyncio.to_thread(opened, site)
     await asyncio.to_thread(lambda: ensure_operator(site, passphrase=passphrase()))
+    ended = unwanted(site, authority.certificates())
+    for entry in ended:
+        authority.revoke(entry.serial, LEFT[-1])
+    for subject, role in dict.fromkeys((entry.subject, entry.role) for entry in ended):
+        yield Step("certificates", subject, f"its certificate as {role} is revoked: {LEFT[-1]}", changed=True)
     what = "authority made; its root key stays on this machine" if fresh else "authority and operator stand"
     expires = authority.issuing.not_valid_after_utc.isoformat()
-    yield Finished("certificates", "", what, changed=fresh, seconds=time.monotonic() - began, detail={"issuing_expires": expires})
+    took, detail = time.monotonic() - began, {"issuing_expires": expires}
+    yield Finished("certificates", "", what, changed=fresh or bool(ended), seconds=took, detail=detail)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from edgefl.pki.errors import CsrRefused
 from edgefl.pki.profiles import Role
+from edgefl.pki.register import Entry
 from edgefl.site.addresses import assign, tunnelled
 from edgefl.site.model import Site
+from edgefl.site.observability import SUBJECT
 
 
 def check(site: Site, name: str, role: Role, addresses: Sequence[str]) -> list[IPv4Address | IPv6Address]:
@@ -29,6 +31,14 @@ def check(site: Site, name: str, role: Role, addresses: Sequence[str]) -> list[I
     if not is_host and name in {host.name for host in site.hosts}:
         raise CsrRefused(f"{name} is a host of {site.name}, so it gets no {role}'s certificate", hint="choose another name")
     return [_own(site, name, address) for address in addresses]
+
+
+def unwanted(site: Site, entries: Iterable[Entry]) -> list[Entry]:
+    """What was certified so that something watches, and site.yaml asks for no more; scrapers of the operator's own stay."""
+    watch = site.observability
+    asked = {"scraper": watch.prometheus, "exporter": watch.devices, "metrics": site.watcher is not None}
+    own = (one for one in entries if one.role != "scraper" or one.subject == SUBJECT)
+    return [one for one in own if not one.is_revoked and not asked.get(one.role, True)]
 
 
 def _own(site: Site, name: str, address: str) -> IPv4Address | IPv6Address:

@@ -344,6 +344,12 @@ class Site(Model):
         return site
 
     @property
+    def unwatched(self) -> Site:
+        """The same site with nothing that watches beside the console."""
+        nothing = {"prometheus": False, "devices": False, "host": None}
+        return self.model_copy(update={"observability": self.observability.model_copy(update=nothing)})
+
+    @property
     def state(self) -> Path:
         """The site's working state, `.edgefl/` beside site.yaml."""
         return self._root / ".edgefl"

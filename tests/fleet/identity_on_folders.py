@@ -188,6 +188,30 @@ def test_a_rotation_gives_every_key_a_successor_and_the_old_one_serves_until_the
     assert not device.converge()["changed"], "the new keys fit their certificates"
 
 
+def test_a_key_that_nobody_needed_any_more_has_a_successor_when_somebody_does(device: Device) -> None:
+    scraper = {"name": "scraper", "owner": "prometheus", "subject": "prometheus", "directory": device.at("identity")}
+    device.keys.append({**DEFAULTS, **scraper})
+    device.converge()
+    key = (device.root / "identity/scraper.key").read_bytes()
+    [own] = [entry for entry in device.authority.certificates() if entry.role == "scraper"]
+    device.authority.revoke(own.serial, "the site asks for it no more")
+    assert device.converge()["renewed"] == {"scraper": "it was revoked: the site asks for it no more"}
+    assert (device.root / "identity/scraper.key").read_bytes() != key
+    assert not device.converge()["changed"]
+
+
+def test_what_is_not_asked_for_any_more_keeps_no_host_out(device: Device) -> None:
+    scraper = {"name": "scraper", "owner": "prometheus", "subject": "prometheus", "directory": device.at("identity")}
+    device.keys.append({**DEFAULTS, **scraper})
+    device.converge()
+    [own] = [entry for entry in device.authority.certificates() if entry.role == "scraper"]
+    device.authority.revoke(own.serial, "stolen")
+    with pytest.raises(action.AnsibleActionFail, match="the certificate of prometheus was revoked"):
+        device.converge()
+    device.keys.pop()
+    assert device.converge()["renewed"] == {}
+
+
 def test_a_revoked_device_gets_nothing_by_a_rotation(device: Device) -> None:
     device.converge()
     own = next(entry for entry in device.authority.certificates() if entry.role == "device")

@@ -238,7 +238,10 @@ def test_nobody_else_has_these_paths_and_nobody_calls_the_host_that_watches() ->
     assert {(*who, WATCH.address, port) for who in everybody for port in (22, 9090, 9093, 9100, LISTENER_PORT)} <= closed
     assert {(OPERATOR, OPERATOR, WATCH.address, port) for port in (9090, 9093, 9100, LISTENER_PORT)} <= closed
     assert {("coordinator", user, "127.0.0.1", 9100) for user in ("edgefl-server", "edgefl-monitor", "nobody", "root")} <= closed
-    assert not [probe for probe in probes if probe.host == "coordinator" and probe.user == "prometheus"]
+    own = ("coordinator", "prometheus")  # tells of the coordinator there, and reads nobody
+    addresses = [*(("127.0.0.1", port) for port in (8000, 9100)), ("10.0.0.1", 9100), (WATCH.address, 9090), ("192.0.2.1", 443)]
+    assert {(*own, *address) for address in addresses} <= closed
+    assert not [probe for probe in probes if (probe.host, probe.user) == own and probe.expected == "open"]
 
 
 def test_alerts_leave_the_host_that_watches_where_the_site_says_so_and_the_coordinator_nowhere() -> None:

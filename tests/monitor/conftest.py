@@ -166,6 +166,7 @@ def address() -> str:
 
 
 METRICS_NAME = "metrics.edgefl"
+WATCHER_ADDRESS = "127.0.1.9"
 """By which a Prometheus on a host of its own asks for the gate."""
 
 
@@ -194,6 +195,7 @@ def gate_configuration(service: Service, identities: Path, address: str, *, watc
         coordinator_api_port=layout.API_PORT,
         coordinator_superlink_port=layout.SUPERLINK_PORT,
         coordinator_metrics_name=METRICS_NAME if watched else "",
+        coordinator_watcher_address=WATCHER_ADDRESS,
         coordinator_exporter_port=free_port(),
     )
     (service.directory / "revoked.acl").touch()

@@ -6,7 +6,10 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -24,26 +27,34 @@ def test_the_name_is_the_profiles() -> None:
     assert profiles().roles["metrics"].names == [METRICS_NAME]
 
 
+@dataclass
+class Exporter:
+    """What answers on the coordinator's loopback for how the host is. asked: for which paths it was."""
+
+    says: bytes = b"node_memory_MemTotal_bytes 1\n"
+    asked: list[str] = field(default_factory=list)
+
+
 @pytest.fixture
-def exporter(service: Service, gate: str) -> Iterator[list[str]]:
-    """What answers on the coordinator's loopback for how the host is: the paths that it was asked for."""
+def exporter(service: Service, gate: str) -> Iterator[Exporter]:
     found = re.search(r"server exporter 127\.0\.0\.1:(\d+)", (service.directory / "haproxy.cfg").read_text())
     assert found
-    asked: list[str] = []
+    made = Exporter()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            made.asked.append(self.path)
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b"node_memory_MemTotal_bytes 1\n")
+            with suppress(OSError):  # whoever asked may have had enough
+                self.wfile.write(made.says)
 
         def log_message(self, *_: object) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", int(found[1])), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield asked
+    yield made
     server.shutdown()
     thread.join()
     server.server_close()
@@ -75,31 +86,31 @@ def test_the_gate_shows_each_name_its_own_certificate(gate: str, identities: Pat
         assert [one.value for one in shown.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)] == [role]
 
 
-def test_a_scraper_reads_the_monitor_and_the_host_and_nothing_else(gate: str, identities: Path, exporter: list[str]) -> None:
+def test_a_scraper_reads_the_monitor_and_the_host_and_nothing_else(gate: str, identities: Path, exporter: Exporter) -> None:
     assert asked(gate, identities, "scraper", "/metrics")[0].startswith("200 OK ")
     said, _ = asked(gate, identities, "scraper", "/metrics/host")
     assert said == "200 OK node_memory_MemTotal_bytes 1"
-    assert exporter == ["/metrics"]
+    assert exporter.asked == ["/metrics"]
     for path in ("/v1/status", "/metrics/", "/metrics/hosts", "/metrics/host/", "/metrics%2fhost"):
         assert asked(gate, identities, "scraper", path)[0].startswith("403 "), path
-    assert exporter == ["/metrics"]
+    assert exporter.asked == ["/metrics"]
 
 
 @pytest.mark.parametrize(("who", "code"), [("device", 403), ("metrics", 0), ("operator", 200)])
 def test_who_else_comes_gets_what_its_certificate_says(
-    gate: str, identities: Path, exporter: list[str], who: str, code: int
+    gate: str, identities: Path, exporter: Exporter, who: str, code: int
 ) -> None:
     if not code:
         with pytest.raises(OSError, match=r"(?i)certificate|reset|broken pipe|eof"):  # what serves TLS opens no door
             asked(gate, identities, who, "/metrics/host")
     else:
         assert asked(gate, identities, who, "/metrics/host")[0].startswith(f"{code} ")
-    assert len(exporter) == (code == 200)
+    assert len(exporter.asked) == (code == 200)
 
 
 @pytest.mark.slow
 def test_prometheus_elsewhere_reads_the_monitor_and_the_host_through_the_gate(
-    gate: str, identities: Path, exporter: list[str], programs: Programs, tmp_path: Path
+    gate: str, identities: Path, exporter: Exporter, programs: Programs, tmp_path: Path
 ) -> None:
     at = watching.free()
     elsewhere = {"observability_watcher": "watch", "observability_metrics_name": METRICS_NAME}
@@ -117,3 +128,10 @@ def test_prometheus_elsewhere_reads_the_monitor_and_the_host_through_the_gate(
         wait_for(lambda: prometheus.series("fl_journal_last_seq"), "the monitor's metrics")
         wait_for(lambda: prometheus.series('node_memory_MemTotal_bytes{host="coordinator", job="node"}'), "the host's")
         assert prometheus.series('up{job="node", host="watch"} == 0'), "and there is nobody here"
+        exporter.says = b"".join(b'node_of_nobodys{number="%d"} 1\n' % number for number in range(10_001))
+        wait_for(lambda: prometheus.series('up{job="node", host="coordinator"} == 0'), "who tells too many is not believed")
+        exporter.says = b"# of no use\n" * 400_000
+        assert not prometheus.series("node_of_nobodys")
+        last = f"timestamp(scrape_samples_scraped{{host='coordinator'}}) > {time.time() + 1}"
+        wait_for(lambda: prometheus.series(last), "who tells without end, too")
+        assert prometheus.series('up{job="node", host="coordinator"} == 0')

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgefl import layout
-from tests.monitor.conftest import DEVICE_ADDRESSES
+from tests.monitor.conftest import DEVICE_ADDRESSES, WATCHER_ADDRESS
 
 pytestmark = pytest.mark.slow
 
@@ -38,10 +38,10 @@ def trusting(identities: Path, who: str = "device") -> ssl.SSLContext:
     return context
 
 
-def reach(gate: str, source: str) -> socket.socket | None:
+def reach(gate: str, source: str, port: int = layout.FLEET_PORT) -> socket.socket | None:
     """A connection that the gate keeps; None where it ends it at once."""
     try:
-        made = socket.create_connection((gate, layout.FLEET_PORT), 10, source_address=(source, 0))
+        made = socket.create_connection((gate, port), 10, source_address=(source, 0))
         made.settimeout(0.1)
         with suppress(TimeoutError):
             if made.recv(1) == b"":
@@ -87,6 +87,14 @@ def test_one_address_has_the_share_of_the_devices_that_are_there(gate: str, iden
     assert flood(held, gate, ALONE, SHARE + 8) == SHARE
     assert flood(held, gate, SHARED, 3 * SHARE + 8) == 3 * SHARE, "three devices are behind it"
     assert answered(gate, "127.0.1.9", trusting(identities)) == 404, "everybody else has room"
+
+
+def test_the_host_that_watches_has_one_share_where_operators_come_in(gate: str, identities: Path, held: ExitStack) -> None:
+    made = [reach(gate, WATCHER_ADDRESS, layout.API_PORT) for _ in range(SHARE + 8)]
+    alive = [held.enter_context(one) for one in made if one is not None]
+    assert len(alive) == SHARE
+    others = [held.enter_context(one) for _ in range(SHARE + 8) if (one := reach(gate, "127.0.0.1", layout.API_PORT))]
+    assert len(others) == SHARE + 8, "operators with many consoles are not counted"
 
 
 def test_one_certificate_has_one_share_wherever_it_comes_from(gate: str, identities: Path, held: ExitStack) -> None:

@@ -130,6 +130,15 @@ async def test_a_run_that_would_end_is_spared_with_the_reason_and_what_to_do(sta
     assert standing.looked_at == (["coordinator"], ["coordinator", "edge-01"], ["edge-01"]), "edge-02 has no host yet"
 
 
+async def test_a_host_that_is_yet_to_watch_has_no_part_in_a_run_either(standing: Standing) -> None:
+    observability = {"prometheus": True, "devices": True, "host": {"name": "watch"}}
+    site = Site.model_validate({**standing.site.model_dump(), "observability": observability}).at(standing.site.root)
+    standing.site, standing.would = site, SUPERLINK
+    with pytest.raises(RunGoing, match="edgefl-superlink starts anew"):
+        await through(spared(site, BUNDLE))
+    assert standing.looked_at == (["coordinator"], ["coordinator", "edge-01"], ["edge-01"])
+
+
 async def test_a_host_that_would_be_made_anew_is_not_even_looked_at(standing: Standing) -> None:
     standing.changes = [change("coordinator", "replace")]
     with pytest.raises(RunGoing, match="the host coordinator is made or booted anew"):

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from edgefl.events.schema import Body, DeviceState, Event, IsolationProven, RoundFinished, RoundStarted, RunStarted
+from edgefl.fleet.hosts import HostUnknown
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.monitor.state import FederationState
 from edgefl.operations import drain, members
 from edgefl.operations.plan import leaving
+from edgefl.operations.quarantine import devices_of
 from edgefl.operations.reporting import standings
 from edgefl.pki.register import Entry, kept_out
 from edgefl.site.host import Watcher
@@ -38,11 +40,8 @@ def static(*devices: dict[str, Any]) -> Site:
 
 
 def known(site: Site) -> Inventory:
-    roles = {site.coordinator.name: "coordinator"}
-    return Inventory(tuple(
-        Host(host.name, roles.get(host.name, "device"), str(host.address), 22, "root", host_key=host.host_key)  # type: ignore[arg-type]
-        for host in site.hosts
-    ))  # fmt: skip
+    hosts = (Host(host.name, host.role, str(host.address), 22, "root", host_key=host.host_key) for host in site.hosts)
+    return Inventory(tuple(hosts))
 
 
 BEFORE = static(device("edge-01", 11), device("edge-02", 12))
@@ -108,21 +107,50 @@ def test_a_name_that_left_may_come_again_and_is_taken_back_then(tmp_path: Path) 
     assert (back.device, back.state) == ("edge-01", "enrolled")
 
 
-WATCHED = BEFORE.model_copy(update={"observability": Observability(prometheus=True, host=Watcher(name="watch"))})
+def watched(**said: Any) -> Site:
+    host = Watcher.model_validate({"name": "watch", "address": "192.0.2.9", "host_key": "ssh-ed25519 watch"} | said)
+    return static(device("edge-01", 11)).model_copy(update={"observability": Observability(prometheus=True, host=host)})
 
 
 def test_a_host_that_watches_no_more_leaves_as_devices_do_and_is_missed_by_no_round() -> None:
-    watch = Host("watch", "watcher", "192.0.2.9", 22, "root")
-    hosts = Inventory((*known(BEFORE).hosts, watch))
-    assert members.changes(WATCHED, hosts) == members.Changes()
-    found = members.changes(BEFORE, hosts)
-    assert found == members.Changes((watch,))
+    hosts = known(watched())
+    found = members.changes(static(device("edge-01", 11)), hosts)
+    assert [host.name for host in found.left] == ["watch"]
     assert [step.what for step in leaving(found)] == ["would watch no more and leave; its certificates would be revoked"]
+
+
+def test_new_hardware_that_watches_is_known_as_a_devices_is() -> None:
+    hosts = known(watched())
+    assert members.changes(watched(), hosts) == members.Changes()
+    assert members.changes(watched(host_key="ssh-ed25519 another"), hosts) == members.Changes((), ("watch",))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says", "hint"),
+    [
+        (BEFORE, watched(name="edge-02"), "edge-02 is the site's device, and site.yaml makes it the watch", "edge-02 out"),
+        (watched(), static(device("watch", 9)), "watch is the site's watcher, and site.yaml makes it the dev", "watch out"),
+        (BEFORE, watched(address="192.0.2.12"), "watch has the address 192.0.2.12 of edge-02", "take watch out"),
+        (watched(), static(device("edge-01", 11), device("cot", 9)), "cot has the address 192.0.2.9 of watch", "take cot out"),
+        (watched(), watched(name="other"), "a watcher is not renamed", "call it watch"),
+    ],
+)  # fmt: skip
+def test_no_host_becomes_something_else_while_it_has_what_it_had(before: Site, after: Site, says: str, hint: str) -> None:
+    with pytest.raises(members.MemberRefused) as refused:
+        members.changes(after, known(before))
+    assert says in refused.value.what
+    assert hint in refused.value.hint
+
+
+def test_a_host_that_watches_can_be_neither_drained_nor_set_aside() -> None:
+    with pytest.raises(HostUnknown, match="watch is the watcher of clinic, not a device"):
+        devices_of(watched(), known(watched()), ["edge-01", "watch"])
 
 
 def test_the_proof_of_a_host_that_watched_goes_with_it() -> None:
     proven = IsolationProven(device="watch", role="watcher", probes=1, open_forbidden=[], closed_required=[], proof_sha256="")
     state = FederationState.enrolled("clinic", ["edge-01"]).apply(event(1, proven))
     assert (list(state.proofs), list(state.devices)) == (["watch"], ["edge-01"])
+    assert list(state.apply(event(2, DeviceState(device="watch", state="drained"))).proofs) == ["watch"], "it has not left"
     state = state.apply(event(2, DeviceState(device="watch", state="removed")))
     assert (list(state.proofs), list(state.devices)) == ([], ["edge-01"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,3 +119,23 @@ def test_where_a_host_of_its_own_watches_the_coordinator_has_one_more_name_and_t
     for name, role in [("edge-01", "metrics"), *(("watch", role) for role in nobodys)]:
         with pytest.raises(CsrRefused, match=name):
             enrolment.check(watched, name, role, [])
+
+
+def test_what_watched_with_a_certificate_and_is_asked_for_no_more_loses_it(tmp_path: Path) -> None:
+    watched = LAB.model_copy(update={"observability": Observability(prometheus=True, devices=True, host=Watcher(name="watch"))})
+    authority = Authority.open(tmp_path, site=watched)
+    given: list[tuple[str, enrolment.Role]] = [("prometheus", "scraper"), ("own", "scraper"), ("hub", "metrics"), ("hub", "gate")]
+    for name, role in (*given, ("edge-01", "exporter"), ("edge-01", "device")):
+        authority.sign_csr(request_for(name), name=name, role=role)
+    entries = authority.certificates()
+
+    def lost(**said: Any) -> list[tuple[str, str]]:
+        site = LAB.model_copy(update={"observability": Observability(**said)})
+        return [(entry.subject, entry.role) for entry in enrolment.unwanted(site, entries)]
+
+    assert enrolment.unwanted(watched, entries) == []
+    assert lost(prometheus=True, devices=True) == [("hub", "metrics")]
+    assert lost(prometheus=True) == [("hub", "metrics"), ("edge-01", "exporter")]
+    assert lost() == [("prometheus", "scraper"), ("hub", "metrics"), ("edge-01", "exporter")]
+    authority.revoke(next(entry.serial for entry in entries if entry.role == "exporter"), "it left")
+    assert [entry.role for entry in enrolment.unwanted(LAB, authority.certificates())] == ["scraper", "metrics"]

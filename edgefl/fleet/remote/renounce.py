@@ -1,4 +1,4 @@
-"""The device gives up its identity: keys and certificates go, so that it can only come back with new ones. Runs as root on it.
+"""The host gives up its identity: keys and certificates go, so that it can only come back with new ones. Runs as root on it.
 
 Prints {"gone": […]}. The ledger, the data and what the device keeps of trainings are not touched.
 """
@@ -9,7 +9,14 @@ import json
 from pathlib import Path
 
 CONFIG = Path("/etc/edgefl")
-OWN = ("identity/device.*", "identity/node.*", "signing/signer.*", "identity/exporter.*", "identity/tunnel.*")
+OWN = (
+    "identity/device.*",
+    "identity/node.*",
+    "signing/signer.*",
+    "identity/exporter.*",
+    "identity/scraper.*",
+    "identity/tunnel.*",
+)
 
 
 def main() -> None:

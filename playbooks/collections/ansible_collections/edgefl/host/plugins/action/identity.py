@@ -11,6 +11,7 @@ from ansible.errors import AnsibleActionFail
 from edgefl.errors import EdgeflError
 from edgefl.pki.authority import Authority
 from edgefl.pki.profiles import profiles
+from edgefl.pki.register import LEFT
 
 from ansible_collections.edgefl.host.plugins.plugin_utils import renewal
 from ansible_collections.edgefl.host.plugins.plugin_utils.authority import of as authority_of
@@ -40,11 +41,12 @@ class ActionModule(FactfulAction):
     def reconcile(self, wanted: dict[str, Any], authority: Authority) -> dict[str, Any]:
         """Everything, once the authority is open."""
         has, name = self.facts["identity"], wanted["name"]
-        self.refuse_revoked(name, has, authority)
-        renew = {key["name"]: why for key in wanted["keys"] if (why := self.why(key, wanted, authority))}
+        ended = self.ended(wanted, has, authority)
+        renew = {key["name"]: why for key in wanted["keys"] if (why := self.why(key, wanted, authority))} | ended
         if wanted.get("rotate"):
             renew = {key["name"]: renew.get(key["name"]) or "it was asked for" for key in wanted["keys"]}
-            wanted = {**wanted, "keys": [{**key, "fresh": True} for key in wanted["keys"]]}
+        fresh = renew if wanted.get("rotate") else ended
+        wanted = {**wanted, "keys": [{**key, "fresh": True} if key["name"] in fresh else key for key in wanted["keys"]]}
         files = self.files(wanted, has, authority)
         joined = [key for key in wanted["keys"] if key.get("joined") and not self.is_joined(key)]
         lacking = [what for what in SOLE if wanted.get(what) and not has[SOLE[what]]]
@@ -103,15 +105,21 @@ class ActionModule(FactfulAction):
         """Whether the key lies joined with its chain where a service wants one file."""
         return f"{IDENTITY}/{key['name']}.pem" in self.facts["paths"]
 
-    def refuse_revoked(self, name: str, has: dict[str, Any], authority: Authority) -> None:
-        """A certificate that was revoked is never quietly replaced: the host stays out until someone decides."""
+    def ended(self, wanted: dict[str, Any], has: dict[str, Any], authority: Authority) -> dict[str, str]:
+        """The wanted keys whose certificates were revoked because nobody needed them any more: others come in their place.
+
+        For any other reason a certificate that was revoked is never quietly replaced: the host stays out until someone decides.
+        """
         revoked = {entry.serial: entry for entry in authority.certificates() if entry.is_revoked}
-        for chain in has["certificates"].values():
-            entry = revoked.get(renewal.serial(chain))
+        found = {}
+        for role in (key["name"] for key in wanted["keys"]):
+            entry = revoked.get(renewal.serial(has["certificates"].get(role, "")))
+            if entry is not None and entry.reason not in LEFT:
+                why = entry.reason or "no reason given"
+                raise AnsibleActionFail(f"the certificate of {entry.subject} was revoked ({why}); it stays out")
             if entry is not None:
-                raise AnsibleActionFail(
-                    f"the certificate of {name} was revoked ({entry.reason or 'no reason given'}); it stays out"
-                )
+                found[role] = f"it was revoked: {entry.reason}"
+        return found
 
     def planned(
         self, keys: list[dict[str, Any]], renew: dict[str, str], files: list[dict[str, str]], lacking: list[str]
