@@ -60,7 +60,15 @@ def of(metric: str, **labels: str) -> str:
     return f"{metric}{{{', '.join(matchers)}}}"
 
 
+def models(expression: str) -> str:
+    """What the models themselves have, as if they were one more device."""
+    return f'label_replace({expression}, "device", "the models", "", "")'
+
+
 SCORE, THRESHOLD = of("fl_device_anomaly_score"), of("fl_device_anomaly_threshold")
+MODELS_SPENT = f"{of('fl_privacy_models_epsilon_spent')} / {of('fl_privacy_models_epsilon_limit')}"
+SPENT = f"{of('fl_privacy_epsilon_spent')} / {of('fl_privacy_epsilon_limit')} or {models(MODELS_SPENT)}"
+AND_MODELS = "Of the models, too, where whole devices are protected."
 ENDS, LIFE = of("fl_certificate_expiry_timestamp_seconds"), of("fl_certificate_life_seconds")
 FIRST_END = f"min({of('fl_certificate_expiry_timestamp_seconds', role='device')})"
 FREE_DISK = f"{of('node_filesystem_avail_bytes')} / {of('node_filesystem_size_bytes')} > 0"
@@ -110,20 +118,21 @@ SECURITY = [
     figure("Journal holds", "bool_yes_no", of("fl_journal_verified")),
     figure("Flags", "none", f"sum({of('fl_device_flags_total')})"),
     figure("Kept from rounds", "none", f"sum({of('fl_device_quarantined')})"),
-    figure("Most of a budget spent", "percentunit", f"max({of('fl_privacy_epsilon_spent')} / {of('fl_privacy_epsilon_limit')})"),
+    figure("Most of a budget spent", "percentunit", f"max({SPENT})"),
     figure("First device's certificate ends in", "s", f"{FIRST_END} - time()"),
     per("device", "Flags of each device", "short", of("fl_device_flags_total")),
     per("rule", "Flags by rule", "short", of("fl_flags_total")),
     per("device", "Anomaly score", "short", of("fl_device_anomaly_score")),
     per("device", "Score over threshold", "percentunit", f"{SCORE} / {THRESHOLD}"),
     per("device", "Reputation", "percentunit", of("fl_device_reputation")),
-    per("device", "Budget spent", "percentunit", f"{of('fl_privacy_epsilon_spent')} / {of('fl_privacy_epsilon_limit')}"),
-    per("device", "Rounds until a device refuses", "none", of("fl_privacy_rounds_left")),
+    per("device", "Budget spent", "percentunit", SPENT, AND_MODELS),
+    per("device", "Rounds until a budget ends", "none",
+        f"{of('fl_privacy_rounds_left')} or {models(of('fl_privacy_models_rounds_left'))}", AND_MODELS),
     per("epsilon", "Membership audit, AUC", "short", of("fl_audit_membership_auc"), "0.5 is a guess."),
     per("device", "Age of the isolation's proof", "s", of("fl_isolation_proof_age_seconds")),
     per("device", "Paths against the site", "none", of("fl_isolation_wrong_paths")),
     per("subject", "Life left of certificates", "percentunit", f"({ENDS} - time()) / {LIFE}"),
-]
+]  # fmt: skip
 SYSTEM = [
     figure("Monitor answers", "bool_yes_no", 'up{job="edgefl", site="$site"}'),
     figure("SuperLink answers", "bool_yes_no", of("fl_superlink_reachable")),

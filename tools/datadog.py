@@ -58,6 +58,10 @@ WATCHES = {
     "EdgeflByzantineFlag": Watch("sum", 10, "sum:fl_device_flags.count.as_count()", ">", 0, DEVICE),
     "EdgeflBudgetLow": Watch("max", 5, "max:fl_privacy_epsilon_spent / max:fl_privacy_epsilon_limit", ">", 0.9, DEVICE),
     "EdgeflBudgetExhausted": Watch("max", 5, "max:fl_privacy_refused", ">=", 1, DEVICE),
+    "EdgeflModelsBudgetLow": Watch(
+        "max", 5, "max:fl_privacy_models_epsilon_spent / max:fl_privacy_models_epsilon_limit", ">", 0.9
+    ),
+    "EdgeflModelsBudgetExhausted": Watch("max", 5, "max:fl_privacy_models_rounds_left", "<", 1),
     "EdgeflIsolationDrift": Watch("max", 5, "min:fl_isolation_proven", "<", 1, DEVICE),
     "EdgeflIsolationProofOld": Watch("min", 5, "max:fl_isolation_proof_age_seconds", ">", 7 * 86400, DEVICE),
     "EdgeflAuditFailed": Watch("max", 5, "min:fl_audit_passed", "<", 1, ("site", "audit")),
@@ -114,7 +118,7 @@ def monitor(rule: dict[str, Any], watch: Watch | None) -> dict[str, Any]:
 
 def _named(text: str) -> str:
     """Prometheus' template as Datadog's: labels are tags, and every value is the one that was compared."""
-    text = re.sub(r"{{ (?:or )?\$labels\.(\w+)[^}]* }}", r"{{\1.name}}", text)
+    text = re.sub(r"{{ \$labels\.(\w+) }}", r"{{\1.name}}", text)
     return re.sub(r"{{ \$value[^}]* }}", "{{value}}", text)
 
 

@@ -36,8 +36,8 @@ class PrivacyRefused(Body):
 class ModelPrivacySpent(Body):
     """What the coordinator's ledger says of a round in which it protected whole devices (federation/privacy/release.py).
 
-    sigma: the round's noise as it is accounted. clip: the bound of this round's updates; next_clip: of the next round's. A round
-    that is done again after a crash says the same again: it was paid for once.
+    sigma: the round's noise as it is accounted. cost: how much the round added. clip: the bound of this round's updates;
+    next_clip: of the next round's. A round that is done again after a crash says the same again: it was paid for once.
     """
 
     type: Literal["model_privacy_spent"] = "model_privacy_spent"
@@ -47,5 +47,6 @@ class ModelPrivacySpent(Body):
     sigma: float
     run_spent: float
     rounds_left: int | None = None
+    cost: float = 0.0
     clip: float
     next_clip: float

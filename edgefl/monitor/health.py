@@ -47,8 +47,8 @@ def _of_coordinator(status: Status) -> Iterator[Concern]:
     run = status.state.run
     if run is not None and run.status == "failed":
         yield Concern(f"run {run.id}", f"failed: {run.reason}", "edgefl logs")
-    spent = status.state.models
-    if spent is not None and run is not None and run.privacy.get("mode") == "client" and _nearly_spent(spent):
+    spent = status.state.models_budget
+    if spent is not None and _nearly_spent(spent):
         what = f"have nearly spent their privacy budget: ε {spent.spent:.2f} of {spent.limit:g}"
         yield Concern("the models", what, "raise privacy.epsilon_limit, or keep the last model")
     for kind, audit in status.state.audits.items():

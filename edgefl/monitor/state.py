@@ -159,6 +159,11 @@ class FederationState:
         """The state as JSON values; `updates=False` leaves out each round's single updates."""
         return dict(json.loads(self.to_json(updates=updates)))
 
+    @property
+    def models_budget(self) -> Epsilon | None:
+        """What the models have spent and may; None where the last run protected something else, and nothing hangs on it."""
+        return self.models if self.run is not None and self.run.privacy.get("mode") == "client" else None
+
     def to_json(self, *, updates: bool = True) -> bytes:
         """The state as JSON."""
         return _adapter().dump_json(self, exclude=None if updates else {"rounds": {"__all__": {"updates"}}})

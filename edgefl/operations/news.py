@@ -69,13 +69,8 @@ def news(event: Event) -> News | None:
             reached = f"accuracy {run.accuracy:.3f}" if run.accuracy is not None else ""
             hint = "edgefl run --resume" if run.status == "failed" else "edgefl rounds"
             return _news("run", levels[run.status], f"run {event.run} {_ENDS[run.status]}", run.reason or reached, hint)
-        case schema.PrivacyRefused() as refused:
-            what = f"{refused.device} trains no more: its privacy budget is spent"
-            return _news("budget", "failure", what, refused.reason, f"edgefl devices {refused.device}")
-        case schema.PrivacySpent() as spent if _crosses(spent):
-            what = f"{spent.device} has spent {spent.spent / spent.limit:.0%} of its privacy budget"
-            left = f"{spent.rounds_left} rounds are left at this rate" if spent.rounds_left is not None else ""
-            return _news("budget", "warning", what, left, f"edgefl devices {spent.device}")
+        case schema.PrivacyRefused() | schema.PrivacySpent() | schema.ModelPrivacySpent() as ledger:
+            return _of_budget(ledger)
         case schema.IsolationDrift() as drift:
             what = f"the walls of {drift.device} were changed" + (", and are right again" if drift.healed else "")
             return _news("drift", "failure", what, "; ".join(drift.found), "edgefl verify")
@@ -93,6 +88,7 @@ def messages(site: str, told: Iterable[News]) -> list[Message]:
     return [_message(site, topic, found) for topic, found in by_topic.items()]
 
 
+_MODELS_NEXT = "raise privacy.epsilon_limit, or keep the last model"
 _ENDS = {"completed": "is complete", "stopped": "was stopped", "failed": "failed"}
 
 
@@ -110,7 +106,20 @@ def _message(site: str, topic: Topic, found: Sequence[News]) -> Message:
     return Message(topic, level, f"{site}: {len(found)} {_MANY[topic]}", "\n".join(lines))
 
 
-def _crosses(spent: schema.PrivacySpent) -> bool:
-    """Whether this round's cost took the ledger over the line."""
-    line = _LOW * spent.limit
-    return spent.spent - spent.cost < line <= spent.spent
+def _of_budget(ledger: schema.PrivacyRefused | schema.PrivacySpent | schema.ModelPrivacySpent) -> News | None:
+    match ledger:
+        case schema.PrivacyRefused(device=device):
+            what = f"{device} trains no more: its privacy budget is spent"
+            return _news("budget", "failure", what, ledger.reason, f"edgefl devices {device}")
+        case schema.ModelPrivacySpent(rounds_left=0):
+            what = "the models have spent their privacy budget: no further round is covered"
+            return _news("budget", "failure", what, f"epsilon {ledger.spent:.2f} of {ledger.limit:g}", _MODELS_NEXT)
+        case schema.PrivacySpent(device=device):
+            who, whose, hint = f"{device} has", "its", f"edgefl devices {device}"
+        case _:
+            who, whose, hint = "the models have", "their", _MODELS_NEXT
+    line = _LOW * ledger.limit
+    if not ledger.spent - ledger.cost < line <= ledger.spent:
+        return None  # this round's cost did not take it over the line
+    left = f"{ledger.rounds_left} rounds are left at this rate" if ledger.rounds_left is not None else ""
+    return _news("budget", "warning", f"{who} spent {ledger.spent / ledger.limit:.0%} of {whose} privacy budget", left, hint)

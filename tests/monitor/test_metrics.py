@@ -16,6 +16,7 @@ from edgefl.monitor.state import FederationState
 from edgefl.monitor.status import Status
 
 _ROW = re.compile(r"^\| `(fl_\w+)` \| (\w+) \| ([^|]+) \|", re.MULTILINE)
+RUN = {"site": "c", "site_hash": "", "task": "t", "rounds": 5, "devices": ["edge-01"], "quorum": 1, "rule": "guard"}
 NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 
 
@@ -37,7 +38,7 @@ def scraped():
         (0, s.DeviceFacts(device="edge-01", architecture="aarch64", cores=4, memory_mb=1024, address="", release="abc")),
         (0, s.DeviceState(device="edge-03", state="removed")),
         (0, s.AuditFinished(audit="membership", passed=True, says="", figures={"auc@4": 0.52, "epsilon_low@4": 0.1}, at=NOW)),
-        (0, s.RunStarted(site="c", site_hash="", task="t", rounds=5, devices=["edge-01"], quorum=1, rule="guard")),
+        (0, s.RunStarted(**RUN, privacy={"mode": "client"})),
         (0, s.CertificateIssued(**issued)),
         (0, s.IsolationProven(**proven)),
         (0, s.IsolationProven(**{**proven, "device": "hub", "role": "coordinator", "open_forbidden": ["hub → edge-01:22"]})),
@@ -51,7 +52,7 @@ def scraped():
                 device="edge-01", spent=1.5, limit=8, delta=1e-5, sigma=1, sampling_rate=0.1, run_spent=1, rounds_left=3
             ),
         ),
-        (1, s.ModelPrivacySpent(spent=2.5, limit=6, delta=1e-5, sigma=3, run_spent=1, clip=1, next_clip=1)),
+        (1, s.ModelPrivacySpent(spent=2.5, limit=6, delta=1e-5, sigma=3, run_spent=1, rounds_left=7, clip=1, next_clip=1)),
         (1, s.UpdateScored(device="edge-01", rule="guard", **judged)),
         (1, s.FlagRaised(device="edge-02", rule="made-up-9", score=3, threshold=2, peers=[], reason="")),
         (1, s.RoundFinished(accuracy=0.8, loss=1.2, seconds={"train": 1.0}, **round_)),
@@ -83,6 +84,7 @@ def scraped():
         "fl_training_accuracy 0.7",
         "fl_privacy_models_epsilon_spent 2.5",
         "fl_privacy_models_epsilon_limit 6.0",
+        "fl_privacy_models_rounds_left 7.0",
         "fl_training_loss 0.9",
         "fl_run_active 1.0",
         'fl_rounds_total{result="finished"} 2.0',
@@ -122,6 +124,17 @@ def test_the_state_is_exported(scraped, line):
     found = {sample.rsplit(" ", 1)[0]: float(sample.rsplit(" ", 1)[1]) for sample in scraped.splitlines() if sample[:1] != "#"}
     labels = {_sorted(key): number for key, number in found.items()}
     assert labels[_sorted(name)] == pytest.approx(float(value))
+
+
+@pytest.mark.parametrize(("mode", "number"), [("client", 3), ("dp-sgd", 0), (None, 0)])
+def test_the_models_budget_is_told_where_it_is_what_the_last_run_hangs_on(mode, number):
+    spent = s.ModelPrivacySpent(spent=2.5, limit=6, delta=1e-5, sigma=3, run_spent=1, rounds_left=0, clip=1, next_clip=1)
+    bodies = [spent, *([s.RunStarted(**RUN, privacy={"mode": mode})] if mode else [])]
+    state = FederationState().apply_all(
+        Event(seq=seq, at=NOW, run="1", round=0, body=body, previous="", hash="") for seq, body in enumerate(bodies, 1)
+    )
+    told = exposition(lambda: Status(state=state, now=NOW, quorum=1)).decode()
+    assert len(re.findall("^fl_privacy_models_", told, re.MULTILINE)) == number
 
 
 def test_a_device_that_was_removed_is_not_missed(scraped):

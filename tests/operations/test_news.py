@@ -12,6 +12,7 @@ from edgefl.operations.news import LEVELS, News, messages, news
 
 AT = datetime(2026, 3, 2, 9, tzinfo=UTC)
 LEDGER = {"device": "edge-03", "limit": 8.0, "delta": 1e-5, "sigma": 1.1, "sampling_rate": 0.1, "run_spent": 1.0}
+MODELS = {"limit": 6.0, "delta": 1e-5, "sigma": 3.0, "run_spent": 1.0, "clip": 1.0, "next_clip": 1.0}
 PROBED = {"device": "edge-02", "probes": 9, "proof_sha256": ""}
 JUDGED = {"device": "edge-07", "reason": "3 of 5 rounds"}
 FLAG = s.FlagRaised(device="edge-07", rule="guard", score=9.126, threshold=2.5, peers=[0.1], reason="points away")
@@ -39,6 +40,14 @@ def event(body: s.Body) -> Event:
         ),
         (s.PrivacySpent(spent=7.3, cost=0.2, rounds_left=3, **LEDGER), "budget", "warning", "91% of its", "3 rounds are left"),
         (
+            s.ModelPrivacySpent(spent=5.5, cost=0.2, rounds_left=2, **MODELS),
+            "budget", "warning", "the models have spent 92% of their", "2 rounds are left",
+        ),
+        (
+            s.ModelPrivacySpent(spent=5.9, cost=0.2, rounds_left=0, **MODELS),
+            "budget", "failure", "no further round is covered", "epsilon 5.90 of 6 (next: raise privacy.epsilon_limit",
+        ),
+        (
             s.IsolationDrift(device="edge-02", found=["a rule is gone"], healed=True, at=AT),
             "drift", "failure", "right again", "a rule is gone",
         ),
@@ -62,6 +71,8 @@ def test_what_an_operator_would_want_to_know_is_told(body, topic, level, what, d
         s.DeviceState(device="edge-07", state="offline"),
         s.PrivacySpent(spent=7.1, cost=0.2, **LEDGER),
         s.PrivacySpent(spent=7.5, cost=0.2, **LEDGER),
+        s.ModelPrivacySpent(spent=5.3, cost=0.2, rounds_left=4, **MODELS),
+        s.ModelPrivacySpent(spent=5.7, cost=0.2, rounds_left=1, **MODELS),
         s.IsolationProven(open_forbidden=[], closed_required=[], **PROBED),
         s.OperatorAction(who="alice", action="look"),
     ],

@@ -123,13 +123,15 @@ class ClientPrivacy:
         if self.clipping.adapts:
             self.clipping = replace(self.clipping, bound=ready.next_clip)
         paid, delta = charges[ready.seq - 1], self.plan.terms.delta
+        spent = epsilon([charge.of for charge in charges], delta)
         return ready.step, ModelPrivacySpent(
-            spent=epsilon([charge.of for charge in charges], delta),
+            spent=spent,
             limit=self.plan.terms.epsilon_limit,
             delta=delta,
             sigma=paid.sigma,
             run_spent=epsilon([charge.of for charge in charges if charge.run == self.training], delta),
             rounds_left=charges[-1].rounds_left,
+            cost=spent - epsilon([charge.of for charge in charges if charge is not paid], delta),
             clip=ready.clip,
             next_clip=ready.next_clip,
         )

@@ -57,13 +57,11 @@ def _privacy(status: Status) -> Iterable[Metric]:
     yield gauges("fl_privacy_epsilon_limit", "Most epsilon that the device will ever spend.", ("device",), limits)
     yield gauges("fl_privacy_rounds_left", "Rounds at this rate until the device refuses.", ("device",), left)
     yield gauges("fl_privacy_refused", "Whether the device refused its last round, for its ledger.", ("device",), refused)
-    models = status.state.models
-    yield gauge(
-        "fl_privacy_models_epsilon_spent", "Epsilon that the coordinator's ledger has spent.", models.spent if models else None
-    )
-    yield gauge(
-        "fl_privacy_models_epsilon_limit", "Most epsilon that the models may ever spend.", models.limit if models else None
-    )
+    models = status.state.models_budget
+    spent_by_models, most, rounds = (models.spent, models.limit, models.rounds_left) if models else (None, None, None)
+    yield gauge("fl_privacy_models_epsilon_spent", "Epsilon that the coordinator's ledger has spent.", spent_by_models)
+    yield gauge("fl_privacy_models_epsilon_limit", "Most epsilon that the models may ever spend.", most)
+    yield gauge("fl_privacy_models_rounds_left", "Rounds at this rate until no run gives out a model any more.", rounds)
 
 
 def _audits(status: Status) -> Iterable[Metric]:

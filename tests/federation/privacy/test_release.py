@@ -78,7 +78,10 @@ def test_the_bill_goes_on_over_runs_until_a_run_is_refused_before_it_begins(tmp_
     def train(*runs: int) -> None:
         for run in runs:
             clients = opened(tmp_path, planned(str(run)))
-            spent.extend(step(clients, round_)[1].spent for round_ in range(1, 4))
+            for round_ in range(1, 4):
+                paid = step(clients, round_)[1]
+                assert paid.cost == pytest.approx(paid.spent - (spent[-1] if spent else 0.0))
+                spent.append(paid.spent)
 
     train(1)
     assert 3.9 < spent[-1] <= 4.0
