@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefl.errors import ExitCode
+from edgefl.monitor import since
 from edgefl.monitor.logs import LEVELS, MOST_LINES, MOST_TEXT
 
 if TYPE_CHECKING:
@@ -105,15 +106,10 @@ def mebibytes(text: str) -> int:
 
 def moment(text: str) -> datetime:
     """A time, or an age before now; times without a zone are local."""
-    from datetime import UTC, timedelta
-
-    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-    if text[-1:] in units and text[:-1].replace(".", "", 1).isdigit():
-        return datetime.now(UTC) - timedelta(**{units[text[-1]]: float(text[:-1])})
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
+        return since.moment(text, datetime.now(UTC))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a time (2026-01-31T12:00) nor an age (10m)") from error
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _shown(line: LogLine) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgefl.events.chain import Walked
     from edgefl.fleet.finding import Finding
     from edgefl.monitor.client import MonitorClient
-    from edgefl.monitor.logs import Hearing, LogLine
+    from edgefl.monitor.logs import Hearing, LogLine, Wanted
     from edgefl.monitor.past import Past
     from edgefl.operations.logs import SiteLogs
     from edgefl.site.model import Site
@@ -106,9 +106,9 @@ class SiteFeed:
         """Every host by name, the coordinator first."""
         return await _there(self._logs).hosts()
 
-    async def follow(self, names: Sequence[str]) -> AsyncGenerator[LogLine | Hearing, None]:
+    async def follow(self, names: Sequence[str], *, wanted: Wanted) -> AsyncGenerator[LogLine | Hearing, None]:
         """These hosts' lines, as SiteLogs."""
-        async with aclosing(_there(self._logs).follow(names)) as told:
+        async with aclosing(_there(self._logs).follow(names, wanted=wanted)) as told:
             async for each in told:
                 yield each
 

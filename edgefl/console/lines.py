@@ -15,7 +15,7 @@ from typing import Protocol
 
 from edgefl.errors import EdgeflError
 from edgefl.fleet.finding import Finding
-from edgefl.monitor.logs import Hearing, LogLine
+from edgefl.monitor.logs import Hearing, LogLine, Wanted
 
 MOST_LINES = 5000
 """Lines that are held; of more, the oldest go."""
@@ -30,7 +30,7 @@ class LogSource(Protocol):
     async def hosts(self) -> Sequence[str]:
         """Every host by name, the coordinator first."""
 
-    def follow(self, names: Sequence[str]) -> AsyncGenerator[LogLine | Hearing, None]:
+    def follow(self, names: Sequence[str], *, wanted: Wanted) -> AsyncGenerator[LogLine | Hearing, None]:
         """The last lines of these hosts and all that is written from now. A host that cannot be read is a Hearing."""
 
     async def services(self, name: str) -> Sequence[Finding]:
@@ -69,14 +69,18 @@ class Lines:
         self._told = told
         self._most = most
 
-    async def follow(self, names: Sequence[str]) -> None:
-        """Read the named hosts until it is cancelled; without names all of them, or of a large fleet the coordinator alone."""
+    async def follow(self, names: Sequence[str], since: datetime | None = None) -> None:
+        """Read the named hosts until it is cancelled; without names all of them, or of a large fleet the coordinator alone.
+
+        since: what each wrote from then on, as many lines as are held; without it, the last few.
+        """
         self.held, self.hosts, self.left_out, self.lost, self.problem = [], (), 0, {}, ""
+        wanted = Wanted(follow=True) if since is None else Wanted(follow=True, since=since, lines=self._most)
         while True:
             try:
                 self._choose(names, await self._source.hosts())
                 self._told()
-                async with aclosing(self._source.follow(self.hosts)) as told:
+                async with aclosing(self._source.follow(self.hosts, wanted=wanted)) as told:
                     async for each in told:
                         self._take(each)
                         self._told()

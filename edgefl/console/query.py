@@ -32,6 +32,13 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.casefold().split())
 
 
+def apart(text: str, name: str) -> tuple[str, str]:
+    """The value of the last word `name:value` of a filter, empty where there is none; and the filter without such words."""
+    words = text.split()
+    own = [word for word in words if word.casefold().startswith(f"{name}:")]
+    return (own[-1].partition(":")[2] if own else ""), " ".join(word for word in words if word not in own)
+
+
 def _holds(word: str, fields: Mapping[str, str]) -> bool:
     if word[0] == "!":
         return len(word) == 1 or not _holds(word[1:], fields)

@@ -154,13 +154,17 @@ class GridView(View):
 
     def on_filter_line_changed(self, message: FilterLine.Changed) -> None:
         """The filter acts while it is typed."""
-        self.grid.filter = Query(message.value)
+        self.grid.filter = self.query_of(message.value)
         self._tell()
+
+    def query_of(self, text: str) -> Query:
+        """What of a filter's text the rows are held against: all of it, unless the view takes a word for itself."""
+        return Query(text)
 
     def _tell(self) -> None:
         self._filter_line.tell(len(self.grid.rows), self.grid.total, len(self.grid.marked))
 
-    def on_filter_line_left(self) -> None:
+    def on_filter_line_left(self, message: FilterLine.Left) -> None:
         """The keyboard goes back to the rows."""
         self.grid.focus()
 

@@ -13,7 +13,7 @@ from edgefl.console import lines
 from edgefl.console.lines import MOST_HOSTS, Lines
 from edgefl.errors import EdgeflError, NotProvisioned
 from edgefl.fleet.finding import Finding
-from edgefl.monitor.logs import Hearing, Level, LogLine
+from edgefl.monitor.logs import Hearing, Level, LogLine, Wanted
 
 from .conftest import BEGAN
 
@@ -36,6 +36,7 @@ class Hosts:
         self.names: Sequence[str] = names
         self.said: asyncio.Queue[LogLine | Hearing] = asyncio.Queue()
         self.open: list[tuple[str, ...]] = []
+        self.asked: list[Wanted] = []
         self.services_of: dict[str, Sequence[Finding]] = {}
 
     async def hosts(self) -> Sequence[str]:
@@ -48,8 +49,9 @@ class Hosts:
             raise EdgeflError(f"{name} does not answer on SSH: connection timed out")
         return self.services_of[name]
 
-    async def follow(self, names: Sequence[str]) -> AsyncGenerator[LogLine | Hearing, None]:
+    async def follow(self, names: Sequence[str], *, wanted: Wanted) -> AsyncGenerator[LogLine | Hearing, None]:
         self.open.append(tuple(names))
+        self.asked.append(wanted)
         try:
             while True:
                 yield await self.said.get()
@@ -134,3 +136,14 @@ async def test_a_device_that_no_host_stands_for_is_named() -> None:
     async with reading(Hosts("coordinator"), ["edge-99"]) as read:
         await until(lambda: read.problem)
         assert "edge-99" in read.problem
+
+
+async def test_from_a_moment_on_as_many_lines_are_asked_for_as_are_held() -> None:
+    hosts = Hosts("coordinator")
+    read = Lines(hosts, lambda: None, most=700)
+    for since in (None, BEGAN):
+        following = asyncio.create_task(read.follow([], since))
+        await until(lambda: hosts.open)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+    assert hosts.asked == [Wanted(follow=True), Wanted(follow=True, since=BEGAN, lines=700)]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from textual.events import MouseScrollUp
@@ -91,6 +92,42 @@ async def test_host_level_and_text_are_filtered_while_lines_come(state: Federati
         await until(pilot, lambda: "2 of 43" in shown(app))
         assert "the gate is gone" in shown(app)
         assert "the gate answers" not in shown(app)
+
+
+@pytest.mark.slow
+async def test_since_in_the_filter_reads_from_then_on_once_it_is_entered_and_esc_reads_the_end_again(
+    state: FederationState,
+) -> None:
+    async with logs(state) as (app, pilot, hosts):
+        await pilot.press("slash", *"since:10m", "space", *"old")
+        await until(pilot, lambda: "0 of 40" in shown(app))
+        assert [wanted.since for wanted in hosts.asked] == [None], "what is typed opens no connection"
+        before = datetime.now(UTC)
+        await pilot.press("enter")
+        await until(pilot, lambda: len(hosts.asked) == 2 and "0 lines" in shown(app))
+        since = hosts.asked[-1].since
+        assert since is not None
+        assert timedelta(0) <= since + timedelta(minutes=10) - before < timedelta(minutes=1)
+        assert f"since {since.astimezone():%m-%d %H:%M:%S}" in shown(app)
+        hosts.said.put_nowait(line(0, message="an old line"))
+        hosts.said.put_nowait(line(1, message="another"))
+        await until(pilot, lambda: "1 of 2" in shown(app) and "an old line" in shown(app))
+        await pilot.press("slash", "escape")
+        await until(pilot, lambda: [wanted.since for wanted in hosts.asked] == [None, since, None])
+        await until(pilot, lambda: "since" not in shown(app))
+
+
+@pytest.mark.slow
+async def test_a_moment_that_is_none_is_said_and_what_is_read_goes_on(state: FederationState) -> None:
+    async with logs(state) as (app, pilot, hosts):
+        await pilot.press("slash", *"since:yesterday", "enter")
+        await until(pilot, lambda: "! since: 'yesterday' is neither a time (2026-01-31T12:00) nor an age (10m)" in shown(app))
+        hosts.said.put_nowait(line(50, message="line 50"))
+        await until(pilot, lambda: "line 50" in shown(app))
+        assert len(hosts.asked) == 1
+        await pilot.press("slash", "escape")
+        await until(pilot, lambda: "neither" not in shown(app))
+        assert len(hosts.asked) == 1
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -13,13 +14,16 @@ from edgefl.console.ink import Ink, Tone, ink, join
 from edgefl.console.lines import MOST_HOSTS, Entry, Lines, short
 from edgefl.console.live import Frame
 from edgefl.console.pages.whole import Whole
+from edgefl.console.query import Query, apart
 from edgefl.console.sources import Sources
 from edgefl.console.view import LOGS, GridView
 from edgefl.console.widgets.columns import Column
+from edgefl.console.widgets.filterline import FilterLine
 from edgefl.console.widgets.grid import Grid
 from edgefl.console.widgets.sheet import Sheet
 from edgefl.console.widgets.tail import Tail
 from edgefl.monitor.logs import LEVELS, LogLine
+from edgefl.monitor.since import moment
 
 _BAD = frozenset(LEVELS[: LEVELS.index("warning")])
 _DOT = ink(" · ", Tone.MUTED)
@@ -31,7 +35,7 @@ class Logs(GridView):
     NAME = "Logs"
     WHAT = (
         "What the services wrote, merged by time. Going up stops following, end follows again. "
-        "l reads the host of the row alone, a reads all. Enter opens the line whole."
+        "l reads the host of the row alone, a reads all; since:10m in the filter reads from then on. Enter opens the line whole."
     )
     BINDINGS: ClassVar[list[BindingType]] = [LOGS, Binding("a", "all", "Read all hosts", show=False)]
 
@@ -43,6 +47,9 @@ class Logs(GridView):
         self._sheet = Sheet()
         self._lines: Lines | None = None
         self._names: tuple[str, ...] = ()
+        self._since: datetime | None = None
+        self._since_said = ""
+        self._misunderstood = ""
         self._is_reading = False
         self._is_frozen = False
         self._shown = 0
@@ -79,7 +86,25 @@ class Logs(GridView):
             self._is_reading, self._shown = True, self._lines.arrived
             self._tail.show([])
             self._tail.action_follow()
-            self.run_worker(self._lines.follow(self._names), group="logs", exclusive=True)
+            self.run_worker(self._lines.follow(self._names, self._since), group="logs", exclusive=True)
+
+    def query_of(self, text: str) -> Query:
+        """The filter without `since:`, which is not for what is held, but for who reads."""
+        return Query(apart(text, "since")[1])
+
+    def on_filter_line_left(self, message: FilterLine.Left) -> None:
+        """Read from the moment on that the filter names: when it is entered, for every letter of it would open connections."""
+        said, _ = apart(message.value, "since")
+        self._misunderstood = ""
+        if said != self._since_said:
+            try:
+                self._since = moment(said, datetime.now(UTC)) if said else None
+            except ValueError as error:
+                self._misunderstood = f"since: {error}"
+            else:
+                self._since_said = said
+                self.read(self._names)
+        self.on_tail_turned()
 
     def action_all(self) -> None:
         """Read every host."""
@@ -126,9 +151,11 @@ class Logs(GridView):
             follows if self._tail.is_following else stands,
             ink(_hosts(lines)),
             ink("a reads all" if self._names else "", Tone.MUTED),
+            ink(f"since {self._since.astimezone():%m-%d %H:%M:%S}" if self._since else ""),
             ink(f"{figures.count(len(lines.held))} lines", Tone.MUTED),
         ]
-        return [ink(" ") + line for line in (join(what, _DOT), *(_lost(lines) if lines.lost else ()))]
+        wrong = [ink(f"! {self._misunderstood}", Tone.WARN)] if self._misunderstood else []
+        return [ink(" ") + line for line in (join(what, _DOT), *wrong, *(_lost(lines) if lines.lost else ()))]
 
 
 def _hosts(lines: Lines) -> str:

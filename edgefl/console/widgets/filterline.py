@@ -30,6 +30,10 @@ class FilterLine(Horizontal):
     class Left(Message):
         """The operator is done typing."""
 
+        def __init__(self, value: str) -> None:
+            super().__init__()
+            self.value = value
+
     _told = (0, 0, 0)
 
     def compose(self) -> ComposeResult:
@@ -80,4 +84,4 @@ class FilterLine(Horizontal):
     def _leave(self) -> None:
         self.set_class(self.is_filtering, "open")
         self._count()
-        self.post_message(self.Left())
+        self.post_message(self.Left(self.query_one(Input).value))
