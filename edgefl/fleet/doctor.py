@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from edgefl.errors import EdgeflError
-from edgefl.fleet import enrolments, facts, preflight, registration, ssh, way
+from edgefl.fleet import enrolments, facts, observing, preflight, registration, ssh, way
 from edgefl.fleet.bundle import Bundle
 from edgefl.fleet.dial import dial
 from edgefl.fleet.facts import Facts
@@ -30,8 +30,9 @@ REACH = ("tcp", "host key", "login", "root and python")
 _SERVICES = {
     "coordinator": ("edgefl-superlink", "edgefl-superexec", "edgefl-monitor", "edgefl-gate"),
     "device": ("edgefl-supernode", "edgefl-superexec"),
-    "watcher": ("edgefl-prometheus", "edgefl-alertmanager", "edgefl-node-exporter"),
+    "watcher": (),
 }
+"""What every site has; what watches, its site says."""
 _TUNNEL = "tunnel-edgefl"
 Standings = Callable[[Mapping[str, str]], Awaitable[Mapping[str, str]]]
 """Asks the SuperLink how it knows devices, by name and public key."""
@@ -90,7 +91,7 @@ async def examine(
         yield finding
     async for finding in _beyond(host, site, coordinator, said, standings):
         yield finding
-    for finding in services(host, found):
+    for finding in services(host, site, found):
         yield finding
 
 
@@ -153,7 +154,7 @@ async def _ailing(coordinator: Host, site: Site) -> AsyncIterator[Finding]:
     except EdgeflError as error:
         yield Finding(coordinator.name, "root and python", "bad", error.what, error.hint)
         return
-    for finding in (clock(coordinator, site, found, None), *_own(coordinator, site, found), *services(coordinator, found)):
+    for finding in (clock(coordinator, site, found, None), *_own(coordinator, site, found), *services(coordinator, site, found)):
         if finding.verdict == "bad":
             yield finding
 
@@ -316,9 +317,9 @@ def tunnel(host: Host, site: Site, found: Facts) -> Iterator[Finding]:
         yield _service(host, found, _TUNNEL)
 
 
-def services(host: Host, found: Facts) -> Iterator[Finding]:
-    """Each service that the host's role needs: running, and not coming back again and again."""
-    return (_service(host, found, name) for name in _SERVICES[host.role])
+def services(host: Host, site: Site, found: Facts) -> Iterator[Finding]:
+    """Each service that the host has by its role and its site: running, and not coming back again and again."""
+    return (_service(host, found, name) for name in (*_SERVICES[host.role], *observing.services(site, host)))
 
 
 def _service(host: Host, found: Facts, name: str) -> Finding:

@@ -14,6 +14,9 @@ from edgefl.site.model import Site
 from edgefl.site.observability import SUBJECT
 
 PORT = layout.NODE_EXPORTER_PORT
+EXPORTER = "edgefl-node-exporter"
+READERS = ("edgefl-prometheus", "edgefl-alertmanager", EXPORTER)
+"""What runs on the host that reads; on those that answer it, the last alone."""
 
 
 def variables(site: Site, host: Host, inventory: Inventory) -> dict[str, Any]:
@@ -41,6 +44,16 @@ def reader_of(site: Site, inventory: Inventory) -> Host | None:
     if not site.observability.prometheus:
         return None
     return inventory.watcher if site.watcher else inventory.coordinator
+
+
+def services(site: Site, host: Host) -> tuple[str, ...]:
+    """What of that runs on a host, for the site as it is."""
+    if not site.observability.prometheus:
+        return ()
+    if host.role == ("watcher" if site.watcher else "coordinator"):
+        return READERS
+    is_read = host.role == "coordinator" or (host.role == "device" and site.observability.devices)
+    return (EXPORTER,) if is_read else ()
 
 
 def exporters(site: Site, inventory: Inventory) -> tuple[Host, ...]:

@@ -81,7 +81,7 @@ class SiteLogs:
         from edgefl.fleet import doctor, facts
 
         host = (await asyncio.to_thread(_hosts, self._site, [name], everywhere=False))[0]
-        return list(doctor.services(host, await facts.gather(host, services=True)))
+        return list(doctor.services(host, self._site, await facts.gather(host, services=True)))
 
     async def follow(
         self, names: Sequence[str], *, wanted: Wanted = _NEWEST, since: Mapping[str, datetime] = _NOWHERE

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -15,15 +17,19 @@ from cryptography.x509.oid import NameOID
 from edgefl import layout
 from edgefl.errors import EdgeflError
 from edgefl.events.schema import Body, EnrolmentOpened, EnrolmentRefused, EnrolmentUsed, Event
-from edgefl.fleet import doctor, enrolments, hosts, registration
+from edgefl.fleet import doctor, enrolments, hosts, observing, registration
 from edgefl.fleet.facts import Facts
 from edgefl.fleet.finding import Finding
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.site.model import Device, Isolation, Site
+from edgefl.site.observability import Observability
+from tests.monitor.watching import ROLE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DEVICE = Host("edge-01", "device", "127.0.0.1", 1, "root")
+SITE = Site(name="t", devices=[Device(name="edge-01")])
 COORDINATOR = Host("coordinator", "coordinator", "127.0.0.2", 1, "root")
+WATCH = Host("watch", "watcher", "127.0.0.3", 1, "root")
 FACTS = Facts("3.11.2", "x86_64", "2.36", "bookworm", "6.1", 2, 1536, {"/opt": 9000}, True, ("nft",), 0.0)
 
 
@@ -166,28 +172,57 @@ def test_each_service_of_the_role_is_judged() -> None:
             "NRestarts": "0",
         },
     )
-    node, executor = doctor.services(DEVICE, replace(FACTS, services=units))
+    node, executor = doctor.services(DEVICE, SITE, replace(FACTS, services=units))
     assert (node.verdict, "restarted 3 times" in node.found) == ("good", True)
     assert (executor.verdict, "journalctl -u edgefl-superexec" in executor.fix) == ("bad", True)
     asleep = ({**units[1], "ActiveState": "inactive"},)
-    assert [found.fix for found in doctor.services(DEVICE, replace(FACTS, services=asleep))] == [
+    assert [found.fix for found in doctor.services(DEVICE, SITE, replace(FACTS, services=asleep))] == [
         "edgefl up",
         "edgefl up starts it",
     ]
-    assert [finding.found for finding in doctor.services(DEVICE, FACTS)] == ["is not installed"] * 2
+    assert [finding.found for finding in doctor.services(DEVICE, SITE, FACTS)] == ["is not installed"] * 2
 
 
-def test_a_host_that_watches_is_known_by_what_it_reads_with_and_needs_what_watches() -> None:
-    watch = Host("watch", "watcher", "127.0.0.3", 1, "root")
+READERS = ["edgefl-prometheus", "edgefl-alertmanager", "edgefl-node-exporter"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "coordinator", "device", "watcher"),
+    [
+        ({}, [], [], []),
+        ({"prometheus": True}, READERS, [], []),
+        ({"prometheus": True, "devices": True}, READERS, READERS[2:], []),
+        ({"prometheus": True, "host": {"name": "watch"}}, READERS[2:], [], READERS),
+        ({"prometheus": True, "devices": True, "host": {"name": "watch"}}, READERS[2:], READERS[2:], READERS),
+    ],
+    ids=["nobody watches", "on the coordinator", "devices, too", "on a host of its own", "and devices"],
+)
+def test_what_watches_is_missed_where_the_site_says_that_it_runs(
+    asked: dict[str, Any], coordinator: list[str], device: list[str], watcher: list[str]
+) -> None:
+    site = Site(name="t", devices=[Device(name="edge-01")], observability=Observability.model_validate(asked))
+    for host, expected in ((COORDINATOR, coordinator), (DEVICE, device), (WATCH, watcher)):
+        missing = [finding for finding in doctor.services(host, site, FACTS) if finding.verdict == "bad"]
+        assert [finding.check for finding in missing if finding.check in READERS] == expected, host.name
+    dead = {"ActiveState": "failed", "SubState": "failed", "Result": "signal", "NRestarts": "0"}
+    units = tuple({"Id": f"{name}.service", **dead} for name in READERS)
+    said = list(doctor.services(WATCH, site, replace(FACTS, services=units)))
+    assert [(finding.check, finding.found) for finding in said] == [(name, "is failed (failed, signal)") for name in watcher]
+
+
+def test_what_watches_is_what_its_role_starts() -> None:
+    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    assert [unit["name"] for unit in defaults["observability_units"]] == list(observing.READERS) == READERS
+    assert [unit["name"] for unit in defaults["observability_device_units"]] == [observing.EXPORTER]
+
+
+def test_a_host_that_watches_is_known_by_what_it_reads_with_and_coordinates_nothing() -> None:
     for name, verdict in (("prometheus", "good"), ("watch", "bad")):
         own = pem(name, NOW - timedelta(hours=1), NOW + timedelta(days=29))
-        assert doctor.certificate(watch, replace(FACTS, certificate=own), NOW).verdict == verdict
-    assert [finding.check for finding in doctor.services(watch, FACTS)] == [
-        "edgefl-prometheus", "edgefl-alertmanager", "edgefl-node-exporter",
-    ]  # fmt: skip
-    assert "registration" not in doctor.checks(watch)
+        assert doctor.certificate(WATCH, replace(FACTS, certificate=own), NOW).verdict == verdict
+    assert "registration" not in doctor.checks(WATCH)
     tunnelled = Site(name="t", devices=[Device(name="edge-01")], isolation=Isolation.model_validate({"tunnel": "wireguard"}))
-    assert list(doctor.tunnel(watch, tunnelled, FACTS)) == []
+    assert list(doctor.tunnel(WATCH, tunnelled, FACTS)) == []
 
 
 def test_an_end_of_the_tunnel_that_is_down_is_bad_where_the_site_has_one() -> None:
