@@ -147,7 +147,8 @@ SYSTEM = [
     per("device", "Network of the coordinator", "Bps", f"rate({of('node_network_receive_bytes_total')}[$__rate_interval])"),
     per("host", "Restarts of services", "none", f"sum by (host) ({of('node_systemd_service_restart_total')})",
         "Where systemd answers node_exporter."),
-    per("host", "Temperature", "celsius", f"max by (host) ({of('node_hwmon_temp_celsius')})", "Where the host has a sensor."),
+    per("host", "Temperature", "celsius", f"max by (host) ({of('node_hwmon_temp_celsius')} or {of('node_thermal_zone_temp')})",
+        "The hottest of the host's sensors and thermal zones, where it has any."),
     per("device", "Cores that devices keep busy", "short", of("fl_device_cores_busy")),
     Panel("Events a second", "short", {"events": f"rate({of('fl_journal_last_seq')}[$__rate_interval])"}),
 ]  # fmt: skip
