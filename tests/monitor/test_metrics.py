@@ -4,19 +4,31 @@ import re
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgefl.events import schema as s
 from edgefl.events.schema import Event
+from edgefl.monitor.device import Shown
 from edgefl.monitor.families.training import convergence
 from edgefl.monitor.metrics import exposition
+from edgefl.monitor.round import STAGES
 from edgefl.monitor.state import FederationState
 from edgefl.monitor.status import Status
+from edgefl.pki.profiles import profiles
+from edgefl.site.robustness import RULES
 
 _ROW = re.compile(r"^\| `(fl_\w+)` \| (\w+) \| ([^|]+) \|", re.MULTILINE)
 RUN = {"site": "c", "site_hash": "", "task": "t", "rounds": 5, "devices": ["edge-01"], "quorum": 1, "rule": "guard"}
+RATIO = {"up": 4.0, "down": 1.0, "sideways": 2.0}
+FIGURES = {
+    "auc@4": 0.52,
+    "auc@inf": 0.9,
+    "epsilon_low@4": 0.1,
+    **dict.fromkeys(("auc@nonsense", "auc@-1", "auc@nan", "auc@04"), 0.5),
+}
 NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 
 
@@ -37,7 +49,7 @@ def scraped():
     bodies = [
         (0, s.DeviceFacts(device="edge-01", architecture="aarch64", cores=4, memory_mb=1024, address="", release="abc")),
         (0, s.DeviceState(device="edge-03", state="removed")),
-        (0, s.AuditFinished(audit="membership", passed=True, says="", figures={"auc@4": 0.52, "epsilon_low@4": 0.1}, at=NOW)),
+        (0, s.AuditFinished(audit="membership", passed=True, says="", figures=FIGURES, at=NOW)),
         (0, s.RunStarted(**RUN, privacy={"mode": "client"})),
         (0, s.CertificateIssued(**issued)),
         (0, s.IsolationProven(**proven)),
@@ -59,7 +71,7 @@ def scraped():
         (2, s.RoundStarted(devices=["edge-01"], deadline_s=9)),
         (2, s.UpdateReceived(device="edge-01", start_s=0.4, **received)),
         (2, s.UpdateScored(device="edge-01", rule="guard", **judged)),
-        (2, s.RoundFinished(accuracy=0.7, loss=0.9, seconds={"train": 1.0}, ratio={"up": 4.0, "down": 1.0}, **round_)),
+        (2, s.RoundFinished(accuracy=0.7, loss=0.9, seconds={"train": 1.0, "made-up": 9.0}, ratio=RATIO, **round_)),
     ]
     state = FederationState.enrolled("c", ["edge-01", "edge-02", "edge-03"], epsilon_limit=8.0)
     for seq, (round_, body) in enumerate(bodies, 1):
@@ -173,6 +185,31 @@ def test_labels_are_the_sites_names_and_closed_lists(scraped):
         assert family.name.startswith("fl_")
         assert family.documentation.endswith("."), family.name
         assert {label for sample in family.samples for label in sample.labels} <= {*known, "subject"}, family.name
+
+
+def test_no_label_takes_a_value_that_somebody_else_thought_of(scraped):
+    closed = {
+        "audit": {"membership", "inversion", "baseline"},
+        "direction": {"up", "down"},
+        "epsilon": {"4", "inf"},
+        "result": {"received", "rejected", "missing", "finished", "skipped"},
+        "role": set(profiles().roles),
+        "rule": {*RULES, "ledger", "other"},
+        "stage": set(STAGES),
+        "state": set(get_args(Shown)),
+        "device": {"edge-01", "edge-02", "edge-03", "hub"},
+        "subject": {"edge-01"},
+        "architecture": {"aarch64"},
+        "release": {"abc"},
+    }
+    seen: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(scraped):
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                seen.setdefault(label, set()).add(value)
+    assert set(seen) == set(closed)
+    assert {label: values - closed[label] for label, values in seen.items() if values - closed[label]} == {}
+    assert (seen["epsilon"], "other" in seen["rule"]) == ({"4", "inf"}, True)
 
 
 def _sorted(name: str) -> str:

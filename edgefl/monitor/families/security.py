@@ -71,8 +71,18 @@ def _audits(status: Status) -> Iterable[Metric]:
     yield gauges("fl_audit_passed", "Whether no more leaked than the claimed epsilon allows.", ("audit",), passed)
     yield gauges("fl_audit_timestamp_seconds", "When the last audit ended, in Unix time.", ("audit",), ended)
     figures = audits["membership"].figures if "membership" in audits else {}
-    auc = {name.removeprefix(_AUC): value for name, value in figures.items() if name.startswith(_AUC)}
+    tried = {name.removeprefix(_AUC): value for name, value in figures.items() if name.startswith(_AUC)}
+    auc = {claim: value for claim, value in tried.items() if _is_epsilon(claim)}
     yield gauges("fl_audit_membership_auc", "How well members are told from others, by the epsilon audited.", ("epsilon",), auc)
+
+
+def _is_epsilon(claim: str) -> bool:
+    """Whether it is a number above 0 as an audit writes it, `inf` included: whatever else a figure is called makes no series."""
+    try:
+        value = float(claim)
+    except ValueError:
+        return False
+    return value > 0 and f"{value:g}" == claim
 
 
 def _identities(status: Status) -> Iterable[Metric]:
