@@ -37,6 +37,19 @@ def test_there_are_five_dashboards_and_each_looks_at_one_site():
     assert [place for place, expression in expressions().items() if '"$site"' not in expression] == []
 
 
+def test_what_hosts_tell_of_themselves_is_drawn_by_host():
+    """Of the coordinator, of a host that watches, and of devices the same series come."""
+    lines = [
+        (panel["title"], target["legendFormat"])
+        for path in DASHBOARDS.glob("*.json")
+        for panel in json.loads(path.read_text())["panels"]
+        for target in panel["targets"]
+        if "node_" in target["expr"] and panel["type"] == "timeseries"
+    ]
+    assert len(lines) > 5
+    assert [title for title, legend in lines if "{{host}}" not in legend] == []
+
+
 def test_the_dashboards_are_what_their_source_makes():
     pytest.importorskip("grafana_foundation_sdk")
     source = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "dashboards.py"))
