@@ -7,7 +7,9 @@ says where it is from) and is mapped as there; and that what the configurations 
 from __future__ import annotations
 
 import json
+import logging
 import re
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from fnmatch import fnmatch
@@ -20,7 +22,9 @@ import yaml
 from edgefl.monitor import ecs
 from edgefl.monitor.logs import LogLine
 from edgefl.operations import shipping
+from edgefl.voice import ECS, Fields
 from tests.monitor.watching import ROLE
+from tests.walls import role_program
 
 FIELDS: dict[str, str] = json.loads((Path(__file__).parent / "ecs" / "fields.json").read_text())["fields"]
 FILES = ROLE / "files"
@@ -78,6 +82,23 @@ def test_a_line_is_the_same_document_whoever_reads_it_and_another_line_is_anothe
     others = [LogLine(LINE.at, "edge-04", *vals) for vals in [(LINE.unit, LINE.level, LINE.message, LINE.trace)]]
     others += [LogLine(LINE.at, LINE.host, LINE.unit, LINE.level, LINE.message)]
     assert len({ecs.document(line, "hospital-net")["event"]["id"] for line in [LINE, *others]}) == 3
+
+
+def test_what_services_write_to_journald_are_fields_of_the_schema_of_one_version(capsys):
+    try:
+        raise ValueError("no such key")
+    except ValueError:
+        record = logging.LogRecord("edgefl", logging.ERROR, __file__, 1, "it failed", (), sys.exc_info())
+    walls = role_program("isolation", "walls")
+    walls.say("warning", "healed")
+    gate = re.search(r"{% set ecs = '(.+)' %}", (ROLE.parent / "coordinator" / "templates" / "haproxy.cfg.j2").read_text())[1]
+    written = [json.loads(line[3:]) for line in (Fields().format(record), capsys.readouterr().out)]
+    written.append(json.loads(f'{gate}"}}'))  # what haproxy makes of it, tests/monitor/test_gate_log.py asks haproxy
+    for fields in written:
+        assert {"@timestamp", "log.level", "message"} <= set(fields) <= set(FIELDS), fields
+        assert fields["ecs.version"] == ECS
+        assert all(isinstance(value, str) for value in fields.values())
+    assert {"error.type", "error.stack_trace"} <= set(written[0])
 
 
 @pytest.mark.parametrize("site", ["a", "hospital-net", "a-b-c"])

@@ -52,6 +52,7 @@ def test_who_was_refused_stands_there_as_fields_whatever_it_asked_for(
     (line,) = lines(service)[before:]
     fields = json.loads(line[3:])
     assert (line[:3], fields["log.level"], fields["log.logger"], fields["ecs.version"]) == ("<6>", "info", "gate", "9.3.0")
+    assert set(fields) == {"@timestamp", "message", "log.level", "log.logger", "ecs.version"}
     kept = {"__REALTIME_TIMESTAMP": "1772442000123456", "_SYSTEMD_UNIT": "edgefl-gate.service", "PRIORITY": "6"}
     read = parse(json.dumps({**kept, "MESSAGE": line[3:]}), "coordinator")
     assert read is not None
