@@ -51,7 +51,7 @@ def coordinator(directory: Path, devices: Sequence[str]) -> Iterator[None]:
 
 
 def _certify(directory: Path) -> None:
-    """The gate's identity, the operator's, and what Prometheus and a watched device show each other, from a real authority."""
+    """The gate's identity and the operator's, from a real authority."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -64,15 +64,13 @@ def _certify(directory: Path) -> None:
     callers: tuple[tuple[str, Role, Path], ...] = (
         ("coordinator", "gate", directory / "gate"),
         ("alice@desk", "operator", own / "operator"),
-        ("prometheus", "scraper", directory / "scraper"),
-        ("edge-01", "exporter", directory / "exporter"),
     )
     for name, role, stem in callers:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
         pem = request.public_bytes(serialization.Encoding.PEM)
-        addresses = ["127.0.0.1"] if role in ("gate", "exporter") else []
+        addresses = ["127.0.0.1"] if role == "gate" else []
         chain = authority.sign_csr(pem, name=name, role=role, addresses=addresses).chain
         secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         for ending, content in (("key", secret), ("crt", chain), ("pem", secret + chain)):

@@ -6,6 +6,8 @@ machine. Needs haproxy (tools/test-packages) and Locust (the extra `dev`).
 
 `events_lost`: events that were taken (201) and are not in the journal exactly once, or did not come to a console; at most 0.
 `silent_refusals`: refusals for load (429) that did not say when to come again; at most 0.
+`failures`: requests that were neither taken nor told when to come again (reset, timeout, another answer), and events that were
+still being asked for half a minute after the end; at most 0.
 `memory_growth_mb`: the monitor's resident memory, its largest against that before the load, in MiB; at most 128.
 `append_p99_ms`: from a device's request to its answer, 99th percentile, refusals among them.
 """
@@ -25,13 +27,14 @@ from pathlib import Path
 from typing import Any
 
 from coordinator import coordinator
+from verdict import verdict
 
 from edgefl import layout
 from edgefl.events.journal import Journal
 from edgefl.events.schema import DeviceState
 from edgefl.infra.inventory import Inventory
 
-LIMITS = {"events_lost": 0.0, "silent_refusals": 0.0, "memory_growth_mb": 128.0}
+LIMITS = {"events_lost": 0.0, "silent_refusals": 0.0, "failures": 0.0, "memory_growth_mb": 128.0}
 
 
 def monitor() -> int:
@@ -117,12 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as directory:
         figures = measured(Path(directory), args)
-    if args.json:
-        print(json.dumps(figures))
-    else:
-        for name, value in figures.items():
-            print(f"{name:16} {value:.4g}")
-    return int(any(figures[name] > limit for name, limit in LIMITS.items()))
+    return verdict(figures, LIMITS, as_json=args.json)
 
 
 if __name__ == "__main__":

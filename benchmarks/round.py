@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from processes import family_cpu_s
 
-from edgefl.federation.loopback import Loopback, certify, descendants, free_port
+from edgefl.federation.loopback import Loopback, certify, free_port
 from edgefl.pki.authority import Authority
 from edgefl.site.model import Site
 
@@ -120,18 +121,6 @@ def wait_until(what: str, holds: Callable[[], bool], limit_s: float = 600.0) -> 
         time.sleep(0.1)
 
 
-def cpu_s(roots: list[int]) -> float:
-    """CPU seconds that these processes, and all that descend from them, have used: user and system, ended children included."""
-    total = 0
-    for pid in {pid for root in roots for pid in (root, *descendants(root))}:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        except FileNotFoundError:
-            continue
-        total += sum(int(ticks) for ticks in fields[11:15])
-    return total / os.sysconf("SC_CLK_TCK")
-
-
 def figures(rounds_s: list[float], cpu: float, messages: int) -> dict[str, Any]:
     """One path's figures; the first round, which also warms up, is left out of the median."""
     usual = statistics.median(rounds_s[1:] or rounds_s)
@@ -188,12 +177,12 @@ def flower(folder: Path, nodes: int, rounds: int) -> dict[str, Any]:
             "the SuperNodes are there", lambda: (folder / "flower.log").read_text(errors="replace").count("SuperNode ID") == nodes
         )
         devices = [process.pid for process in processes[1:]]
-        before = cpu_s(devices)
+        before = family_cpu_s(devices)
         config = f"nodes={nodes} rounds={rounds}"
         subprocess.run(["flwr", "run", str(app), "bench", "-c", config], env=environment, check=True, stdout=log, stderr=log)
         wait_until("the rounds are over", lambda: len(times.read_text().split()) == rounds + 1)
         stamps = [float(stamp) for stamp in times.read_text().split()]
-        used = cpu_s(devices) - before
+        used = family_cpu_s(devices) - before
     finally:
         for process in processes:
             process.terminate()
@@ -228,10 +217,10 @@ def edgefl(folder: Path, nodes: int, rounds: int) -> dict[str, Any]:
     with_gate = shutil.which("haproxy") is not None
     with Loopback(folder / "loop", site, dict.fromkeys(names, folder), use_gate=with_gate) as fed:
         devices = [process.pid for service, process in fed.processes.items() if "/" in service]
-        before = cpu_s(devices)
+        before = family_cpu_s(devices)
         run = fed.start_run()
         outcome = fed.finish(run, 600)
-        used = cpu_s(devices) - before
+        used = family_cpu_s(devices) - before
         events = fed.events(run)
     if outcome.outcome != "completed":
         raise SystemExit(f"edgefl's run {outcome.outcome}: {outcome.details}")
