@@ -7,8 +7,8 @@ that is on, off, on and so on, for `--seconds` each; what starting takes is in n
 and the operator's programs ended. Needs root, tools/test-packages and the extra `dev`.
 
 `round_overhead`: CPU time that being watched adds on the host where it adds most, as a share of the time and of one core; at most
-0.02. It bounds how much longer rounds get on a host of one core that is always busy, and it can be told from nothing, which the
-rounds' own seconds cannot: they vary by more from one to the next, and here the operator's side takes from the same cores, too.
+0.02. By so much do rounds get longer on a host of one core that is always busy, and by less on others. It can be told from none,
+which the rounds' own seconds cannot: they vary by more from one to the next, and here the operator's side takes the same cores.
 Counted is all on a host but the services that train (who watches, and who answers: monitor, gate, journald, sshd, D-Bus), and of
 that what is more than with all of it off. `round_overhead_least`, `_most`: of single turns, each off against the on around it.
 `round_seconds_ratio`: a round's mean seconds with all of it on against off; `round_seconds_error` is its standard error.
