@@ -238,27 +238,20 @@ def overhead(turns: Sequence[Turn]) -> dict[str, float]:
 
 
 def compared(turns: Sequence[Turn], events: Sequence[Event]) -> dict[str, float]:
-    """The rounds' own seconds, by the journal: those that began and ended within a turn."""
+    """The rounds' own seconds, by the journal: of those that began and ended within a turn. No ratio where they are too few."""
     starts = [event.at.timestamp() for event in events if isinstance(event.body, RoundStarted)]
-    on, off = (
-        [
-            end - begin
-            for begin, end in pairwise(starts)
-            for turn in turns
-            if turn.is_on is is_on and turn.began <= begin and end <= turn.ended
-        ]
-        for is_on in (True, False)
-    )
-    ratio = fmean(on) / fmean(off)
-    error = ratio * (variance(on) / len(on) / fmean(on) ** 2 + variance(off) / len(off) / fmean(off) ** 2) ** 0.5
-    return {
-        "round_seconds_ratio": ratio,
-        "round_seconds_error": error,
-        "round_seconds_on": fmean(on),
-        "round_seconds_off": fmean(off),
-        "rounds_on": len(on),
-        "rounds_off": len(off),
-    }
+    on: list[float] = []
+    off: list[float] = []
+    for began, ended in pairwise(starts):
+        for turn in turns:
+            if turn.began <= began and ended <= turn.ended:
+                (on if turn.is_on else off).append(ended - began)
+    found: dict[str, float] = {"rounds_on": len(on), "rounds_off": len(off)}
+    if min(len(on), len(off)) > 1:
+        ratio = fmean(on) / fmean(off)
+        error = ratio * (variance(on) / len(on) / fmean(on) ** 2 + variance(off) / len(off) / fmean(off) ** 2) ** 0.5
+        found |= {"round_seconds_ratio": ratio, "round_seconds_error": error, "round_seconds_off": fmean(off)}
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -271,6 +264,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=2, help="how often it is off")
     parser.add_argument("--json", action="store_true", help="the figures as JSON")
     args = parser.parse_args(arguments)
+    if min(args.devices, args.pairs) < 1 or args.seconds <= 0:
+        parser.error("at least a device, a pair and a while")
     if os.geteuid():
         sys.exit("the lab needs root")
     with tempfile.TemporaryDirectory(prefix="edgefl-watched-") as directory, watched(Path(directory), args.devices) as fleet:

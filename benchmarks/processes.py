@@ -39,7 +39,7 @@ def family_cpu_s(roots: Iterable[int]) -> float:
 
 
 def spent(lab: Lab, hosts: Sequence[str]) -> dict[str, Spent]:
-    """By host, since it booted. Processes that somebody outside starts there (`edgefl lab exec`) count as long as they live."""
+    """By host, since it booted. What `Lab.execute` runs there counts while it runs."""
     groups = Capsule(lab.root).group.child("hosts")
     found = {}
     for host in hosts:
