@@ -13,8 +13,9 @@ Counted is all on a host but the services that train (who watches, and who answe
 that what is more than with all of it off. `round_overhead_least`, `_most`: of single turns, each off against the on around it.
 `round_seconds_ratio`: a round's mean seconds with all of it on against off; `round_seconds_error` is its standard error.
 `cpu_ratio`: what is added on all hosts, against all that they spend with it off, training included.
-`events_lost`: after the run and at most half a minute, how far Prometheus' counters (of events, of rounds and updates by how they
-ended) are from the journal's own events, and rounds and devices' parts in them that the collector or MLflow has not; at most 0.
+`events_lost`, counted when all has arrived or half a minute after the run: how far Prometheus' counters (of events, of rounds and
+updates by how they ended) are from the journal's own events, and rounds and devices' parts that the collector or MLflow has not;
+at most 0.
 `log_lines_lost`: lines of the hosts' logs that `logs --into` has not written by then; at most 0.
 """
 
@@ -259,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", type=int, default=3)
     parser.add_argument(
-        "--seconds", type=float, default=30.0, help="how long everything is on, or off; Prometheus reads every 15"
+        "--seconds", type=float, default=15.0, help="how long everything is on, or off; Prometheus reads every 15"
     )
     parser.add_argument("--pairs", type=int, default=2, help="how often it is off")
     parser.add_argument("--json", action="store_true", help="the figures as JSON")
