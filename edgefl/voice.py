@@ -37,12 +37,18 @@ class Fields(logging.Formatter):
 
 
 def to_stderr() -> logging.Logger:
-    """The logger `edgefl`, writing to stderr; the root logger stays untouched, for Flower would speak through it twice."""
+    """The logger `edgefl`, writing to stderr; for journald, what libraries log and warn of becomes fields, too.
+
+    Call it before they are imported: some (Opacus) give the root logger a text of their own where it has no handler yet.
+    """
     log = logging.getLogger("edgefl")
     if not log.handlers:
         handler = logging.StreamHandler()
         handler.setFormatter(Fields() if is_journald() else logging.Formatter("edgefl: %(message)s"))
         log.addHandler(handler)
+        if is_journald():
+            logging.getLogger().addHandler(handler)
+            logging.captureWarnings(True)
     log.setLevel(logging.INFO)
     log.propagate = False
     return log

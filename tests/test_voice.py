@@ -37,6 +37,29 @@ if len(sys.argv) > 2:
 """
 
 
+LIBRARIES = """
+import logging, os, sys, warnings
+from edgefl import voice
+from edgefl.federation.flower import say
+there = os.fstat(2)
+os.environ["JOURNAL_STREAM"] = f"{there.st_dev}:{there.st_ino}"
+voice.to_stderr()
+say.with_flower()
+import uvicorn
+from flwr.supercore.http_logging import get_uvicorn_log_config
+from flwr.supercore.logger import log as flower
+logging.basicConfig(format="in its own words: %(message)s")  # as Opacus does while it is imported
+uvicorn.Config("no:app", log_config=get_uvicorn_log_config(logging.INFO))
+logging.getLogger("opacus").warning("it is slow")
+warnings.warn("it is old", stacklevel=1)
+flower(logging.DEBUG, "not for a log")
+flower(logging.INFO, "once")
+logging.getLogger("uvicorn.error").info("it starts")
+logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', "127.0.0.1:9", "POST", "/v1/control/stop-run", "1.1", 200)
+"""
+"""What a SuperLink's process hears from others than edgefl, in the order in which it hears it."""
+
+
 RENEWAL = """
 import os, sys
 from edgefl.pki.renew import main
@@ -47,10 +70,10 @@ assert main(sys.argv[1:]) == 1
 
 
 def said(*words: str, program: str = PROGRAM) -> str:
-    with tempfile.TemporaryFile() as stderr:
-        subprocess.run([sys.executable, "-c", program, *words], stderr=stderr, check=True, env={**os.environ})
-        stderr.seek(0)
-        return stderr.read().decode()
+    with tempfile.TemporaryFile() as both:
+        subprocess.run([sys.executable, "-c", program, *words], stdout=both, stderr=both, check=True, env={**os.environ})
+        both.seek(0)
+        return both.read().decode()
 
 
 def kept(line: str) -> str:
@@ -105,3 +128,17 @@ def test_flowers_own_words_have_their_level_too_and_no_colours():
     assert json.loads(last[3:])["log.logger"] == "flwr"
     line = parse(kept(last), "edge-03")
     assert (line.level, line.message) == ("warning", "Flower's word")
+
+
+@pytest.mark.slow
+def test_what_libraries_say_is_fields_too_and_said_once():
+    heard = [json.loads(line[3:]) for line in said(program=LIBRARIES).splitlines()]
+    assert [(one["log.logger"], one["log.level"]) for one in heard] == [
+        ("opacus", "warning"),
+        ("py.warnings", "warning"),
+        ("flwr", "info"),
+        ("uvicorn.error", "info"),
+        ("uvicorn.access", "info"),
+    ]
+    assert "it is old" in heard[1]["message"]
+    assert heard[4]["message"] == '127.0.0.1:9 - "POST /v1/control/stop-run HTTP/1.1" 200'

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -92,9 +93,9 @@ class _Server(uvicorn.Server):
 async def serve(monitor: Monitor, listener: socket.socket, spool: Path = layout.DRIFT) -> None:
     """Follow, look and answer until the process is told to end."""
     await _caught_up(monitor)
-    config = uvicorn.Config(
-        build(monitor), log_level="warning", access_log=False, timeout_graceful_shutdown=_DRAIN_S, lifespan="off", ws="none"
-    )
+    options: dict[str, Any] = {"timeout_graceful_shutdown": _DRAIN_S, "lifespan": "off", "ws": "none"}
+    # What the server says goes the way of all that libraries say (voice.to_stderr): it configures nothing of its own.
+    config = uvicorn.Config(build(monitor), log_config=None, log_level="warning", access_log=False, **options)
     server = _Server(config, monitor)
     tasks = [
         asyncio.create_task(monitor.tail.follow(), name="tail"),
@@ -138,16 +139,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--models", type=Path, default=places.models, help="where the ServerApp keeps the models")
     parser.add_argument("--drift", type=Path, default=layout.DRIFT, help="where this host's watcher writes what it found")
     args = parser.parse_args(argv)
-    voice.to_stderr()
+    log = voice.to_stderr()
     try:
         host = HostConfig.load(args.host)
         with Journal(args.journal) as journal:
             asyncio.run(serve(assemble(host, journal, flower(), args.fab, args.models), open_socket(args.socket), args.drift))
     except EdgeflError as error:
-        print("\n".join(error.lines()), file=sys.stderr)  # noqa: T201 — systemd's journal is this service's voice
+        for line in error.lines():
+            log.error("%s", line)
         return int(error.exit_code)
     except OSError as error:
-        print(f"✖ {args.socket} cannot be opened: {error.strerror}", file=sys.stderr)  # noqa: T201 — as above
+        log.error("%s cannot be opened: %s", args.socket, error.strerror)
         return 1
     return 0
 

@@ -107,11 +107,12 @@ def prometheus(program: str, directory: Path, at: str, *more: str) -> Iterator[P
 
 
 @contextmanager
-def alertmanager(program: str, directory: Path, at: str) -> Iterator[None]:
-    """Alertmanager with the configuration that lies in `directory`, alone."""
+def alertmanager(program: str, directory: Path, at: str, *, trusts: Path | None = None) -> Iterator[None]:
+    """Alertmanager with the configuration that lies in `directory`, alone. trusts: the authority, where not the machine's."""
     store = [f"--storage.path={directory / 'alerts'}", "--cluster.listen-address="]
     command = [program, f"--config.file={directory / 'alertmanager.yml'}", *store, f"--web.listen-address={at}"]
-    with running(command, directory / "alertmanager.log", at):
+    trust = ["env", f"SSL_CERT_FILE={trusts}", "SSL_CERT_DIR=/nowhere"] if trusts else []
+    with running([*trust, *command], directory / "alertmanager.log", at):
         yield
 
 
@@ -137,8 +138,11 @@ class Received:
 
 
 @contextmanager
-def receiver() -> Iterator[tuple[str, list[Received]]]:
-    """A receiver of webhooks, as Slack is one: its address, and what it got."""
+def receiver(listening: socket.socket | None = None) -> Iterator[tuple[str, list[Received]]]:
+    """A receiver of webhooks, as Slack is one: its address, and what it got.
+
+    listening: where it listens, which it takes over; a port of the loopback by default.
+    """
     got: list[Received] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -151,11 +155,14 @@ def receiver() -> Iterator[tuple[str, list[Received]]]:
 
         def log_message(self, *_: object) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
+    server.socket.close()
+    server.socket = listening or socket.create_server(("127.0.0.1", 0))
+    host, port = server.socket.getsockname()
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"127.0.0.1:{server.server_port}", got
+        yield f"{host}:{port}", got
     finally:
         server.shutdown()
         thread.join()

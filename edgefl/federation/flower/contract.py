@@ -57,10 +57,14 @@ _RETRY = Symbol(
 _VOICE = Symbol(
     "flwr.supercore.logger:console_handler.format", "what Flower says becomes fields through it", ("%(levelname)s", "record")
 )
+_SERVERS = Symbol(
+    "uvicorn.config:Config.configure_logging", "what its servers say becomes fields after it", ("logging.config.dictConfig(",)
+)
 
 RELIED_ON = {
     "supernode": (
         _VOICE,
+        _SERVERS,
         Symbol(
             "flwr.supernode.fleet_http_connection:http_request_response",
             "the client certificate goes in where this makes its client",
@@ -194,6 +198,7 @@ RELIED_ON = {
     ),
     "superlink": (
         _VOICE,
+        _SERVERS,
         Symbol("flwr.superlink.cli:flower_superlink", "the launcher calls it"),
         Symbol(
             "uvicorn.config:create_ssl_context",

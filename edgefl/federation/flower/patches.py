@@ -7,6 +7,7 @@ must not load a SuperLink.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -254,7 +255,8 @@ def execute_only(
         arrived, expected = hashlib.sha256(content).hexdigest(), apps()
         if arrived not in expected:
             raise refuse(arrived, expected)
-        directory = install(content, *arguments, **options)
+        with contextlib.redirect_stdout(None):  # it prints where it unpacked what, for a reader at a terminal
+            directory = install(content, *arguments, **options)
         installed(Path(directory))
         return directory
 
@@ -308,8 +310,7 @@ def pull_replies(grid: Any, message_ids: list[str]) -> list[RawReply]:
         try:
             ids = [part.object_id for part in iterate_object_tree(tree)]
             contents = pull_objects(ids, bounded, max_time=None, max_tries_per_object=None, initial_backoff=0.1, backoff_cap=0.5)
-            message: Any = inflate_object_from_contents(message_id, contents)
-            return message.content
+            return inflate_object_from_contents(message_id, contents).content
         except BadReply:
             raise
         except Exception as error:  # a hostile device chooses what breaks here; it must cost itself alone

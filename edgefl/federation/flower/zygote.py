@@ -12,13 +12,13 @@ import ctypes
 import gc
 import importlib
 import json
+import logging
 import os
 import select
 import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,8 @@ LAUNCHED_VARIABLE = "EDGEFL_LAUNCHED"
 """When a task was launched: seconds of CLOCK_MONOTONIC, which forks share."""
 
 _PR_SET_PDEATHSIG = 1
+
+log = logging.getLogger("edgefl")
 
 
 def die_with_parent() -> None:
@@ -127,7 +129,7 @@ class WarmExecutor:
         self._running.discard(report["ended"])
         if report["signal"] or report["status"]:
             how = f"was ended by signal {report['signal']}" if report["signal"] else f"ended with {report['status']}"
-            print(f"edgefl: task process {report['ended']} {how}", file=sys.stderr, flush=True)  # noqa: T201  # the service's log is its stderr
+            log.warning("task process %s %s", report["ended"], how)
 
     def _receive(self) -> dict[str, Any]:
         try:
@@ -148,8 +150,8 @@ def _zygote(channel: socket.socket, warmth: Warmth) -> NoReturn:
         for module in warmth.preload:
             importlib.import_module(module)
         warmth.guard()
-    except BaseException:  # noqa: BLE001  # whatever keeps it from being warm must be seen, and must end it
-        traceback.print_exc()
+    except BaseException:  # whatever keeps it from being warm must be seen, and must end it
+        log.exception("the zygote cannot be made warm")
         os._exit(1)
     gc.collect()
     gc.freeze()
@@ -206,8 +208,8 @@ def _task(warmth: Warmth, request: dict[str, Any]) -> NoReturn:
         patches.run_app(warmth.role, request["runtime"], request["token"], authority)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # noqa: BLE001  # the last frame of a process: it must say why it ends
-        traceback.print_exc()
+    except BaseException:  # the last frame of a process: it must say why it ends
+        log.exception("the task failed")
         status = 1
     finally:
         sys.stdout.flush()
