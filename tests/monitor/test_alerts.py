@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import ssl
 import subprocess
 import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from socketserver import StreamRequestHandler, TCPServer
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 import pytest
 import yaml
 
 from edgefl import layout
 from edgefl.events.schema import IsolationProven
+from edgefl.site.observability import Email
 from tests.monitor import watching
 from tests.monitor.conftest import wait_for
 
@@ -73,23 +79,31 @@ def test_what_the_role_renders_is_what_the_programs_accept(accuracy_low, kinds, 
 
 
 class Relay(StreamRequestHandler):
-    """As much of SMTP as a message needs."""
+    """As much of SMTP as a message needs. tls: with what it takes STARTTLS (RFC 3207); None where it has none."""
 
+    tls: ssl.SSLContext | None
+    asked: list[str]
     got: list[str]
 
     def handle(self) -> None:
         self.say("220 relay")
         while line := self.rfile.readline().decode().strip():
+            self.asked.append(line)
             match line.split()[0].upper():
                 case "EHLO":
-                    self.say("250-relay\r\n250 AUTH PLAIN")
+                    offers = ["relay", *(["STARTTLS"] if self.tls else []), "AUTH PLAIN"]
+                    self.say("\r\n".join([*(f"250-{one}" for one in offers[:-1]), f"250 {offers[-1]}"]))
+                case "STARTTLS":
+                    self.say("220 go on")
+                    if not self.secured():
+                        return
                 case "AUTH":
                     self.got.append(line)
                     self.say("235 welcome")
                 case "DATA":
                     self.say("354 go on")
                     lines = iter(lambda: self.rfile.readline().decode(), ".\r\n")
-                    self.got.append("".join(lines))
+                    self.got.append(("over TLS\n" if isinstance(self.connection, ssl.SSLSocket) else "") + "".join(lines))
                     self.say("250 taken")
                 case "QUIT":
                     self.say("221 bye")
@@ -97,16 +111,80 @@ class Relay(StreamRequestHandler):
                 case _:
                     self.say("250 fine")
 
+    def secured(self) -> bool:
+        """Whether the caller takes this relay's certificate; all that follows is told over TLS then."""
+        assert self.tls is not None
+        try:
+            self.connection = self.request = self.tls.wrap_socket(self.connection, server_side=True)
+        except OSError:
+            return False
+        self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", 0)
+        return True
+
     def say(self, answer: str) -> None:
         self.wfile.write(answer.encode() + b"\r\n")
+
+
+@contextmanager
+def mail_relay(certificate: Path | None = None) -> Iterator[tuple[str, type[Relay]]]:
+    """A relay until the block ends: its address, and what it was asked and got. certificate: its own, with its key."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if certificate else None
+    if tls:
+        tls.load_cert_chain(certificate)
+    relay = type("OneRelay", (Relay,), {"tls": tls, "asked": [], "got": []})
+    with ThreadingTCPServer(("127.0.0.1", 0), relay) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}", relay
+        server.shutdown()
+
+
+def email(relay: str, **more: object) -> dict[str, object]:
+    """A receiver as site.yaml has it, with the defaults of what it leaves out."""
+    said = {"to": ["ops@clinic.example"], "sender": "edgefl@clinic.example", "relay": relay, "username": "edgefl", **more}
+    return Email.model_validate({**said, "password_file": "there"}).model_dump(mode="json")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["STARTTLS", "STARTTLS by a stranger", "none", "none, and the site wants none"])
+def test_a_mail_goes_over_tls_or_not_at_all_unless_the_site_says_so(case, identities, programs, tmp_path):
+    offers, at = case.startswith("STARTTLS"), watching.free()
+    arrives = case in {"STARTTLS", "none, and the site wants none"}
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "email").write_text("hunter2")
+    alert = [{"labels": {"alertname": "EdgeflSuperlinkDown", "site": "clinic"}, "annotations": {"summary": "it is away"}}]
+    with mail_relay(identities / "gate.pem" if offers else None) as (address, relay):
+        watching.render(
+            tmp_path,
+            observability_receivers={"email": email(address, **({"tls": False} if case.endswith("wants none") else {}))},
+            observability_host="coordinator",
+            observability_site="clinic",
+            observability_group_wait="0s",
+        )
+        trusts = tmp_path / "nobody" if case.endswith("stranger") else identities / "ca.crt"
+        with watching.alertmanager(programs.alertmanager, tmp_path, at, trusts=trusts):
+            said = {"Content-Type": "application/json"}
+            fired = urllib.request.Request(f"http://{at}/api/v2/alerts", json.dumps(alert).encode(), said)
+            urllib.request.urlopen(fired, timeout=10).close()
+
+            def refused() -> bool:
+                with urllib.request.urlopen(f"http://{at}/metrics", timeout=10) as told:
+                    lines = [line for line in told.read().decode().splitlines() if 'failed_total{integration="email"}' in line]
+                return any(float(line.split()[-1]) > 0 for line in lines)
+
+            wait_for(lambda: relay.got[1:] if arrives else refused(), "the mail, or why there is none")
+    if arrives:
+        assert relay.got[1].startswith("over TLS") is offers
+        assert "Subject: FIRING: EdgeflSuperlinkDown, clinic" in relay.got[1]
+    else:
+        assert relay.asked, "it was called"
+        assert relay.got == []
+        assert {line.split()[0] for line in relay.asked} <= {"EHLO", "STARTTLS", "QUIT"}
 
 
 @pytest.mark.slow
 def test_a_fault_is_told_to_slack_mail_and_a_service_and_so_is_its_end(journal, gate, identities, programs, tmp_path):
     at, alerts_at, nobody = watching.free(), watching.free(), watching.free()
-    relay = type("OneRelay", (Relay,), {"got": []})
-    with watching.receiver() as (receiver, got), TCPServer(("127.0.0.1", 0), relay) as mail:
-        threading.Thread(target=mail.serve_forever, daemon=True).start()
+    with watching.receiver() as (receiver, got), mail_relay(identities / "gate.pem") as (mail, relay):
         (tmp_path / "secrets").mkdir()
         (tmp_path / "secrets" / "slack").write_text(f"http://{receiver}/services/T0/B0/secret\n")
         (tmp_path / "secrets" / "email").write_text("hunter2")
@@ -115,13 +193,7 @@ def test_a_fault_is_told_to_slack_mail_and_a_service_and_so_is_its_end(journal, 
             tmp_path,
             observability_receivers={
                 "slack": {"channel": "#federation"},
-                "email": {
-                    "to": ["ops@clinic.example"],
-                    "sender": "edgefl@clinic.example",
-                    "relay": f"127.0.0.1:{mail.server_address[1]}",
-                    "tls": False,
-                    "username": "edgefl",
-                },
+                "email": email(mail),
                 "webhook": {"url": f"http://{receiver}/own", "token_file": "there"},
             },
             observability_identity=str(identities),
@@ -145,7 +217,7 @@ def test_a_fault_is_told_to_slack_mail_and_a_service_and_so_is_its_end(journal, 
 
         proven()
         with (
-            watching.alertmanager(programs.alertmanager, tmp_path, alerts_at),
+            watching.alertmanager(programs.alertmanager, tmp_path, alerts_at, trusts=identities / "ca.crt"),
             watching.prometheus(programs.prometheus, tmp_path, at) as asked,
         ):
             wait_for(lambda: asked.series('fl_isolation_proven{device="edge-02"} == 1'), "the first scrape")
@@ -157,14 +229,20 @@ def test_a_fault_is_told_to_slack_mail_and_a_service_and_so_is_its_end(journal, 
             wait_for(lambda: any("Subject: FIRING" in said for said in relay.got), "the mail about the fault")
             proven()
             wait_for(lambda: heard("/services/T0/B0/secret", "RESOLVED"), "Slack's word of its end")
+            wait_for(lambda: heard("/own", "resolved"), "the service's word of its end")
             wait_for(lambda: any("Subject: RESOLVED" in said for said in relay.got), "the mail about its end")
-        mail.shutdown()
     slack = heard("/services/T0/B0/secret", "FIRING")[0]
     assert slack["channel"] == "#federation"
     told = slack["attachments"][0]
     assert told["title"] == "FIRING: EdgeflIsolationDrift, clinic"
     assert told["text"].strip() == "edge-02 is not isolated as the site says (next: edgefl verify)"
     assert {one.authorization for one in got if one.path == "/own"} == {"Bearer token-7"}
+    told = heard("/own", "resolved")[-1]
+    assert (told["status"], [one["status"] for one in told["alerts"]]) == ("resolved", ["resolved"])
+    assert {"alertname": "EdgeflIsolationDrift", "device": "edge-02"}.items() <= told["commonLabels"].items()
     message = next(said for said in relay.got if "Subject: FIRING" in said)
+    assert message.startswith("over TLS")
     assert "edge-02 is not isolated as the site says (next: edgefl verify)" in message
-    assert "hunter2" not in (tmp_path / "alertmanager.yml").read_text()
+    for secret in ("hunter2", "token-7", "T0/B0/secret"):
+        for file in ("alertmanager.yml", "prometheus.yml", "alertmanager.log", "prometheus.log"):
+            assert secret not in (tmp_path / file).read_text(), (secret, file)
