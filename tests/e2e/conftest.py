@@ -123,6 +123,15 @@ class Fleet:
         """Run a command as root on a host."""
         return self.lab.execute(host, argv, timeout_s=timeout_s)
 
+    def listeners(self, host: str) -> set[str]:
+        """Every port of a host at which somebody listens, e.g. `tcp 127.0.0.1:9094`."""
+        found = (line.split() for line in self.on(host, "ss", "-Hltun").stdout.splitlines())
+        return {f"{protocol} {where}" for protocol, _, _, _, where, *_ in found}
+
+    def watchers(self, host: str) -> list[str]:
+        """The names of what watches among the processes of a host, as the kernel cuts them."""
+        return self.on(host, "pgrep", "prometheus|alertmanager|node_exporter", "--list-name").stdout.split()[1::2]
+
     @contextmanager
     def training(self) -> Iterator[None]:
         """The middle of a run, which is stopped when the block ends."""

@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 
+from edgefl import layout
 from edgefl.lab.capsule import Capsule
+from tests.monitor.test_ecs import FIELDS
 from tests.operations.test_summary import SHAPE, check
 
 from .conftest import Fleet, edgefl, in_background, interrupted, last_object
@@ -31,6 +33,20 @@ UNITS = {
     "coordinator": ["edgefl-superlink", "edgefl-superexec", "edgefl-monitor", "edgefl-gate"],
     "edge-01": ["edgefl-supernode", "edgefl-superexec"],
 }
+HOSTS = ("coordinator", *(f"edge-{n:02}" for n in range(1, 9)))
+SSH = {"tcp 0.0.0.0:22", "tcp [::]:22"}
+LISTENERS = {
+    "coordinator": {
+        *SSH,
+        f"tcp 0.0.0.0:{layout.FLEET_PORT}",
+        f"tcp 0.0.0.0:{layout.API_PORT}",
+        f"tcp 127.0.0.1:{layout.SUPERLINK_PORT}",
+    },
+    "edge-01": {*SSH, f"tcp 127.0.0.1:{layout.SUPERNODE_PORT}"},
+}
+"""Everything at which somebody listens on a host of a site that has nothing beside what trains."""
+STARTING = re.compile(r"Configuration file is valid|\[(NOTICE|WARNING)\] +\(\d+\) : ")
+"""What haproxy says when it starts and ends, before and after its log has a format."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +210,32 @@ def test_the_logs_of_every_host_come_merged_and_the_coordinators_by_default(demo
     own = demo.edgefl("logs", "--lines", "5", "--json")
     assert own.returncode == 0, own.stdout[-2000:] + own.stderr
     assert [json.loads(line)["host"] for line in own.stdout.splitlines()] == ["coordinator"] * 5
+
+
+def test_every_line_of_every_service_of_every_host_is_fields_of_the_schema(demo: Demo) -> None:
+    spoke = set()
+    for host in HOSTS:
+        kept = demo.on(host, "journalctl", "--no-pager", "--output=json", "--output-fields=_SYSTEMD_UNIT,MESSAGE").stdout
+        lines = [(str(line.get("_SYSTEMD_UNIT")), line["MESSAGE"]) for line in map(json.loads, kept.splitlines())]
+        ours = [(unit, said) for unit, said in lines if "edgefl" in unit]
+        spoke |= {(host, unit) for unit, _ in ours}
+        text = [(unit, said) for unit, said in ours if not (isinstance(said, str) and said.startswith("{"))]
+        assert [(unit, said) for unit, said in text if unit != "edgefl-gate.service" or not STARTING.match(said)] == [], host
+        for unit, said in ours:
+            if (unit, said) not in text:
+                fields = json.loads(said)
+                assert fields.keys() <= FIELDS.keys(), (host, unit, said)
+                assert {"@timestamp", "log.level", "message", "ecs.version"} <= fields.keys(), (host, unit, said)
+    assert spoke >= {(host, f"edgefl-{name}.service") for host in HOSTS[1:] for name in ("supernode", "superexec")}
+    assert spoke >= {("coordinator", f"edgefl-{name}.service") for name in ("superlink", "superexec", "gate")}
+
+
+@pytest.mark.parametrize("host", list(LISTENERS))
+def test_what_the_site_does_not_ask_for_has_no_process_and_no_port(demo: Demo, host: str) -> None:
+    assert demo.listeners(host) == LISTENERS[host]
+    assert demo.watchers(host) == []
+    for place in ("/etc/edgefl/observability", "/usr/bin/prometheus", "/usr/bin/prometheus-node-exporter"):
+        assert demo.on(host, "test", "-e", place).returncode == 1, place
 
 
 def test_the_doctor_finds_a_fleet_that_stands_healthy(demo: Demo) -> None:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import secrets
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 
 from edgefl.fleet import evidence
 from edgefl.infra.inventory import Inventory
+from edgefl.lab.capsule import Capsule
+from edgefl.lab.reach import enter_network
+from tests.monitor import watching
+from tests.monitor.test_dashboards import OF_A_HOST, expressions
 
 from .conftest import DEVICES, Fleet, last_object, life, until
 
@@ -40,11 +49,10 @@ except OSError as error:
 
 def listening(fleet: Fleet, host: str = "coordinator") -> set[str]:
     """Where somebody on the host listens at one of the three ports."""
-    lines = fleet.on(host, "ss", "-Hltn").stdout.splitlines()
-    return {where for where in (line.split()[3] for line in lines) if where.rpartition(":")[2] in PORTS}
+    return {where.split()[1] for where in fleet.listeners(host) if where.rpartition(":")[2] in PORTS}
 
 
-def series(fleet: Fleet, expression: str) -> list[object]:
+def series(fleet: Fleet, expression: str) -> list[dict[str, dict[str, str]]]:
     """What the coordinator's Prometheus says, asked there."""
     url = f"http://127.0.0.1:9090/api/v1/query?{urlencode({'query': expression})}"
     said = fleet.on("coordinator", "python3", "-c", ASK, url)
@@ -62,13 +70,52 @@ def read(fleet: Fleet, count: int = len(DEVICES)) -> bool:
     return bool(series(fleet, f'count(up{{job="devices"}} == 1) == {count}'))
 
 
+@dataclass(frozen=True)
+class Channel:
+    """A receiver as Slack's in the hosts' network. secret: what of its address nobody may know; got: what it was told so far."""
+
+    at: str
+    secret: str
+    got: list[watching.Received]
+
+    def told(self, status: str, alert: str) -> dict[str, str] | None:
+        """What it was told of an alert: the first message, where there is one."""
+        for one in self.got:
+            for message in one.said["attachments"] if one.path == f"/services/{self.secret}" else ():
+                if message["title"] == f"{status}: {alert}, fleet":
+                    return {"channel": one.said["channel"], "text": message["text"].strip()}
+        return None
+
+
 @contextmanager
-def watched(fleet: Fleet) -> Iterator[None]:
+def channel(fleet: Fleet) -> Iterator[Channel]:
+    """The receiver, on the address that the lab gives its operator: hosts reach it where their walls let them."""
+    listening: list[socket.socket] = []
+
+    def listen() -> None:
+        holder = Capsule(fleet.lab.root).process
+        assert holder is not None
+        enter_network(Path(f"/proc/{holder.pid}/ns/net"))
+        listening.append(socket.create_server((str(fleet.lab.network.ip), 0)))
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    with watching.receiver(listening[0]) as (at, got):
+        yield Channel(at, secrets.token_hex(16), got)
+
+
+@contextmanager
+def watched(fleet: Fleet, slack: Channel) -> Iterator[None]:
     """The fleet with everything that watches, and without any of it when the block has ended."""
     path = fleet.directory / "site.yaml"
     before = path.read_text()
+    address, _, port = slack.at.partition(":")
+    (fleet.directory / "slack").write_text(f"http://{slack.at}/services/{slack.secret}\n")
+    told = 'slack: {channel: "#federation", webhook_file: slack}'
+    way = f"isolation: {{coordinator: [{{address: {address}, port: {port}, by: host}}]}}"
     try:
-        path.write_text(f"{before}observability: {{prometheus: true, devices: true}}\n")
+        path.write_text(f"{before}observability: {{prometheus: true, devices: true, {told}}}\n{way}\n")
         said = fleet.edgefl("up", "--json")
         assert said.returncode == 0, said.stdout[-4000:] + said.stderr[-4000:]
         yield
@@ -81,10 +128,12 @@ def watched(fleet: Fleet) -> Iterator[None]:
 def test_what_watches_comes_with_two_lines_and_goes_with_them(fleet: Fleet) -> None:
     hosts = ("coordinator", *DEVICES)
     assert [listening(fleet, host) for host in hosts] == [set()] * len(hosts)
-    with watched(fleet):
+    before = [fleet.listeners(host) for host in hosts]
+    with channel(fleet) as slack, watched(fleet, slack):
         assert fleet.on("coordinator", "systemctl", "is-active", *UNITS).stdout.split() == ["active"] * 3
         assert listening(fleet) == {f"127.0.0.1:{port}" for port in PORTS}
         assert [listening(fleet, device) for device in DEVICES] == [{"*:9100"}] * len(DEVICES)
+        assert sorted(fleet.watchers("coordinator")) == ["prometheus", "prometheus-aler", "prometheus-node"]
         assert fleet.on("edge-01", "test", "-e", "/usr/bin/prometheus").returncode == 1
         for host in ("coordinator", "edge-01"):
             said = fleet.on(host, "systemd-analyze", "security", "--no-pager", "--threshold=30", "edgefl-node-exporter.service")
@@ -95,12 +144,16 @@ def test_what_watches_comes_with_two_lines_and_goes_with_them(fleet: Fleet) -> N
         for device in DEVICES:
             assert series(fleet, f'node_memory_MemTotal_bytes{{host="{device}", job="devices"}}')
             assert series(fleet, f'node_systemd_service_restart_total{{host="{device}", name="edgefl-supernode.service"}}')
+        the_dashboards_show_what_only_hosts_have(fleet)
+        a_fault_is_told(fleet, slack)
         one_more_path_to_each_device_and_no_other(fleet)
         one_certificate_opens_it_and_no_other(fleet)
         again = fleet.edgefl("up", "--json")
         assert last_object(again)["changed"] is False, "with everything on, as without"
+        until(lambda: slack.told("RESOLVED", "EdgeflSuperlinkDown"), "the word of the fault's end")
+        nobody_else_knows_the_channels_address(fleet, slack)
         what_is_renewed_serves(fleet)
-    assert [listening(fleet, host) for host in hosts] == [set()] * len(hosts)
+    assert [fleet.listeners(host) for host in hosts] == before
     for host in hosts:
         known = fleet.on(host, "systemctl", "show", "--property=LoadState", "--value", *UNITS).stdout.split()
         assert known == ["not-found"] * 3
@@ -111,7 +164,55 @@ def test_what_watches_comes_with_two_lines_and_goes_with_them(fleet: Fleet) -> N
             == ""
         )
         assert "9100" not in fleet.on(host, "nft", "list", "table", "inet", "edgefl").stdout
-        assert fleet.on(host, "pgrep", "-l", "prometheus").stdout == ""
+        assert fleet.watchers(host) == []
+    assert str(fleet.lab.network.ip) not in ways_out(fleet), "nor a way out"
+
+
+def the_dashboards_show_what_only_hosts_have(fleet: Fleet) -> None:
+    """Every expression that no Prometheus beside hosts can answer."""
+    asked = [expression for expression in expressions("fleet").values() if any(name in expression for name in OF_A_HOST)]
+    assert asked
+    for expression in asked:
+        assert {one["metric"]["host"] for one in series(fleet, expression)} == {"coordinator", *DEVICES}, expression
+
+
+def a_fault_is_told(fleet: Fleet, slack: Channel) -> None:
+    """The SuperLink is away until the channel has heard of it; it is there again then, and nobody had to tell anybody."""
+    assert slack.told("FIRING", "EdgeflSuperlinkDown") is None
+    assert f"ip daddr {{ {fleet.lab.network.ip} }} tcp dport {slack.at.partition(':')[2]}" in ways_out(fleet)
+    assert fleet.on("coordinator", "systemctl", "stop", "edgefl-superlink").returncode == 0
+    try:
+        until(lambda: slack.told("FIRING", "EdgeflSuperlinkDown"), "the word of a SuperLink that is away", 240)
+    finally:
+        assert fleet.on("coordinator", "systemctl", "start", "edgefl-superlink").returncode == 0
+    assert slack.told("FIRING", "EdgeflSuperlinkDown") == {
+        "channel": "#federation",
+        "text": "the monitor does not reach the SuperLink (next: edgefl logs)",
+    }
+    assert slack.told("RESOLVED", "EdgeflSuperlinkDown") is None
+
+
+def ways_out(fleet: Fleet) -> str:
+    """What the coordinator's walls let out."""
+    return fleet.on("coordinator", "nft", "list", "chain", "inet", "edgefl", "output").stdout
+
+
+def nobody_else_knows_the_channels_address(fleet: Fleet, slack: Channel) -> None:
+    """It lies in root's file and in what systemd hands to Alertmanager: nowhere else there, on no device, and in no state."""
+    file = "/etc/edgefl/observability/slack"
+    assert fleet.on("coordinator", "stat", "--format=%a %U", file).stdout.split() == ["600", "root"]
+    trees = ("/etc", "/root", "/run", "/tmp", "/var")
+    search = ("grep", "-rlsF", "--file=-", "--exclude-dir=bundle", *trees)
+    found = {host: fleet.lab.execute(host, search, slack.secret).stdout.split() for host in ("coordinator", "edge-01")}
+    assert found == {"coordinator": [file, "/run/credentials/edgefl-alertmanager.service/slack"], "edge-01": []}
+    for look in ("journalctl --no-pager --output=cat", "cat /proc/*/cmdline /proc/*/environ"):
+        said = fleet.on("coordinator", "sh", "-c", look).stdout
+        assert said
+        assert slack.secret not in said, look
+    state = fleet.directory / ".edgefl"
+    files = [path for path in state.rglob("*") if path.is_file() and state / "lab" / "hosts" not in path.parents]
+    assert files
+    assert [path for path in files if slack.secret.encode() in path.read_bytes()] == []
 
 
 def one_more_path_to_each_device_and_no_other(fleet: Fleet) -> None:
