@@ -1,7 +1,8 @@
 """Log lines as the Elastic Common Schema, and what Elastic's and Grafana's programs are told to do with them.
 
 None of those programs runs here. What is checked: that every field of a document is one of the published schema (ecs/fields.json
-says where it is from) and is mapped as there; and that what the configurations name is what is written.
+says where it is from) and is mapped as there; that what Elasticsearch is sent has the shape that its API takes
+(ecs/elasticsearch.json); and that what the configurations name is what is written.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from edgefl.monitor import ecs
 from edgefl.monitor.logs import LogLine
@@ -27,6 +29,7 @@ from tests.monitor.watching import ROLE
 from tests.walls import role_program
 
 FIELDS: dict[str, str] = json.loads((Path(__file__).parent / "ecs" / "fields.json").read_text())["fields"]
+API: dict[str, Any] = json.loads((Path(__file__).parent / "ecs" / "elasticsearch.json").read_text())
 FILES = ROLE / "files"
 LINE = LogLine(
     datetime(2026, 3, 2, 9, 0, 0, 123456, UTC), "edge-03", "edgefl-supernode", "warning", "“gate”\ndoes not answer", "Traceback …"
@@ -50,6 +53,12 @@ def mapped(properties: dict[str, Any], before: str = "") -> Iterator[tuple[str, 
             yield from mapped(value["properties"], f"{before}{name}.")
         else:
             yield before + name, value["type"]
+
+
+def wrong(shape: str, sent: dict[str, Any]) -> list[str]:
+    """Where something is not as Elasticsearch's API has it."""
+    validator = Draft202012Validator({**API, "$ref": f"#/$defs/{shape}"})
+    return [".".join(map(str, error.absolute_path)) for error in validator.iter_errors(sent)]
 
 
 def template() -> dict[str, Any]:
@@ -110,6 +119,25 @@ def test_in_bulk_each_document_is_one_line_behind_its_action():
     lines = [ecs.dumped(ecs.action(DOCUMENT)), ecs.dumped(DOCUMENT)]
     assert all("\n" not in line for line in lines)
     assert json.loads(lines[1]) == DOCUMENT
+    assert wrong("BulkOperationContainer", json.loads(lines[0])) == []
+
+
+def test_the_template_has_the_shape_that_elasticsearch_takes():
+    assert wrong("IndicesPutIndexTemplate", template()) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "sent", "where"),
+    [
+        ("BulkOperationContainer", {"create": {"_index": "logs", "id": "1"}}, "create"),
+        ("BulkOperationContainer", {"create": {"_index": 1}}, "create._index"),
+        ("BulkOperationContainer", {"create": {}, "index": {}}, ""),
+        ("IndicesPutIndexTemplate", {"template": {"lifecycle": {"retention": "90d"}}}, "template.lifecycle"),
+        ("IndicesPutIndexTemplate", {"priority": "high"}, "priority"),
+    ],
+)
+def test_what_elasticsearch_would_not_take_is_seen(shape, sent, where):
+    assert wrong(shape, sent) == [where]
 
 
 def test_filebeat_reads_what_is_written_and_sends_it_where_bulk_would():
