@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import runpy
@@ -18,8 +19,13 @@ from typing import Any
 
 import pytest
 
+from edgefl.fleet import bundle
+from edgefl.lab.capsule import Capsule
 from edgefl.lab.hosts import Lab
+from edgefl.lab.image import image
+from edgefl.lab.preload import preload
 from edgefl.site import load
+from edgefl.site.model import Site
 
 
 def edgefl(*argv: str, timeout_s: float = 900, within: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
@@ -183,3 +189,43 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     finally:
         gone = edgefl("down", "--site", str(directory), "--yes", "--json")
     assert gone.returncode == 0, gone.stdout[-3000:] + gone.stderr
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """Hosts of a lab that no site made, and the directory of a site that adopts them by address."""
+
+    directory: Path
+    lab: Lab
+
+    @property
+    def network(self) -> list[str]:
+        """Runs a command on a machine of the hosts' network."""
+        holder = Capsule(self.lab.root).process
+        assert holder is not None
+        return ["nsenter", f"--target={holder.pid}", "--net", "--"]
+
+    def edgefl(self, command: str, *argv: str) -> subprocess.CompletedProcess[str]:
+        """The command line there."""
+        return edgefl(command, "--site", str(self.directory), *argv, "--json", within=self.network)
+
+
+@contextmanager
+def bare_hosts(here: Path, number: int) -> Iterator[tuple[Path, Lab, list[dict[str, Any]]]]:
+    """A directory for a site, and so many hosts that know nothing of it; what a bundle brings lies in their layer already."""
+
+    async def built(site: Site) -> None:
+        async for _ in bundle.build(site, here / "bundle"):
+            pass
+
+    directory, lab = here / "site", Lab(here / "lab")
+    directory.mkdir()
+    try:
+        (directory / "site.yaml").write_text("name: clinic\ndevices: [{name: ward-a}]\n")
+        asyncio.run(built(load(directory)))
+        lab.use_layer(preload(image(), here / "bundle"))
+        up = edgefl("lab", "--dir", str(lab.root), "up", str(number), "--memory", "1536", "--json")
+        assert up.returncode == 0, up.stdout[-2000:] + up.stderr
+        yield directory, lab, last_object(up)["hosts"]
+    finally:
+        lab.down()

@@ -6,7 +6,6 @@ machine in their network, and has their addresses, an SSH key and their host key
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import json
@@ -22,14 +21,9 @@ from typing import Any
 import pytest
 
 from edgefl import layout
-from edgefl.fleet import bundle
-from edgefl.lab.capsule import Capsule
 from edgefl.lab.hosts import Lab
-from edgefl.lab.image import image
-from edgefl.lab.preload import preload
-from edgefl.site import load
 
-from .conftest import edgefl, in_background, interrupted, last_object
+from .conftest import Adopted, bare_hosts, in_background, interrupted, last_object
 
 pytestmark = pytest.mark.e2e
 
@@ -40,26 +34,14 @@ OWN_RULES = "table ip own {\n\tchain forward {\n\t\ttype filter hook forward pri
 
 
 @dataclass(frozen=True)
-class Clinic:
+class Clinic(Adopted):
     """Three hosts, the site that adopts them, and what the hosts were before."""
 
-    directory: Path
-    lab: Lab
     before: dict[str, dict[str, str]]
 
     @property
     def state(self) -> Path:
         return self.directory / ".edgefl"
-
-    @property
-    def network(self) -> list[str]:
-        """Runs a command on a machine of the hosts' network."""
-        holder = Capsule(self.lab.root).process
-        assert holder is not None
-        return ["nsenter", f"--target={holder.pid}", "--net", "--"]
-
-    def edgefl(self, command: str, *argv: str) -> subprocess.CompletedProcess[str]:
-        return edgefl(command, "--site", str(self.directory), *argv, "--json", within=self.network)
 
     def cut_short(self, stage: str) -> int:
         with in_background("up", "--site", str(self.directory), "--json", within=self.network) as going:
@@ -133,26 +115,12 @@ def records(lab: Lab, out: Path) -> None:
 @pytest.fixture(scope="module")
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
     here = tmp_path_factory.mktemp("static")
-    directory, lab = here / "site", Lab(here / "lab")
-    directory.mkdir()
-    try:
-        (directory / "site.yaml").write_text("name: clinic\ndevices: [{name: ward-a}]\n")
-        asyncio.run(_done(bundle.build(load(directory), here / "bundle")))
-        lab.use_layer(preload(image(), here / "bundle"))
-        up = edgefl("lab", "--dir", str(lab.root), "up", str(len(NAMES)), "--memory", "1536", "--json")
-        assert up.returncode == 0, up.stdout[-2000:] + up.stderr
+    with bare_hosts(here, len(NAMES)) as (directory, lab, hosts):
         for host in NAMES:
             assert lab.execute(host, ["nft", "-f", "-"], OWN_RULES).returncode == 0
         records(lab, here / "records")
-        written(directory, lab, last_object(up)["hosts"])
+        written(directory, lab, hosts)
         yield Clinic(directory, lab, {host: picture(lab, host) for host in NAMES})
-    finally:
-        lab.down()
-
-
-async def _done(events: Any) -> None:
-    async for _ in events:
-        pass
 
 
 @pytest.fixture(scope="module")

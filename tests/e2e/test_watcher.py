@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
-from edgefl.fleet import bundle, evidence
-from edgefl.lab.capsule import Capsule
-from edgefl.lab.hosts import Lab
-from edgefl.lab.image import image
-from edgefl.lab.preload import preload
-from edgefl.site import load
+from edgefl.fleet import evidence
 
-from .conftest import edgefl, last_object, life, until
+from .conftest import Adopted, bare_hosts, last_object, life, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.life]
 
@@ -49,19 +41,10 @@ except OSError as error:
 
 
 @dataclass(frozen=True)
-class Clinic:
+class Clinic(Adopted):
     """Four hosts of a lab, which the site knows by address: a coordinator, two devices, and one more."""
 
-    directory: Path
-    lab: Lab
     hosts: dict[str, dict[str, Any]]
-
-    def edgefl(self, command: str, *argv: str) -> subprocess.CompletedProcess[str]:
-        """The command line on a machine of the hosts' network."""
-        holder = Capsule(self.lab.root).process
-        assert holder is not None
-        within = ["nsenter", f"--target={holder.pid}", "--net", "--"]
-        return edgefl(command, "--site", str(self.directory), *argv, "--json", within=within)
 
     def up(self, observability: str) -> dict[str, Any]:
         """Bring the site to what it says with this section."""
@@ -100,23 +83,8 @@ class Clinic:
 
 @pytest.fixture(scope="module")
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
-    here = tmp_path_factory.mktemp("watcher")
-    directory, lab = here / "site", Lab(here / "lab")
-    directory.mkdir()
-    try:
-        (directory / "site.yaml").write_text("name: clinic\ndevices: [{name: ward-a}]\n")
-        asyncio.run(_done(bundle.build(load(directory), here / "bundle")))
-        lab.use_layer(preload(image(), here / "bundle"))
-        up = edgefl("lab", "--dir", str(lab.root), "up", str(len(NAMES)), "--memory", "1536", "--json")
-        assert up.returncode == 0, up.stdout[-2000:] + up.stderr
-        yield Clinic(directory, lab, {host["name"]: host for host in last_object(up)["hosts"]})
-    finally:
-        lab.down()
-
-
-async def _done(events: Any) -> None:
-    async for _ in events:
-        pass
+    with bare_hosts(tmp_path_factory.mktemp("watcher"), len(NAMES)) as (directory, lab, hosts):
+        yield Clinic(directory, lab, {host["name"]: host for host in hosts})
 
 
 def test_prometheus_moves_to_a_host_of_its_own_and_back(clinic: Clinic) -> None:
