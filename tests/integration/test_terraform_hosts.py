@@ -90,12 +90,22 @@ def done(events: list[Progress]) -> dict[str, str]:
     return {event.subject: event.what for event in events if isinstance(event, Finished) and event.subject}
 
 
+def started_by(process: int | str) -> list[int]:
+    """The processes that one started."""
+    return [int(pid) for listed in Path(f"/proc/{process}/task").glob("*/children") for pid in listed.read_text().split()]
+
+
 def changing() -> int:
     """The Terraform process that this one started and that changes hosts now."""
-    lists = Path("/proc/self/task").glob("*/children")
-    started = [int(pid) for listed in lists for pid in listed.read_text().split()]
-    [pid] = [pid for pid in started if b"-auto-approve" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    [pid] = [pid for pid in started_by("self") if b"-auto-approve" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     return pid
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
@@ -243,9 +253,14 @@ async def test_after_a_power_cut_the_next_apply_takes_over_the_host_that_was_bei
     (lab / "hold-edge-01").touch()
     running = asyncio.create_task(told(terraform(here).apply()))
     await until((lab / "held-edge-01").exists, "edge-01 being made")
-    os.kill(changing(), signal.SIGKILL)
+    killed = changing()
+    providers = started_by(killed)
+    assert providers
+    os.kill(killed, signal.SIGKILL)
     with pytest.raises(TerraformFailed):
         await running
+    # A power cut ends the provider, too; it sees within a second that it is alone, and would go on with the host until then.
+    await until(lambda: not any(map(lives, providers)), "the provider's end")
     (lab / "hold-edge-01").unlink()
     assert hosts(here)["edge-01"]["running"] is False
 
