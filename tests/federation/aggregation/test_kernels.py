@@ -16,6 +16,8 @@ from edgefl.federation.aggregation import columns, kernels
 from edgefl.federation.aggregation.kernels import Kernels
 from edgefl.federation.aggregation.networks import NETWORK_MOST
 
+pytestmark = pytest.mark.slow  # each level is compiled anew
+
 LEVELS = {"best": (), "avx2": ("-DWITHOUT_AVX512",), "any": ("-DWITHOUT_AVX512", "-DWITHOUT_AVX2")}
 ROWS, COLUMNS = st.integers(1, 70), st.integers(1, 3000)
 

@@ -116,6 +116,7 @@ def test_every_rule_gives_a_finite_delta_and_a_score_each_for_any_number_of_upda
     assert all(len(score.peers) == count - 1 for score in aggregate.scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(("count", "length"), [(10, 300_000), (33, 100_000)])
 def test_aggregating_takes_little_memory_beside_the_updates(rule: str, count: int, length: int) -> None:
