@@ -18,7 +18,7 @@ from edgefl.operations.revoke import refuse
 from edgefl.operations.stage import chained
 from edgefl.operations.state import inventory_of
 from edgefl.operations.watch import watching
-from edgefl.pki.register import LEFT, Register
+from edgefl.pki.register import GONE, REPLACED, Register
 from edgefl.progress import Finished, Progress, Started, Step, Warned
 from edgefl.site.addresses import assign
 from edgefl.site.host import HostBase
@@ -26,7 +26,6 @@ from edgefl.site.model import Site
 from edgefl.site.observability import SUBJECT
 
 STAGE = "members"
-GONE, REPLACED, _ = LEFT
 
 
 class MemberRefused(EdgeflError):
@@ -162,13 +161,12 @@ def _refuse_rename(host: HostBase, address: str, left: Collection[Host]) -> None
         if address == gone.address or (host.host_key and host.host_key == gone.host_key):
             same = f"address {address}" if address == gone.address else "SSH host key"
             what = f"{host.name} has the {same} of {gone.name}, which site.yaml names no more: "
-            if host.role != gone.role:
-                what += f"what it has as the site's {gone.role} is taken away before it becomes the {host.role}"
+            if (host.role, gone.role) != ("device", "device"):
+                what += f"what it has as the site's {gone.role} is taken away first"
                 raise MemberRefused(what, hint=f"take {host.name} out of site.yaml and edgefl up; then name it")
-            what += f"a {host.role} is not renamed, since its certificates, its flags and what it has spent are known by its name"
+            what += "a device is not renamed, since its certificates, its flags and what it has spent are known by its name"
             raise MemberRefused(
-                what,
-                hint=f"call it {gone.name}; a new {host.role} in its place comes with an `edgefl up` between the two changes",
+                what, hint=f"call it {gone.name}; a new device in its place comes with an `edgefl up` between the two changes"
             )
 
 

@@ -100,11 +100,11 @@ def leaving(changes: members.Changes) -> Iterator[Step]:
 def _ending(site: Site) -> Iterator[Step]:
     """Which certificates would end because site.yaml asks no more for what watched with them."""
     from edgefl.pki.enrolment import unwanted
-    from edgefl.pki.register import LEFT, Register
+    from edgefl.pki.register import UNWANTED, Register
 
     entries = Register(site.state / "pki" / "index.jsonl").entries()
     for subject, role in dict.fromkeys((entry.subject, entry.role) for entry in unwanted(site, entries)):
-        yield Step("certificates", subject, f"its certificate as {role} would be revoked: {LEFT[-1]}", changed=True)
+        yield Step("certificates", subject, f"its certificate as {role} would be revoked: {UNWANTED}", changed=True)
 
 
 async def _whole(site: Site, there: Collection[str]) -> AsyncIterator[Progress]:

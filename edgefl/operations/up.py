@@ -171,7 +171,7 @@ async def certificates(site: Site) -> AsyncIterator[Progress]:
     """
     from edgefl.pki.enrolment import unwanted
     from edgefl.pki.operator import ensure_operator
-    from edgefl.pki.register import LEFT
+    from edgefl.pki.register import UNWANTED
 
     began = time.monotonic()
     yield Started("certificates", "", "the site's own authority")
@@ -180,9 +180,9 @@ async def certificates(site: Site) -> AsyncIterator[Progress]:
     await asyncio.to_thread(lambda: ensure_operator(site, passphrase=passphrase()))
     ended = unwanted(site, authority.certificates())
     for entry in ended:
-        authority.revoke(entry.serial, LEFT[-1])
+        authority.revoke(entry.serial, UNWANTED)
     for subject, role in dict.fromkeys((entry.subject, entry.role) for entry in ended):
-        yield Step("certificates", subject, f"its certificate as {role} is revoked: {LEFT[-1]}", changed=True)
+        yield Step("certificates", subject, f"its certificate as {role} is revoked: {UNWANTED}", changed=True)
     what = "authority made; its root key stays on this machine" if fresh else "authority and operator stand"
     expires = authority.issuing.not_valid_after_utc.isoformat()
     took, detail = time.monotonic() - began, {"issuing_expires": expires}

@@ -20,7 +20,7 @@ from edgefl.pki.errors import PkiError
 from edgefl.pki.forms import fingerprint
 from edgefl.pki.lifetime import Standing, standing
 
-LEFT = ("left the site", "its hardware was replaced", "the site asks for it no more")
+GONE, REPLACED, UNWANTED = LEFT = ("left the site", "its hardware was replaced", "the site asks for it no more")
 """Why a certificate ended whose host did nothing wrong."""
 
 

@@ -132,7 +132,7 @@ def test_new_hardware_that_watches_is_known_as_a_devices_is() -> None:
         (watched(), static(device("watch", 9)), "watch is the site's watcher, and site.yaml makes it the dev", "watch out"),
         (BEFORE, watched(address="192.0.2.12"), "watch has the address 192.0.2.12 of edge-02", "take watch out"),
         (watched(), static(device("edge-01", 11), device("cot", 9)), "cot has the address 192.0.2.9 of watch", "take cot out"),
-        (watched(), watched(name="other"), "a watcher is not renamed", "call it watch"),
+        (watched(), watched(name="other"), "what it has as the site's watcher is taken away first", "take other out"),
     ],
 )  # fmt: skip
 def test_no_host_becomes_something_else_while_it_has_what_it_had(before: Site, after: Site, says: str, hint: str) -> None:
