@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -113,7 +114,7 @@ def it_watches_from_there(clinic: Clinic) -> None:
     until(lambda: clinic.series("watch", "fl_journal_last_seq > 0"), "the monitor's metrics, through the gate")
     until(lambda: clinic.series("watch", 'count(up{job="devices"} == 1) == 2'), "both devices' metrics")
     for host in ("hub", "watch"):
-        until(lambda host=host: clinic.series("watch", f'node_memory_MemTotal_bytes{{host="{host}", job="node"}}'), host)  # type: ignore[misc]
+        until(partial(clinic.series, "watch", f'node_memory_MemTotal_bytes{{host="{host}", job="node"}}'), host)
     restarts = 'node_systemd_service_restart_total{host="hub", name="edgefl-gate.service"}'
     assert clinic.series("watch", restarts)
     assert clinic.sh("watch", KEYS).split() == ["/etc/edgefl/identity/scraper.crt", "/etc/edgefl/identity/scraper.key"]
