@@ -15,6 +15,7 @@ import json
 import os
 import select
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -25,6 +26,8 @@ QUIET_S = 60.0
 """One report in this time at most: whoever fights over the rules must not fill the disk."""
 MOST_REPORTS = 20
 """What may lie in the spool while nobody fetches it."""
+MOST_LOADS = 10
+"""So often the rules are loaded until nobody else changes any in that moment."""
 UNCONFIRMED_S = 600.0
 """An operator's change is confirmed or undone long before; what lies there longer was forgotten."""
 RULESET = "/etc/edgefl/firewall.nft"
@@ -49,6 +52,7 @@ ECS = "9.3.0"
 PRIORITIES = {"error": 3, "warning": 4}
 LONGEST = 8192
 _NETLINK_NETFILTER, _NFTABLES_GROUP = 12, 7
+_NFT_GETGEN, _NLM_F_REQUEST = 10 << 8 | 16, 1
 
 
 class Failed(Exception):
@@ -64,6 +68,18 @@ def run(*argv: str) -> str:
     if done.returncode:
         raise Failed(f"{' '.join(argv[:3])}: {(done.stderr or done.stdout).strip()[-200:]}")
     return done.stdout
+
+
+def generation() -> int:
+    """How often the rules of this network namespace were changed, whoever did it (NFT_MSG_GETGEN). Raises Failed."""
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as asked:
+            asked.settimeout(10)
+            asked.send(struct.pack("=IHHIIBBH", 20, _NFT_GETGEN, _NLM_F_REQUEST, 0, 0, 0, 0, 0))
+            answer = asked.recv(4096)
+        return struct.unpack_from(">I", answer, 24)[0]  # behind both headers and its attribute's own
+    except (OSError, struct.error) as error:
+        raise Failed(f"the kernel does not say how often its rules were changed: {error}") from error
 
 
 class Firewall:
@@ -100,11 +116,20 @@ class Firewall:
         live = self.live()
         if self.meant == (digest, live):
             return []
-        run(LIST[0], "--file", self.ruleset)
-        self.meant = (digest, self.live())
+        self.meant = (digest, self.loaded())
         if self.meant[1] == live:
             return []  # it was another file, or nothing was known yet
         return ["the firewall's rules were gone" if not live else "the firewall's rules were changed"]
+
+    def loaded(self) -> str:
+        """What the file means, now that it is loaded; nobody's change in that moment is taken for it. Raises Failed."""
+        for _ in range(MOST_LOADS):
+            before = generation()
+            run(LIST[0], "--file", self.ruleset)
+            listed = self.live()
+            if generation() == before + 1:
+                return listed
+        raise Failed("somebody changes the firewall's rules whenever they are loaded")
 
 
 class Hardening:
