@@ -21,7 +21,7 @@ from edgefl.lab.plug import plug
 from edgefl.lab.reach import dial
 from edgefl.lab.spec import HostSpec, HostState
 
-BOOT_DEADLINE_S = 90.0
+BOOT_DEADLINE_S = 300.0
 _REBOOT = signal.SIGRTMIN + 5
 """systemd(1): start reboot.target."""
 _FIXED = ("name", "address", "data", "preloaded")

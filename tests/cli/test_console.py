@@ -50,7 +50,8 @@ class Terminal:
         while self._process.poll() is None:
             assert time.monotonic() < deadline, f"still running after {within_s} s"
             self._read(0.1)
-        self._read(0.1)
+        while self._read(1.0):
+            pass
         return self._process.returncode
 
     def close(self) -> None:
@@ -58,12 +59,15 @@ class Terminal:
         self._process.wait()
         os.close(self._master)
 
-    def _read(self, within_s: float) -> None:
+    def _read(self, within_s: float) -> bool:
+        """Whether it said something."""
         if select.select([self._master], [], [], within_s)[0]:
             try:
                 self.said += os.read(self._master, 65536).decode(errors="replace")
+                return True
             except OSError:  # the other end is closed
                 time.sleep(0.01)
+        return False
 
 
 @pytest.fixture

@@ -251,7 +251,7 @@ async def test_p_freezes_the_picture_and_says_so(events: list[Event]) -> None:
         assert "‖ paused" in before
         for event in events[400:]:
             feed.more.put_nowait(event)
-        await pilot.pause(0.3)
+        await until(pilot, feed.more.empty)
         await pilot.press("s")
         assert app.frame.state.seq == 400
         await pilot.press("p")

@@ -99,7 +99,7 @@ async def test_a_plan_of_another_site_yaml_is_not_what_is_asked_about(site: Path
     works = Works(site)
     async with provision(works) as (app, pilot):
         await pilot.press("P")
-        await until(pilot, lambda: works.planned is not None)
+        await until(pilot, lambda: works.planned is not None and not works.is_running)
         (site / "site.yaml").write_text(ADOPTED.replace("edge-02", "edge-22"))
         await pilot.press("A")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
@@ -118,6 +118,7 @@ async def test_an_apply_on_a_site_that_somebody_holds_says_who(site: Path, monke
             await until(pilot, lambda: isinstance(app.screen, Confirm))
             await pilot.press("y")
             await sees(pilot, "✖ failed  apply of clinic", "`edgefl down` (process", "next: wait for it")
+            await until(pilot, lambda: not works.is_running)
         await pilot.press("A")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await sees(pilot, "The last apply did not come to its end")
@@ -138,8 +139,9 @@ async def test_a_terraform_that_fails_shows_why_on_the_failed_resource(tmp_path:
         await sees(pilot, "✖ failed  plan of clinic")
         top = app.stage.top
         assert isinstance(top, Provision)
-        assert [line.mark for line in top.grid.rows][:3] == [Mark.DONE, Mark.FAILED, Mark.FAILED], "the task can be trained"
-        await pilot.press("home", "down", "enter")
+        marks = {line.key: line.mark for line in top.grid.rows}
+        assert (marks["task"], marks["infrastructure"]) == (Mark.DONE, Mark.FAILED), "the task can be trained"
+        await pilot.press("home", *["down"] * list(marks).index("infrastructure"), "enter")
         await sees(pilot, "terraform plan failed", "No rack has room.")
         await pilot.press("escape")
         assert app.stage.top is top
@@ -159,6 +161,7 @@ async def test_capital_c_asks_once_cancels_and_the_same_key_goes_on(tmp_path: Pa
         assert not works.is_stopping, "the answer under Enter changes nothing"
         await pilot.press("C", "y")
         await sees(pilot, "■ stopped  plan", "nothing is lost; P plans again")
+        await until(pilot, lambda: not works.is_running)
         gate.open()
         await pilot.press("P")
         await sees(pilot, "✓ planned")

@@ -90,6 +90,14 @@ def interrupted(process: subprocess.Popen[str], stage: str, when: Callable[[dict
     return code
 
 
+def kept(state: Path) -> Iterator[Path]:
+    """The operator's own files in a site's state: not the lab's disks, which are hosts that live."""
+    for place, directories, names in os.walk(state):
+        if Path(place) == state / "lab":
+            directories.remove("hosts")
+        yield from (Path(place) / name for name in names)
+
+
 SITE = """\
 name: fleet
 infrastructure: {module: lab}

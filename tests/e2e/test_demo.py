@@ -23,7 +23,7 @@ from edgefl.lab.capsule import Capsule
 from tests.monitor.test_ecs import FIELDS
 from tests.operations.test_summary import SHAPE, check
 
-from .conftest import Fleet, edgefl, in_background, interrupted, last_object
+from .conftest import Fleet, edgefl, in_background, interrupted, kept, last_object
 
 pytestmark = pytest.mark.e2e
 
@@ -194,6 +194,7 @@ def test_status_names_the_flag_and_exits_degraded(demo: Demo) -> None:
 
 
 def test_the_logs_of_every_host_come_merged_and_the_coordinators_by_default(demo: Demo) -> None:
+    said = demo.on("edge-01", "journalctl", "--no-pager", "--output=cat", "--unit=edgefl-supernode").stdout.splitlines()
     told = demo.edgefl("logs", "--all", "--lines", "5000", "--json")
     assert told.returncode == 0, told.stdout[-2000:] + told.stderr
     lines = [json.loads(line) for line in told.stdout.splitlines()]
@@ -201,8 +202,7 @@ def test_the_logs_of_every_host_come_merged_and_the_coordinators_by_default(demo
     silent = {("coordinator", "edgefl-monitor")}  # while all is well
     assert units >= {(host, unit) for host in UNITS for unit in UNITS[host]} - silent
     assert [line["at"] for line in lines] == sorted(line["at"] for line in lines)
-    kept = demo.on("edge-01", "journalctl", "--no-pager", "--output=cat", "--unit=edgefl-supernode").stdout.splitlines()
-    fields = [json.loads(text) for text in kept if text.startswith("{")]
+    fields = [json.loads(text) for text in said if text.startswith("{")]
     assert "flwr" in {one["log.logger"] for one in fields}, "what Flower says is fields, too"
     warned = {one["message"] for one in fields if one["log.level"] == "warning"}
     assert warned <= {line["message"] for line in lines if line["level"] == "warning"}, "with the level that journald knows"
@@ -215,8 +215,9 @@ def test_the_logs_of_every_host_come_merged_and_the_coordinators_by_default(demo
 def test_every_line_of_every_service_of_every_host_is_fields_of_the_schema(demo: Demo) -> None:
     spoke = set()
     for host in HOSTS:
-        kept = demo.on(host, "journalctl", "--no-pager", "--output=json", "--output-fields=_SYSTEMD_UNIT,MESSAGE").stdout
-        lines = [(str(line.get("_SYSTEMD_UNIT")), line["MESSAGE"]) for line in map(json.loads, kept.splitlines())]
+        asked = ("journalctl", "--no-pager", "--all", "--output=json", "--output-fields=_SYSTEMD_UNIT,MESSAGE")
+        whole = map(json.loads, demo.on(host, *asked).stdout.splitlines())
+        lines = [(str(line.get("_SYSTEMD_UNIT")), line["MESSAGE"]) for line in whole]
         ours = [(unit, said) for unit, said in lines if "edgefl" in unit]
         spoke |= {(host, unit) for unit, _ in ours}
         text = [(unit, said) for unit, said in ours if not (isinstance(said, str) and said.startswith("{"))]
@@ -296,7 +297,7 @@ def test_no_secret_lies_in_state_logs_or_arguments(demo: Demo) -> None:
                 body[1] if file.endswith((".key", ".pem")) and len(body) > 1 else text.strip().splitlines()[0]
             )
     state = demo.directory / ".edgefl"
-    places = {path: path.read_bytes() for path in state.rglob("*") if _is_searched(path, state)}
+    places = {path: path.read_bytes() for path in kept(state) if path.is_file() and path.suffix != ".whl"}
     for host in ("coordinator", "edge-01"):
         places[Path(host) / "journal"] = demo.on(host, "journalctl", "--no-pager", "-o", "cat").stdout.encode()
         places[Path(host) / "arguments"] = demo.on(host, "sh", "-c", "cat /proc/*/cmdline").stdout.encode()
@@ -304,8 +305,3 @@ def test_no_secret_lies_in_state_logs_or_arguments(demo: Demo) -> None:
         f"{name} in {place}" for name, secret in secrets.items() for place, text in places.items() if secret.encode() in text
     ]
     assert found == []
-
-
-def _is_searched(path: Path, state: Path) -> bool:
-    """Everything but the lab's disks, which are the hosts themselves."""
-    return path.is_file() and (state / "lab" / "hosts") not in path.parents and path.suffix != ".whl"

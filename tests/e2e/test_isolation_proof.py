@@ -164,7 +164,7 @@ async def test_a_service_that_does_not_listen_is_a_closed_required_path(fleet: F
 
 
 async def test_a_host_that_cannot_be_reached_leaves_no_proof(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssh, "CONNECT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(ssh, "CONNECT_TIMEOUT_S", 5.0)
     before = evidence.latest(fleet.site.state)
     gone = replace(fleet.inventory, hosts=tuple(replace(h, port=9) if h.name == "edge-01" else h for h in fleet.inventory.hosts))
     with pytest.raises(ssh.DeviceUnreachable, match="edge-01"):

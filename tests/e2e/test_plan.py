@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgefl.site import load
 
-from .conftest import Fleet, last_object
+from .conftest import Fleet, kept, last_object
 from .test_gate import authority_of, issued
 
 pytestmark = pytest.mark.e2e
@@ -46,9 +45,9 @@ def drifted(fleet: Fleet) -> Iterator[Fleet]:
 def everything(fleet: Fleet) -> dict[str, str]:
     """What a plan must leave alone, by hash: the authority, Terraform's state, and the hosts."""
     state = fleet.directory / ".edgefl"
-    kept = [*(state / "pki").rglob("*"), *(state / "operator").rglob("*"), *state.rglob("*.tfstate")]
-    assert any(path.suffix == ".tfstate" for path in kept)
-    found = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept if Path(path).is_file()}
+    stays = [path for path in kept(state) if path.suffix == ".tfstate" or path.relative_to(state).parts[0] in {"pki", "operator"}]
+    assert any(path.suffix == ".tfstate" for path in stays)
+    found = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in stays if path.is_file()}
     return {**found, **{host: fleet.on(host, "sh", "-c", LOOK).stdout for host in HOSTS}}
 
 

@@ -33,7 +33,7 @@ NODES = {11: "edge-1", 12: "edge-2", 13: "edge-3"}
 DEVICES = {name: node for node, name in NODES.items()}
 REQUEST = pack(TrainRequest(run="1", round=1, rounds=1, seed=0), {"w": np.zeros(4, np.float32)})
 UPDATE = Trained(samples=80, metrics={"loss": 0.5})
-AT_ONCE_S, PATIENT_S = 0.4, 60.0
+AT_ONCE_S, PATIENT_S = 2.0, 60.0
 
 
 @dataclass

@@ -30,7 +30,7 @@ class DiskHosts:
         if (self.directory / f"break-{spec.name}").exists():
             raise RuntimeError("the fuse blew")
         hold, held = (self.directory / f"{word}-{spec.name}" for word in ("hold", "held"))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while hold.exists() and time.monotonic() < deadline:
             held.touch()
             threading.Event().wait(0.02)

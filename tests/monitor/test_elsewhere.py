@@ -37,7 +37,7 @@ class Exporter:
 
 @pytest.fixture
 def exporter(service: Service, gate: str) -> Iterator[Exporter]:
-    found = re.search(r"server exporter 127\.0\.0\.1:(\d+)", (service.directory / "haproxy.cfg").read_text())
+    found = re.search(r"server exporter (\S+):(\d+)", (service.directory / "haproxy.cfg").read_text())
     assert found
     made = Exporter()
 
@@ -51,7 +51,7 @@ def exporter(service: Service, gate: str) -> Iterator[Exporter]:
 
         def log_message(self, *_: object) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", int(found[1])), Handler)
+    server = ThreadingHTTPServer((found[1], int(found[2])), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield made

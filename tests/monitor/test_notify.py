@@ -33,7 +33,6 @@ def receiver():
 def told(site, receiver, monkeypatch) -> Path:
     """The site with a channel; the file with the addresses."""
     monkeypatch.setattr(operation, "_PAUSES_S", (0.01, 0.01))
-    monkeypatch.setattr(operation, "_GATHER_S", 0.05)
     path = site / "site.yaml"
     said = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump({**said, "observability": {"notify": {"channels_file": "channels"}}}))

@@ -63,6 +63,9 @@ async def test_a_client_that_is_told_to_come_again_does_and_every_event_stands_o
     async with AsyncExitStack() as opened:
         # Each has ten connections.
         monitors = [await opened.enter_async_context(MonitorClient.open(state_dir, inventory)) for _ in range(WRITERS // 10 + 2)]
+        await asyncio.gather(*(monitor.status(updates=False) for monitor in monitors for _ in range(10)))  # their handshakes
+        for monitor in monitors:
+            monitor.heard = None
         with closing(sqlite3.connect(journal.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             asking = [
@@ -89,8 +92,9 @@ async def test_readers_beyond_the_bound_are_told_and_one_that_leaves_makes_room(
         assert (one_more.status_code, one_more.headers["Retry-After"]) == (429, "1")
         await readers[0].aclose()
         async with asyncio.timeout(60):
-            while (await reader()).status_code != 200:  # it learns of the reader's end a moment later
-                pass
+            while (again := await reader()).status_code != 200:  # it learns of the reader's end a moment later
+                await again.aclose()
+                await asyncio.sleep(0.02)
 
 
 async def unmeasured():

@@ -84,7 +84,7 @@ class Prometheus:
     def ask(self, path: str, **query: str) -> Any:
         """The `data` of an answer."""
         url = f"http://{self.at}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return json.load(answer)["data"]
 
     def series(self, expression: str) -> list[dict[str, Any]]:

@@ -152,13 +152,13 @@ def test_who_joins_disturbs_nobody_and_who_is_taken_out_is_cut_off(pair: tuple[E
     hub.tell({"ward": ward.peer(), "other": {"public_key": other, "address": OTHER}})
     until(lambda: other in hub.received(), "the coordinator to know who joined")
     assert handshake.strip() in hub.ask("wg", "show", "edgefl0", "latest-handshakes"), "the session of who was there lives on"
-    assert reaches(ward, HUB)
-    assert OTHER in hub.ask("ip", "route", "show", "dev", "edgefl0")
+    until(lambda: reaches(ward, HUB), "who was there to be reached still")
+    until(lambda: OTHER in hub.ask("ip", "route", "show", "dev", "edgefl0"), "the way to who joined")
 
     hub.tell({"other": {"public_key": other, "address": OTHER}})
-    until(lambda: ward.public not in hub.received(), "the device to be taken out", deadline_s=5)
+    until(lambda: ward.public not in hub.received(), "the device to be taken out")
     assert not reaches(ward, HUB)
-    assert WARD not in hub.ask("ip", "route", "show", "dev", "edgefl0")
+    until(lambda: WARD not in hub.ask("ip", "route", "show", "dev", "edgefl0"), "its way to go, too")
 
 
 def test_it_leaves_no_interface_where_it_has_none_of_the_kernels_and_ends_when_wireguard_go_does(pair: tuple[End, End]) -> None:
