@@ -74,6 +74,8 @@ OTHERWISE = {
     "EdgeflNoUpdates": "what is missing only while a run goes on is no arithmetic of metrics",
     "EdgeflRoundStalled": "it compares with the time of day",
     "EdgeflCertificateNearExpiry": "it compares with the time of day",
+    "EdgeflWallsChanged": "only the site's own Prometheus on a host of its own has this",
+    "EdgeflWallsUnwatched": "only the site's own Prometheus on a host of its own has this",
     "EdgeflHostUnread": "hosts that an Agent watches are none of node_exporter's",
     "EdgeflDiskLow": "the Agent's own `disk` check",
     "EdgeflHostHot": "the Agent's own `temp` or SNMP checks",

@@ -125,6 +125,7 @@ def _elsewhere(host: Host, hub: Host) -> dict[str, Any]:
     return {
         "observability_watcher": host.name,
         "observability_metrics_name": metrics_name(),
+        "observability_walls": str(layout.DRIFT),
         "observability_monitor": f"{_shown(hub.address)}:{layout.API_PORT}",
         "observability_monitor_address": hub.address,
     }

@@ -95,6 +95,7 @@ def test_prometheus_moves_to_a_host_of_its_own_and_back(clinic: Clinic) -> None:
     exactly_these_paths_are_open(clinic)
     it_watches_from_there(clinic)
     one_name_opens_what_it_reads_and_nothing_else(clinic)
+    what_is_changed_in_its_walls_is_an_alert(clinic)
     until(lambda: clinic.edgefl("status").returncode == 0, "a federation that needs no attention")
     for command in (("doctor",), ("certs", "list"), ("logs", "watch"), ("plan",)):
         said = clinic.edgefl(*command)
@@ -153,6 +154,17 @@ def one_name_opens_what_it_reads_and_nothing_else(clinic: Clinic) -> None:
         assert "200" not in asked("metrics.edgefl", "", path)
     for path in ("/v1/status", "/metrics/", "/metrics/host/../../v1/status"):
         assert asked("metrics.edgefl", "scraper", path).endswith("403 Forbidden"), path
+
+
+def what_is_changed_in_its_walls_is_an_alert(clinic: Clinic) -> None:
+    """They are whole again at once, and its own Prometheus says that they were not; it cannot write what it reads there."""
+    rules = clinic.on("watch", "nft", "--stateless", "list", "ruleset")
+    until(lambda: clinic.series("watch", 'edgefl_walls_look_timestamp_seconds{host="watch"}'), "word of its walls")
+    assert clinic.series("watch", "edgefl_walls_drift_timestamp_seconds > 0") == []
+    clinic.on("watch", "nft", "flush", "ruleset")
+    until(lambda: clinic.series("watch", 'ALERTS{alertname="EdgeflWallsChanged", host="watch"}'), "the alert")
+    assert clinic.on("watch", "nft", "--stateless", "list", "ruleset") == rules
+    assert clinic.sh("watch", "setpriv --reuid prometheus --regid prometheus --clear-groups touch /var/spool/edgefl/x 2>&1") != ""
 
 
 def it_reads_on_when_the_gate_has_renewed_itself(clinic: Clinic) -> None:

@@ -187,6 +187,19 @@ def test_prometheus_on_a_host_of_its_own_finds_the_gate_by_a_name_that_the_sites
     assert labels["node"] == {"site": "clinic", "instance": "watch", "host": "watch"}
 
 
+def test_the_walls_of_the_host_that_watches_tell_its_own_node_exporter_and_those_of_no_other_host(tmp_path):
+    site = a_site(tmp_path, ALONE)
+    about = {host: told(site, host) for host in ("coordinator", "edge-01", "watch")}
+    told_so = {host: "--metrics" in rendered("isolation", "walls-edgefl.service.j2", **said) for host, said in about.items()}
+    assert told_so == {"coordinator": False, "edge-01": False, "watch": True}
+    reads = {
+        host: "--collector.textfile.directory=/var/spool/edgefl\n"
+        in rendered("observability", "edgefl-node-exporter.service.j2", **about[host])
+        for host in ("coordinator", "watch")
+    }
+    assert reads == {"coordinator": False, "watch": True}
+
+
 def test_the_gate_has_that_name_and_shows_the_hosts_metrics_where_another_host_watches_and_only_there(tmp_path):
     def gate(site):
         about = {name: value for name, value in told(site).items() if name.startswith("coordinator_")}

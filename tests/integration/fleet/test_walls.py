@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from edgefl.share import share
 
@@ -95,11 +96,11 @@ class Host:
             until(lambda last=last: alive.stat().st_mtime_ns > last, "another look")
 
     @contextmanager
-    def watched(self, look_s: float = 600.0) -> Iterator[subprocess.Popen[str]]:
-        """The watcher at work; `look_s`: how long it waits when the kernel says nothing."""
+    def watched(self, look_s: float = 600.0, *more: str) -> Iterator[subprocess.Popen[str]]:
+        """The watcher at work; `look_s`: how long it waits when the kernel says nothing. more: its own arguments."""
         argv = ["nsenter", "-t", str(self.pid), "-n", "/usr/bin/env", "-u", "NOTIFY_SOCKET", "python3", "-c", START]
         process = subprocess.Popen(
-            [*argv, str(PROGRAM), str(self.folder), str(look_s)], stdout=subprocess.PIPE, text=True, stderr=subprocess.PIPE
+            [*argv, str(PROGRAM), str(self.folder), str(look_s), *more], stdout=subprocess.PIPE, text=True, stderr=subprocess.PIPE
         )
         try:
             yield process
@@ -227,6 +228,25 @@ def test_it_gives_signs_of_life_while_it_lives_and_follows_nobodys_links(host: H
     assert precious.read_text() == "kept"
     assert sign.stat().st_mode & 0o777 == 0o640
     assert host.reports() == []
+    assert not (host.folder / "spool" / "walls.prom").exists(), "nobody asks for it here"
+
+
+def test_a_host_whose_node_exporter_tells_of_its_walls_says_when_it_looked_and_when_they_were_not_whole(host: Host) -> None:
+    metrics = host.folder / "spool" / "walls.prom"
+
+    def told() -> dict[str, float]:
+        return {one.name: one.samples[0].value for one in text_string_to_metric_families(metrics.read_text())}
+
+    with host.watched(0.05, "--metrics"):
+        host.looked()
+        first, began = told(), time.time()
+        assert first["edgefl_walls_drift_timestamp_seconds"] == 0
+        host.nft("delete", "table", "inet", "edgefl")
+        until(lambda: told()["edgefl_walls_drift_timestamp_seconds"], "word of what was changed")
+        after = told()
+    assert began < after["edgefl_walls_drift_timestamp_seconds"] <= after["edgefl_walls_look_timestamp_seconds"]
+    assert first["edgefl_walls_look_timestamp_seconds"] < began
+    assert metrics.stat().st_mode & 0o777 == 0o640
 
 
 def test_rules_that_do_not_load_are_said_not_to_be_healed(host: Host) -> None:

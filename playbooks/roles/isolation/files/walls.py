@@ -43,6 +43,8 @@ HOOKS = "/var/lib/walls-edgefl/hooks"
 SPOOL = "/var/spool/edgefl"
 ALIVE = "alive"
 """In the spool, made anew at every look: whoever brings reports to the coordinator brings word of its age, too."""
+METRICS = "walls.prom"
+"""In the spool, where `--metrics` asks for it: what this host's own node_exporter tells of its walls."""
 PACE = {"Restart", "RestartSec", "KillMode", "TimeoutStopSec", "TasksMax", "StartLimitIntervalSec"}
 """What the hardening says of a unit's life: a drop-in may say otherwise without opening anything."""
 OPENING = {"IPAddressAllow", "User", "Group", "DynamicUser", "PermissionsStartOnly", "RootDirectory", "BindPaths"}
@@ -241,9 +243,13 @@ class Spool:
         self.directory = directory
         self.said = -QUIET_S
         self.unsaid: dict = {}
+        self.drifted = 0.0
+        """When something was found last, in seconds of the wall clock."""
+        self.is_scraped = False
 
     def note(self, found: list[str], healed: bool, seconds: float) -> None:
         """Something was found; what was found already and is not written down yet is told with it."""
+        self.drifted = time.time()
         if not self.unsaid:
             self.unsaid = {"found": [], "healed": True, "seconds": 0.0, "times": 0, "at": _now()}
         both = self.unsaid["found"] + [what for what in found if what not in self.unsaid["found"]]
@@ -263,13 +269,28 @@ class Spool:
         self.said, self.unsaid = now, {}
 
     def be_alive(self) -> None:
-        """A sign of life. Others write in this directory: nothing of theirs is followed or opened."""
-        path = os.path.join(self.directory, ALIVE)
+        """A sign of life, and the same for Prometheus where it asks."""
+        self.lay(ALIVE)
+        if self.is_scraped:
+            looked = gauge("edgefl_walls_look_timestamp_seconds", "When the walls were looked at last.", time.time())
+            self.lay(
+                METRICS, looked + gauge("edgefl_walls_drift_timestamp_seconds", "When they were not whole last.", self.drifted)
+            )
+
+    def lay(self, name: str, text: str = "") -> None:
+        """Put a file there anew. Others write in this directory: nothing of theirs is followed or opened."""
+        path = os.path.join(self.directory, name)
         with contextlib.suppress(OSError):  # a disk that is full ends the signs, not the watch
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path + ".new")
-            os.close(os.open(path + ".new", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640))
+            with open(os.open(path + ".new", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640), "w") as file:
+                file.write(text)
             os.replace(path + ".new", path)
+
+
+def gauge(name: str, means: str, value: float) -> str:
+    """A metric as node_exporter reads it from a file."""
+    return f"# HELP {name} {means}\n# TYPE {name} gauge\n{name} {value:.3f}\n"
 
 
 def look(firewall: Firewall, hardening: Hardening, strangers: Strangers, spool: Spool) -> None:
@@ -333,6 +354,7 @@ def notify(said: str) -> None:
 def main() -> None:
     """Look, for ever."""
     firewall, hardening, strangers, spool = Firewall(), Hardening(), Strangers(), Spool()
+    spool.is_scraped = "--metrics" in sys.argv[1:]
     watched = watch()
     look(firewall, hardening, strangers, spool)
     notify("READY=1")
