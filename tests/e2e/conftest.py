@@ -219,18 +219,22 @@ class Adopted:
 
 
 @contextmanager
-def bare_hosts(here: Path, number: int) -> Iterator[tuple[Path, Lab, list[dict[str, Any]]]]:
-    """A directory for a site, and so many hosts that know nothing of it; what a bundle brings lies in their layer already."""
+def bare_hosts(here: Path, number: int, later: str = "") -> Iterator[tuple[Path, Lab, list[dict[str, Any]]]]:
+    """A directory for a site, and so many hosts that know nothing of it; what a bundle brings lies in their layer already.
 
-    async def built(site: Site) -> None:
-        async for _ in bundle.build(site, here / "bundle"):
+    later: what the site will say besides; its packages are fetched now, since nothing can be from the hosts' network.
+    """
+
+    async def built(site: Site, place: Path) -> None:
+        async for _ in bundle.build(site, place):
             pass
 
     directory, lab = here / "site", Lab(here / "lab")
     directory.mkdir()
     try:
-        (directory / "site.yaml").write_text("name: clinic\ndevices: [{name: ward-a}]\n")
-        asyncio.run(built(load(directory)))
+        for more, place in ((later, here / "later"), ("", here / "bundle"))[0 if later else 1 :]:
+            (directory / "site.yaml").write_text(f"name: clinic\ndevices: [{{name: ward-a}}]\n{more}")
+            asyncio.run(built(load(directory), place))
         lab.use_layer(preload(image(), here / "bundle"))
         up = edgefl("lab", "--dir", str(lab.root), "up", str(number), "--memory", "1536", "--json")
         assert up.returncode == 0, up.stdout[-2000:] + up.stderr

@@ -84,7 +84,7 @@ class Clinic(Adopted):
 
 @pytest.fixture(scope="module")
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
-    with bare_hosts(tmp_path_factory.mktemp("watcher"), len(NAMES)) as (directory, lab, hosts):
+    with bare_hosts(tmp_path_factory.mktemp("watcher"), len(NAMES), HERE) as (directory, lab, hosts):
         yield Clinic(directory, lab, {host["name"]: host for host in hosts})
 
 
