@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ from typing import Any
 import numpy as np
 from processes import family_cpu_s
 
-from edgefl.federation.loopback import Loopback, certify, free_port
+from edgefl.federation.loopback import Loopback, certify
+from edgefl.federation.ports import reserve_port
 from edgefl.pki.authority import Authority
 from edgefl.site.model import Site
 
@@ -140,7 +142,8 @@ def flower(folder: Path, nodes: int, rounds: int) -> dict[str, Any]:
     (app / "pyproject.toml").write_text(PROJECT)
     (app / "empty.py").write_text(APP)
     times.touch()
-    port = free_port()
+    held = ExitStack()
+    port = reserve_port(held)
     tls = prepare_tls(folder)
     (home / "config.toml").write_text(f'[superlink.bench]\naddress = "127.0.0.1:{port}"\nroot-certificates = "{tls}/ca.crt"\n')
     environment = {
@@ -171,7 +174,7 @@ def flower(folder: Path, nodes: int, rounds: int) -> dict[str, Any]:
     try:
         wait_until("the SuperLink listens", lambda: "Uvicorn running" in (folder / "flower.log").read_text(errors="replace"))
         for _ in range(nodes):
-            own = ["--superlink", f"127.0.0.1:{port}", "--root-certificates", f"{tls}/ca.crt", "--port", str(free_port())]
+            own = ["--superlink", f"127.0.0.1:{port}", "--root-certificates", f"{tls}/ca.crt", "--port", str(reserve_port(held))]
             processes.append(start("flower-supernode", *own))
         wait_until(
             "the SuperNodes are there", lambda: (folder / "flower.log").read_text(errors="replace").count("SuperNode ID") == nodes
@@ -189,6 +192,7 @@ def flower(folder: Path, nodes: int, rounds: int) -> dict[str, Any]:
         for process in processes:
             process.wait(60)
         log.close()
+        held.close()
     return figures([b - a for a, b in itertools.pairwise(stamps)], used, 2 * nodes * rounds)
 
 

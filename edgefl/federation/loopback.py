@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,7 @@ from edgefl.events.journal import Journal
 from edgefl.federation.flower.control import Control, ControlFailed, FlowerRun, Value
 from edgefl.federation.flower.register import apply
 from edgefl.federation.hostconfig import Places
+from edgefl.federation.ports import reserve_port
 from edgefl.fleet import fab, rendering
 from edgefl.infra.inventory import Host, Inventory
 from edgefl.pki.authority import Authority
@@ -64,6 +65,8 @@ class Loopback:
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
+    held: ExitStack = field(default_factory=ExitStack, repr=False)
+    """The ports, for as long as it runs."""
 
     def __enter__(self) -> Self:
         try:
@@ -113,7 +116,7 @@ class Loopback:
                 document["data"] = str(self.data[host.name])
             self._prepare_host(name, host, document, authority)
         for service in (LINK, GATE, *self.devices):
-            self.ports[service] = free_port()
+            self.ports[service] = reserve_port(self.held)
 
     def _prepare_host(self, name: str, host: Host, document: Mapping[str, Any], authority: Authority) -> None:
         places = self.places(name)
@@ -192,6 +195,7 @@ class Loopback:
                 process.kill()
                 process.wait()
         self.processes.clear()
+        self.held.close()
 
     # ── Runs ──
 
@@ -321,14 +325,6 @@ def node_key(path: Path) -> None:
     path.chmod(0o600)
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     path.with_suffix(".pub").write_bytes(public + b"\n")
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def json_text(document: Mapping[str, Any]) -> str:

@@ -10,14 +10,15 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from edgefl.federation.loopback import Loopback, free_port, node_key
+from edgefl.federation.loopback import Loopback, node_key
+from edgefl.federation.ports import reserve_port
 
 from .conftest import NAMES, federations, site_of
 
@@ -81,12 +82,13 @@ def test_a_supernode_that_nobody_hears_is_ready_but_starves_its_watchdog(tmp_pat
     fed.prepare()
     places = fed.places("edge-1")
     fed_every_s, stale_s, heard = 0.1, 20, list[bytes]()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+    with ExitStack() as held, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        nobody, own = reserve_port(held), reserve_port(held)
         supervisor.bind(str(tmp_path / "notify"))
         supervisor.settimeout(180)
         watched = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": str(int(fed_every_s * 3e6))}
-        command = [sys.executable, "-m", "edgefl.federation.flower.supernode", "--coordinator", f"localhost:{free_port()}"]
-        command += ["--port", str(free_port()), "--stale-s", str(stale_s)]
+        command = [sys.executable, "-m", "edgefl.federation.flower.supernode", "--coordinator", f"localhost:{nobody}"]
+        command += ["--port", str(own), "--stale-s", str(stale_s)]
         command += ["--config", str(places.config), "--state", str(places.state)]
         with (tmp_path / "log").open("wb") as log:
             process = subprocess.Popen(command, env={**os.environ, **watched}, stdout=log, stderr=log)

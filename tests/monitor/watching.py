@@ -11,7 +11,7 @@ import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,8 +19,10 @@ from typing import Any
 
 import yaml
 
+from edgefl.federation.ports import reserve_port
 from tests.monitor.conftest import wait_for
 
+_HELD = ExitStack()
 ROLE = Path(__file__).parents[2] / "playbooks" / "roles" / "observability"
 
 
@@ -42,10 +44,8 @@ def render(into: Path, **variables: Any) -> None:
 
 
 def free() -> str:
-    """A loopback address on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    """A loopback address on which nobody listens, and that nobody else is given while this process lives."""
+    return f"127.0.0.1:{reserve_port(_HELD)}"
 
 
 @contextmanager

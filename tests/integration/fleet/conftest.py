@@ -8,13 +8,15 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from edgefl.federation.ports import reserve_port
 from edgefl.infra.inventory import Host
 
+_HELD = ExitStack()
 _CONFIG = """\
 Port {port}
 ListenAddress 127.0.0.1
@@ -81,7 +83,7 @@ def serving(program: Path, folder: Path, setup: str = "") -> Iterator[Host]:
         Path("/etc/passwd").read_text().replace("root:/root:/bin/bash", "root:/root:/bin/sh")
     )  # bash reads root's own .bashrc
     (folder / "passwd").write_text(others + "sshd:x:60022:65534::/run/sshd:/usr/sbin/nologin\n")
-    port = _free_port()
+    port = reserve_port(_HELD)
     (folder / "sshd_config").write_text(_CONFIG.format(port=port, folder=folder))
     libraries = {"LD_LIBRARY_PATH": ":".join(map(str, program.parents[2].glob("usr/lib/*-linux-gnu")))}
     server = subprocess.Popen(
@@ -93,12 +95,6 @@ def serving(program: Path, folder: Path, setup: str = "") -> Iterator[Host]:
     finally:
         server.terminate()
         server.wait(60)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_for_port(port: int, server: subprocess.Popen[bytes]) -> None:
