@@ -232,7 +232,7 @@ def bare_hosts(here: Path, number: int, later: str = "") -> Iterator[tuple[Path,
     directory, lab = here / "site", Lab(here / "lab")
     directory.mkdir()
     try:
-        for more, place in ((later, here / "later"), ("", here / "bundle"))[0 if later else 1 :]:
+        for place, more in {here / "bundle": "", **({here / "later": later} if later else {})}.items():
             (directory / "site.yaml").write_text(f"name: clinic\ndevices: [{{name: ward-a}}]\n{more}")
             asyncio.run(built(load(directory), place))
         lab.use_layer(preload(image(), here / "bundle"))
