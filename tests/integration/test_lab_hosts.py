@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Interface
 from pathlib import Path
 
@@ -240,7 +241,7 @@ def test_a_cut_host_hears_nobody_until_it_is_joined(lab: Lab) -> None:
             assert not hears(lab, name, neighbour)
         finally:
             lab.join(name)
-        wait_until(lambda: hears(lab, name, neighbour), f"{name} being heard again", deadline_s=60)  # noqa: B023
+        wait_until(partial(hears, lab, name, neighbour), f"{name} being heard again", deadline_s=60)
 
 
 def test_a_frozen_host_hangs_but_its_kernel_answers(lab: Lab) -> None:
@@ -340,7 +341,7 @@ def test_a_network_that_the_kernel_refuses_is_said_at_once(tmp_path: Path) -> No
     capsule, began = Capsule(tmp_path), time.monotonic()
     with pytest.raises(LabFailed, match=r"the lab's network cannot be made: .*Unknown device type"):
         capsule.start("ip link add nonsense type nonsense")
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 10  # the network is waited for so long where nothing is said
     capsule.stop()
     assert traces(tmp_path) == []
 
@@ -368,7 +369,7 @@ def test_down_leaves_nothing_behind(tmp_path: Path) -> None:
     assert int(INSTANCES.read_text()) >= 4096
     began = time.monotonic()
     lab.down()
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 10
     assert traces(lab.root) == []
     assert not lab.root.exists()
     assert Path("/proc/self/mountinfo").read_text() == mounts

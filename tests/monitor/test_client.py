@@ -11,6 +11,7 @@ from edgefl.events.chain import JournalBroken
 from edgefl.events.schema import CertificateIssued, DeviceDropped, DeviceFacts, OperatorAction
 from edgefl.monitor.client import MonitorClient
 from edgefl.monitor.errors import MonitorUnreachable, Refused
+from edgefl.monitor.line import HEARTBEAT_S
 
 pytestmark = pytest.mark.slow
 
@@ -133,7 +134,7 @@ async def test_events_are_followed_as_they_are_written(monitor, journal):
         if len(seen) >= 1100:
             await asyncio.to_thread(journal.append, dropped("edge-02"))
     assert seen == list(range(1, 1104))
-    assert min(lags_s) < 2.0, "sooner than a heartbeat; a busy machine may be late once"
+    assert sorted(lags_s)[1] < HEARTBEAT_S / 2, "by themselves and not with a heartbeat; a busy machine may be late once"
 
 
 async def test_events_without_following_end_at_the_journals_end(monitor, journal):

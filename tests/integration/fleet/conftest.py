@@ -16,7 +16,6 @@ import pytest
 from edgefl.federation.ports import reserve_port
 from edgefl.infra.inventory import Host
 
-_HELD = ExitStack()
 _CONFIG = """\
 Port {port}
 ListenAddress 127.0.0.1
@@ -83,7 +82,8 @@ def serving(program: Path, folder: Path, setup: str = "") -> Iterator[Host]:
         Path("/etc/passwd").read_text().replace("root:/root:/bin/bash", "root:/root:/bin/sh")
     )  # bash reads root's own .bashrc
     (folder / "passwd").write_text(others + "sshd:x:60022:65534::/run/sshd:/usr/sbin/nologin\n")
-    port = reserve_port(_HELD)
+    held = ExitStack()
+    port = reserve_port(held)
     (folder / "sshd_config").write_text(_CONFIG.format(port=port, folder=folder))
     libraries = {"LD_LIBRARY_PATH": ":".join(map(str, program.parents[2].glob("usr/lib/*-linux-gnu")))}
     server = subprocess.Popen(
@@ -95,6 +95,7 @@ def serving(program: Path, folder: Path, setup: str = "") -> Iterator[Host]:
     finally:
         server.terminate()
         server.wait(60)
+        held.close()
 
 
 def _wait_for_port(port: int, server: subprocess.Popen[bytes]) -> None:
